@@ -1,0 +1,63 @@
+/**
+ * What commands need from the daemon, and nothing more. The controller implements it; command/ never imports control/.
+ */
+import type { FlowSnapshot, StickySnapshot } from "../engine/engine.ts";
+import type { Address, Family } from "../model/address.ts";
+import type { Config, Protocol } from "../model/config.ts";
+import type { Result } from "../model/result.ts";
+
+/** What apply() must know beside the Config. */
+export interface ChangeContext {
+  /** Server numbers of a group that must not be given out: removed servers that still hold connection entries. */
+  drainingNumbers(groupId: number): ReadonlySet<number>;
+}
+
+/** Counters at one moment, only of rules and servers that exist. All 64 bit. */
+export interface StatisticsSample {
+  /** Wall clock in milliseconds since the epoch when the sample was taken. */
+  readonly takenAtMs: number;
+  readonly rules: readonly RuleSample[];
+}
+export interface RuleSample {
+  readonly ruleId: number;
+  readonly name: string;
+  readonly servers: readonly { readonly serverId: number; readonly name: string; readonly packets: bigint; readonly bytes: bigint }[];
+  readonly packetsNotProcessed: bigint;
+  readonly bytesNotProcessed: bigint;
+  readonly packetsDropped: bigint;
+  readonly bytesDropped: bigint;
+  readonly icmpEchoProcessed: bigint;
+  readonly icmpDropped: bigint;
+  readonly icmpTooBigProcessed: bigint;
+  readonly icmpTooBigDropped: bigint;
+  readonly packetsNoMemory: bigint;
+  readonly bytesNoMemory: bigint;
+  readonly packetsNoPort: bigint;
+  readonly bytesNoPort: bigint;
+}
+
+export interface CommandHost {
+  /** The running configuration. */
+  config(): Config;
+  /**
+   * One atomic change. `change` is called once, with the newest Config, when its turn comes; changes never overlap.
+   * Resolves after the change is published to the engine and saved, or with the failure that `change`, the engine
+   * (E-NOMEM) or the database (E-CFG) gave; then nothing has changed.
+   * @param audit the canonical command line, for audit log and history.
+   */
+  transact(audit: string, change: (config: Config, context: ChangeContext) => Result<Config>): Promise<Result<void>>;
+  /** The same context as transact gives, for checks that change nothing. */
+  changeContext(): ChangeContext;
+  statistics(): StatisticsSample;
+  /** Connection entries, lazily, so that a listing of millions is never built in memory. */
+  natEntries(): Iterable<FlowSnapshot>;
+  persistEntries(): Iterable<StickySnapshot>;
+  /** First address of a host name, by the daemon's resolver; null when it does not resolve. */
+  resolveHost(name: string, family?: Family): Promise<Address | null>;
+  /** Name of an address, null if none. */
+  reverseLookup(address: Address): Promise<string | null>;
+  /** Port of a service name: services file first, then the built-in list; null when unknown. */
+  resolveService(name: string, prefer: Protocol): Promise<number | null>;
+  /** Waits that long (injected clock); rejects when the caller has gone. */
+  sleep(milliseconds: number): Promise<void>;
+}

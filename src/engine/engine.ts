@@ -1,0 +1,242 @@
+/**
+ * What a packet engine is, seen from outside: tables go in as one value, frames go in and out in batches, counters come
+ * out. The WebAssembly engine and the plain TypeScript reference implement the same interface, and the contract suite
+ * runs on both. The hot loop of a worker does not use this face (it calls the WebAssembly exports on shared memory);
+ * replay, explain and tests do.
+ */
+import type { Address } from "../model/address.ts";
+import type { Algorithm, PortRange, Protocol, RuleType } from "../model/config.ts";
+import type { Reason, Verdict } from "../gen/layout.ts";
+
+/** Where a server (or a client) is reached: the answer of the kernel's route and neighbour tables. */
+export interface NextHop {
+  /** `unresolved`: the route is known, the neighbour does not answer (yet). `none`: no route. */
+  readonly state: "resolved" | "unresolved" | "none";
+  /** Index of the egress port, meaningful unless state is `none`. */
+  readonly port: number;
+  /** 6 bytes each; ignored on layer-3 ports. */
+  readonly destinationMac: Uint8Array;
+  readonly sourceMac: Uint8Array;
+  /** Layer-3 MTU in bytes of the route (or of the interface). */
+  readonly mtu: number;
+}
+
+/** One attached device. */
+export interface Port {
+  /** `ethernet`: frames begin with a MAC header. `ip`: frames begin with the IP header (TUN); the kernel routes and steps TTL. */
+  readonly kind: "ethernet" | "ip";
+  readonly mac: Uint8Array;
+  /** Layer-3 MTU in bytes. */
+  readonly mtu: number;
+  /** Source of ICMP errors that the box sends on this port; null when the port has no address of the family. */
+  readonly address4: Address | null;
+  readonly address6: Address | null;
+}
+
+/** One server instance. Immutable for the life of `id`. */
+export interface ImageServer {
+  readonly id: number;
+  readonly address: Address;
+  readonly ports: PortRange | null;
+  /** Index for setNextHop. Servers with the same address share one. */
+  readonly nextHop: number;
+}
+
+/** A server's place in one rule. */
+export interface ImageMember {
+  /** Index into TableImage.servers. */
+  readonly server: number;
+  /** Rises with every server added to the rule; members are sorted by it, ascending (specification E.5). */
+  readonly insertSequence: number;
+  /** Rises with every time a server of the rule became effective; null: gets no new flows. */
+  readonly enabledSequence: number | null;
+}
+
+/** One rule. All but `enabled` and `members` is immutable for the life of `id`. */
+export interface ImageRule {
+  readonly id: number;
+  /** 0..maxRules-1; the place of the rule's counters. Reused only when every worker has left the images that named it. */
+  readonly slot: number;
+  readonly vip: Address;
+  /** The VIP is an address of this box: see the PASS rules of ICMP and SYN+ACK. */
+  readonly vipIsLocal: boolean;
+  readonly protocol: Protocol;
+  readonly ports: PortRange;
+  readonly type: RuleType;
+  readonly algorithm: Algorithm;
+  readonly proxySource: { readonly first: Address; readonly last: Address } | null;
+  readonly stickyMask: number | null;
+  /** Defaults filled in. */
+  readonly natTimeoutMs: number;
+  readonly persistTimeoutMs: number;
+  readonly enabled: boolean;
+  /** Creation order: ICMP counters go to the highest rule of a VIP. */
+  readonly sequence: number;
+  readonly members: readonly ImageMember[];
+}
+
+/** Flows of (rule, server) end at `deadlineMs` (engine clock) at the latest; absent pairs have no deadline. */
+export interface ImageDrain {
+  readonly ruleId: number;
+  readonly serverId: number;
+  readonly deadlineMs: number;
+}
+
+/**
+ * What the kernel must leave to the engine, as address and port intervals without overlap inside one (match, address,
+ * protocol). `destination` entries match packets to a VIP (or a proxy address), `source` entries packets from a server.
+ */
+export interface InterestEntry {
+  readonly match: "destination" | "source";
+  readonly address: Address;
+  readonly protocol: Protocol;
+  readonly ports: PortRange;
+}
+export interface Interest {
+  readonly entries: readonly InterestEntry[];
+  /** Addresses whose ICMP (ICMPv6 without types 130..137 and 143) and whose later fragments belong to the engine. */
+  readonly vips: readonly Address[];
+  /** Addresses from which later fragments belong to the engine: NAT and HALF-NAT servers. */
+  readonly servers: readonly Address[];
+  /** Proxy addresses: ICMP errors and later fragments to them belong to the engine. */
+  readonly proxies: readonly Address[];
+}
+
+/** Everything that decides about packets, complete and read-only. */
+export interface TableImage {
+  /** Rises by one with every publication; never 0. */
+  readonly generation: number;
+  readonly servers: readonly ImageServer[];
+  readonly rules: readonly ImageRule[];
+  readonly drains: readonly ImageDrain[];
+  readonly interest: Interest;
+}
+
+/** struct virtio_net_hdr, host order. A plain frame has all fields 0. */
+export interface VnetHeader {
+  readonly flags: number;
+  readonly gsoType: number;
+  readonly hdrLen: number;
+  readonly gsoSize: number;
+  readonly csumStart: number;
+  readonly csumOffset: number;
+}
+
+export interface FrameIn {
+  readonly bytes: Uint8Array;
+  readonly port: number;
+  readonly vnet?: VnetHeader;
+  /** The frame carried a VLAN tag that the kernel moved into the auxiliary data. */
+  readonly vlan?: boolean;
+}
+
+export type Direction = "none" | "client-to-server" | "server-to-client";
+export type FlowState = "none" | "new" | "found";
+
+/** A frame that leaves. */
+export interface FrameOut {
+  readonly bytes: Uint8Array;
+  readonly port: number;
+  readonly vnet: VnetHeader;
+}
+
+export interface Outcome {
+  readonly verdict: Verdict;
+  readonly reason: Reason;
+  /** 0 when none. */
+  readonly ruleId: number;
+  readonly serverId: number;
+  readonly direction: Direction;
+  readonly flow: FlowState;
+  /** What is sent because of this frame, in order: the frame itself, its fragments, or an answer. Empty for PASS, DROP, IGNORE. */
+  readonly out: readonly FrameOut[];
+}
+
+export interface RuleCounters {
+  readonly ruleId: number;
+  readonly packetsNotProcessed: bigint;
+  readonly bytesNotProcessed: bigint;
+  readonly packetsDropped: bigint;
+  readonly bytesDropped: bigint;
+  readonly icmpEchoProcessed: bigint;
+  readonly icmpDropped: bigint;
+  readonly icmpTooBigProcessed: bigint;
+  readonly icmpTooBigDropped: bigint;
+  readonly packetsNoMemory: bigint;
+  readonly bytesNoMemory: bigint;
+  readonly packetsNoPort: bigint;
+  readonly bytesNoPort: bigint;
+}
+
+/** Traffic of one server in one rule, both directions. */
+export interface PairCounters {
+  readonly ruleId: number;
+  readonly serverId: number;
+  readonly packets: bigint;
+  readonly bytes: bigint;
+  /** Connection entries alive now. */
+  readonly flows: number;
+}
+
+export interface EngineCounters {
+  readonly packetsIn: bigint;
+  /** Indexed by Reason; sums to packetsIn. */
+  readonly reasons: readonly bigint[];
+  readonly rules: readonly RuleCounters[];
+  readonly pairs: readonly PairCounters[];
+  readonly fragmentsIn: bigint;
+  readonly fragmentsDropped: bigint;
+}
+
+/** One connection entry as show-nat lists it. Ports in host order. */
+export interface FlowSnapshot {
+  readonly protocol: Protocol;
+  readonly ruleId: number;
+  readonly serverId: number;
+  readonly client: Address;
+  readonly clientPort: number;
+  readonly vip: Address;
+  readonly vipPort: number;
+  /** Full NAT: proxy address and port. Half-NAT: the client again. */
+  readonly source: Address;
+  readonly sourcePort: number;
+  readonly server: Address;
+  readonly serverPort: number;
+}
+
+export interface StickySnapshot {
+  readonly ruleId: number;
+  readonly serverId: number;
+  /** Client address with the rule's mask applied. */
+  readonly client: Address;
+}
+
+/** Sizes fixed at start. */
+export interface EngineLimits {
+  readonly maxFlows: number;
+  readonly maxRules: number;
+  readonly maxPairs: number;
+  readonly maxSticky: number;
+}
+
+export interface PacketEngine {
+  readonly name: string;
+  /** Takes effect before the next process(). Throws only for a limit (ImageTooLarge); then nothing has changed. */
+  publish(image: TableImage): void;
+  setPort(index: number, port: Port): void;
+  setNextHop(index: number, hop: NextHop): void;
+  /** @param frames at most 64, in order of arrival. @param nowMs engine clock, milliseconds, never goes back. */
+  process(frames: readonly FrameIn[], nowMs: number): Outcome[];
+  /** One complete expiry sweep of all tables at `nowMs`. */
+  sweep(nowMs: number): void;
+  counters(): EngineCounters;
+  flows(): FlowSnapshot[];
+  sticky(): StickySnapshot[];
+  close(): void;
+}
+
+/** The image does not fit the sizes fixed at start; the command that needed it fails with E-NOMEM. */
+export class ImageTooLarge extends Error {
+  override readonly name = "ImageTooLarge";
+}
+

@@ -1,0 +1,91 @@
+/**
+ * The configuration as a value: what an administrator asked for, nothing that was observed.
+ * Every object is frozen; a change makes a new Config (command/apply.ts). Imports nothing but the address type.
+ *
+ * `id`s are positive integers that are never used twice in the life of a state directory (taken from `nextId`), so a
+ * deleted and re-created object of the same name is a different object to counters, flows and history.
+ */
+import type { Address } from "./address.ts";
+
+export type Protocol = "tcp" | "udp";
+export type Algorithm = "roundrobin" | "hash-ip" | "hash-ip-port" | "hash-ip-vip";
+/** `NAT` is full NAT. Spelled as show-rule and export-config print it. */
+export type RuleType = "DSR" | "NAT" | "HALF-NAT";
+
+/** Inclusive, 1..65535, min <= max. A single port has min == max. */
+export interface PortRange {
+  readonly min: number;
+  readonly max: number;
+}
+
+export interface Server {
+  readonly id: number;
+  /** The N of the server ID `_GROUP.N`, 0..999, unique in the group. */
+  readonly number: number;
+  readonly address: Address;
+  /** null: the server takes the ports of each rule. */
+  readonly ports: PortRange | null;
+  readonly enabled: boolean;
+}
+
+export interface ServerGroup {
+  readonly id: number;
+  readonly name: string;
+  /** The number handed out last, the start of the next search (specification A.2). */
+  readonly lastNumber: number;
+  /** In the order in which they were added. Listings sort by address. */
+  readonly servers: readonly Server[];
+}
+
+export type HealthTest =
+  | { readonly kind: "tcp" | "udp" | "ping"; readonly text: string }
+  | { readonly kind: "external"; readonly text: string };
+
+export interface HealthCheck {
+  readonly id: number;
+  readonly name: string;
+  /** `text` is the test as the user spelled it. */
+  readonly test: HealthTest;
+  readonly timeoutSeconds: number;
+  readonly count: number;
+  readonly intervalSeconds: number;
+  readonly defaultPing: boolean;
+}
+
+export interface Rule {
+  readonly id: number;
+  readonly name: string;
+  readonly enabled: boolean;
+  readonly vip: Address;
+  readonly protocol: Protocol;
+  readonly ports: PortRange;
+  readonly algorithm: Algorithm;
+  readonly type: RuleType;
+  /** Full NAT only: the inclusive range of proxy source addresses. */
+  readonly proxySource: { readonly first: Address; readonly last: Address } | null;
+  /** Prefix length of client stickiness, null when the rule is not sticky. */
+  readonly stickyMask: number | null;
+  readonly groupId: number;
+  readonly healthCheckId: number | null;
+  /** null exactly when healthCheckId is null. */
+  readonly healthCheckPort: "ANY" | "ALL" | number | null;
+  /** Seconds as given; 0 means the default (drain: none; nat: 120 TCP, 60 UDP; persist: 60). */
+  readonly connDrainSeconds: number;
+  readonly natTimeoutSeconds: number;
+  readonly persistTimeoutSeconds: number;
+}
+
+/** All lists in creation order. */
+export interface Config {
+  readonly nextId: number;
+  readonly groups: readonly ServerGroup[];
+  readonly healthChecks: readonly HealthCheck[];
+  readonly rules: readonly Rule[];
+}
+
+export const EMPTY_CONFIG: Config = Object.freeze({
+  nextId: 1,
+  groups: Object.freeze([]),
+  healthChecks: Object.freeze([]),
+  rules: Object.freeze([]),
+});
