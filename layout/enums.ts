@@ -1,0 +1,167 @@
+/**
+ * Every enumeration and constant that more than one language reads. Part of the layout schema (layout/schema.ts).
+ * Says nothing about what the engine does with a value; docs/packet-path.md does.
+ */
+
+export interface EnumValue {
+  readonly name: string;
+  readonly value: number;
+  readonly doc: string;
+}
+
+export interface EnumSpec {
+  readonly doc: string;
+  readonly values: readonly EnumValue[];
+  /** Also written to the C header. */
+  readonly c?: boolean;
+}
+
+const numbered = (rows: readonly (readonly [string, string])[]): EnumValue[] =>
+  rows.map(([name, doc], value) => ({ name, value, doc }));
+
+export const VERDICT: EnumSpec = {
+  doc: "What happens to a received frame. Exactly one per packet.",
+  c: true,
+  values: numbered([
+    ["Ignore", "The kernel has it. Never re-injected, never sent."],
+    [
+      "Forward",
+      "Leaves on outPort, rewritten; or, when madeCount is not 0, its made frames (fragments) leave in its place.",
+    ],
+    [
+      "Reply",
+      "An answer of the box leaves on outPort: the frame itself turned round, or its made frames in its place.",
+    ],
+    ["Pass", "Given back to the kernel unmodified, as if it had arrived on its own interface."],
+    ["Drop", "Goes nowhere."],
+  ]),
+};
+
+export const DIRECTION: EnumSpec = {
+  doc: "Which way a packet of a flow runs.",
+  values: numbered([
+    ["None", "Belongs to no flow and to no rule."],
+    ["ClientToServer", "From a client to a VIP."],
+    ["ServerToClient", "From a server back to a client."],
+  ]),
+};
+
+export const FLOW_STATE: EnumSpec = {
+  doc: "What the packet had to do with the flow table.",
+  values: numbered([
+    ["None", "No flow (DSR, ICMP, passed or dropped traffic)."],
+    ["New", "The packet opened the flow."],
+    ["Found", "The flow was there."],
+  ]),
+};
+
+export const RULE_TYPE: EnumSpec = {
+  doc: "How packets reach the server.",
+  values: numbered([
+    ["Dsr", "Unchanged, the server answers the client directly."],
+    ["HalfNat", "Destination rewritten."],
+    ["Nat", "Source and destination rewritten (full NAT)."],
+  ]),
+};
+
+export const ALGORITHM: EnumSpec = {
+  doc: "How a rule picks a server.",
+  values: numbered([
+    ["RoundRobin", "The next enabled server of a circular list."],
+    ["HashIp", "CRC-32 over the client address."],
+    ["HashIpPort", "CRC-32 over the client address xor the client port."],
+    ["HashIpVip", "CRC-32 over the client address xor the VIP."],
+  ]),
+};
+
+export const HOP_STATE: EnumSpec = {
+  doc: "What the kernel's route and neighbour tables say about a server.",
+  values: numbered([
+    ["None", "No route."],
+    ["Unresolved", "Route known, neighbour silent."],
+    ["Resolved", "Port and MAC addresses are valid."],
+  ]),
+};
+
+export const PORT_KIND: EnumSpec = {
+  doc: "What a frame of the port begins with.",
+  values: numbered([
+    ["Absent", "No such port."],
+    ["Ethernet", "A MAC header."],
+    ["Ip", "The IP header (TUN); the kernel routes and steps the TTL."],
+  ]),
+};
+
+/** Reasons: PascalCase name, verdict, meaning. The printed name is the kebab-case form. */
+export const REASONS: readonly (readonly [name: string, verdict: string, meaning: string])[] = [
+  ["Unguarded", "Ignore", "no rule, server or proxy address has to do with it"],
+  ["VlanTagged", "Ignore", "carries a VLAN tag, so it belongs to another interface"],
+  ["NotIp", "Ignore", "no packet of an address family that the engine handles"],
+
+  ["FlowFound", "Forward", "belongs to a known flow"],
+  ["FlowNew", "Forward", "opened a flow"],
+  ["DsrSent", "Forward", "sent to a server of a DSR rule"],
+  ["FragmentsMade", "Forward", "too big for the egress MTU and sent as fragments"],
+  ["TooBigTranslated", "Forward", "ICMP fragmentation needed or packet too big, translated for the server"],
+  ["IcmpErrorTranslated", "Forward", "other ICMP error that quotes a flow, translated"],
+  ["FragmentTranslated", "Forward", "fragment of a known flow, translated"],
+
+  ["EchoAnswered", "Reply", "echo request to a VIP, answered by the box"],
+  ["TimeExceededSent", "Reply", "TTL or hop limit ran out; the box told the sender"],
+  ["TooBigSent", "Reply", "too big for the egress MTU and not to be fragmented; the box told the sender"],
+
+  ["RuleDisabled", "Pass", "matches a disabled rule"],
+  ["ServerTraffic", "Pass", "from a server, but of no flow"],
+  ["ProxyTraffic", "Pass", "to a proxy address, but of no flow"],
+  ["LocalSynAck", "Pass", "answers a connection that the box itself opened from a VIP of its own"],
+  ["LocalIcmp", "Pass", "ICMP to a VIP of the box itself that answers the box's own traffic"],
+  ["ProxyIcmp", "Pass", "ICMP to a proxy address that quotes no flow"],
+  ["ServerFragment", "Pass", "fragment from a server that belongs to no flow"],
+  ["ProxyFragment", "Pass", "fragment to a proxy address that belongs to no flow"],
+
+  ["MalformedLink", "Drop", "frame shorter than its link header"],
+  ["MalformedIp", "Drop", "IP header cut short or contradicting the frame"],
+  ["MalformedTransport", "Drop", "TCP or UDP header cut short or contradicting the packet"],
+  ["MalformedOffload", "Drop", "checksum or segmentation request of the virtio header contradicts the packet"],
+  ["Truncated", "Drop", "the receive buffer was too small for the frame"],
+  ["GsoUnknown", "Drop", "kind of super-packet that the engine does not know"],
+  ["MartianSource", "Drop", "source address that no host may send from"],
+  ["NoServer", "Drop", "the rule has no server that takes new flows"],
+  ["NoFlowMemory", "Drop", "flow table full and nothing in it may be given up"],
+  ["NoPairMemory", "Drop", "table of servers in use full"],
+  ["NoStickyMemory", "Drop", "table of sticky clients full"],
+  ["NoPort", "Drop", "no free port on any proxy address"],
+  ["FragmentToVip", "Drop", "fragment to a VIP that belongs to no flow"],
+  ["IcmpToVip", "Drop", "ICMP message to a VIP that the box does not serve"],
+  ["IcmpTruncated", "Drop", "ICMP message to a VIP cut short"],
+  ["TooBigUnknown", "Drop", "ICMP fragmentation needed or packet too big that quotes no flow"],
+  ["NextHopUnresolved", "Drop", "the server's neighbour entry is not resolved"],
+  ["NoRoute", "Drop", "no route to the server"],
+  ["NoEgressPort", "Drop", "the way out leads through no port of the engine"],
+  ["TimeExceededUnsent", "Drop", "TTL or hop limit ran out; no answer was due or allowed"],
+  ["TooBigUnsent", "Drop", "too big for the egress MTU; no answer was due or allowed"],
+  ["MadePoolFull", "Drop", "no free frame to build the answer or the fragments in"],
+];
+
+/** Constants: name, value, doc, and whether C needs it. */
+export const CONSTANTS: readonly (readonly [name: string, value: number, doc: string, c?: boolean])[] = [
+  ["BATCH_SIZE", 64, "Received frames per batch; descriptors 0..63.", true],
+  ["MADE_SIZE", 64, "Frames that the engine makes per batch; descriptors 64..127.", true],
+  ["DESCRIPTOR_COUNT", 128, "Received and made.", true],
+  [
+    "HEAD_STRIDE",
+    2112,
+    "Distance of head blocks in bytes. No power of two: frames at such strides share cache sets.",
+    true,
+  ],
+  ["HEAD_L3_OFFSET", 64, "Layer 3 of a received or made frame begins here in its head block.", true],
+  ["HEAD_L3_CAPACITY", 2048, "Layer-3 bytes that a head block holds.", true],
+  ["ETHERNET_HEADER", 14, "Bytes of a MAC header; Ethernet frames begin at HEAD_L3_OFFSET - 14.", true],
+  ["TAIL_STRIDE", 65536, "Distance and size of tail blocks in bytes.", true],
+  ["VNET_HEADER", 10, "Bytes of struct virtio_net_hdr, at byte 16 of a descriptor.", true],
+  ["FRAME_VLAN", 1, "Descriptor flag: the kernel moved a VLAN tag into the auxiliary data.", true],
+  ["FRAME_TRUNCATED", 2, "Descriptor flag: the receive buffer was too small.", true],
+  ["PORT_NONE", 255, "outPort of a frame that does not leave.", true],
+  ["MAX_PORTS", 64, "Ports (devices) that the engine knows.", true],
+  ["MAX_WORKERS", 7, "Packet workers.", false],
+];
