@@ -1,0 +1,16 @@
+/**
+ * Who asks for a change, and what that caller may do. The HTTP side finds out (socket credentials or token); here it is
+ * a plain value that the controller writes into audit log and history. It does not check rights: http/rights.ts does.
+ */
+
+/** `show`: every listing and export. `enable`: enable and disable rules and servers. `config`: everything else that changes. */
+export type Right = "show" | "enable" | "config";
+
+export interface Caller {
+  /** For audit log and history, e.g. `uid 1000 (alice)` or `token deploy`. */
+  readonly name: string;
+  readonly rights: ReadonlySet<Right>;
+}
+
+/** The daemon itself: start-up import, health, address changes. */
+export const DAEMON_CALLER: Caller = { name: "ilbd", rights: new Set<Right>(["show", "enable", "config"]) };

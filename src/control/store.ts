@@ -1,0 +1,458 @@
+/**
+ * The configuration on disk: one SQLite database in the state directory. A change is one transaction that is on the
+ * disk (WAL, synchronous=FULL) before save() returns, with its history entry and audit record in the same transaction.
+ * It decides nothing about configurations and knows no commands.
+ *
+ * The connection holds SQLite's exclusive lock as long as the daemon lives (locking_mode=EXCLUSIVE): a second daemon on
+ * the same directory is refused, and a killed one leaves no lock behind, because the kernel owns it.
+ */
+import { Database, SQLiteError, type SQLQueryBindings } from "bun:sqlite";
+import { closeSync, mkdirSync, openSync, realpathSync } from "node:fs";
+import { join } from "node:path";
+import type { Address } from "../model/address.ts";
+import type { Algorithm, Config, HealthCheck, PortRange, Protocol, Rule, RuleType, Server } from "../model/config.ts";
+import { fail, ok, type Result } from "../model/result.ts";
+import { type Delta, diffConfigs, type Step } from "./delta.ts";
+import { APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION } from "./schema.ts";
+
+/** Who did what, as history and audit keep it. */
+export interface ChangeRecord {
+  /** Wall clock, milliseconds since the epoch. */
+  readonly atMs: number;
+  readonly who: string;
+  /** Canonical command line. */
+  readonly command: string;
+}
+export interface AuditRecord extends ChangeRecord {
+  /** `ok`, or the code of the failure, e.g. `E-AUTH`. */
+  readonly result: string;
+}
+export interface HistoryRecord extends ChangeRecord {
+  readonly id: number;
+  /** The change object by object, before and after (control/delta.ts); addresses as `{family, value}` with decimal text. */
+  readonly delta: unknown;
+}
+
+export interface Store {
+  /** The configuration as saved last. */
+  load(): Config;
+  /** One transaction; on the disk when it returns. Throws SaveFailed, then the database is as before. */
+  save(before: Config, after: Config, change: ChangeRecord): void;
+  /** Adds an audit record that goes with no change, e.g. a refusal. Never throws: reports false when it could not be written. */
+  audit(record: AuditRecord): boolean;
+  /** Newest first. */
+  auditLog(limit: number): AuditRecord[];
+  /** Newest first. */
+  history(limit: number): HistoryRecord[];
+  close(): void;
+}
+
+/** The database refused a change (disk full, read-only, damaged); nothing was written. */
+export class SaveFailed extends Error {
+  override readonly name = "SaveFailed";
+}
+
+/** Rows kept; the oldest go first. */
+const KEEP_HISTORY = 10_000;
+const KEEP_AUDIT = 100_000;
+const FILE_NAME = "ilb.db";
+
+/**
+ * Opens (or creates) the database in `directory`. Fails with code E-STATE and one line that names file and way out;
+ * then neither directory nor file was changed, except that a missing directory may have been created.
+ */
+export function openStore(directory: string): Result<Store> {
+  const prepared = prepareFile(directory);
+  if (!prepared.ok) return prepared;
+  const file = prepared.value;
+  let db: Database | null = null;
+  try {
+    db = new Database(file, { readwrite: true, create: false, strict: true });
+    db.run("PRAGMA locking_mode=EXCLUSIVE");
+    db.run("PRAGMA busy_timeout=0");
+    const refused = inspect(db, file);
+    if (refused !== null) {
+      db.close();
+      return fail("E-STATE", refused);
+    }
+    configure(db);
+    migrate(db);
+    return ok(new SqliteStore(db));
+  } catch (error) {
+    db?.close();
+    return fail("E-STATE", describeOpenError(file, error));
+  }
+}
+
+/** Creates directory (0700) and file (0600) where missing; SQLite gives its side files the file's mode. */
+function prepareFile(directory: string): Result<string> {
+  try {
+    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const file = join(realpathSync(directory), FILE_NAME);
+    closeSync(openSync(file, "a+", 0o600));
+    return ok(file);
+  } catch (error) {
+    const reason = (error as NodeJS.ErrnoException).code ?? String(error);
+    return fail(
+      "E-STATE",
+      `cannot write state directory ${directory} (${reason}): make it writable for this user or name another with --state`,
+    );
+  }
+}
+
+/** @returns why the file is not ours to use, or null. Reads only. */
+function inspect(db: Database, file: string): string | null {
+  const version = pragmaNumber(db, "user_version");
+  const application = pragmaNumber(db, "application_id");
+  const tables = db.query<{ n: number }, []>("SELECT count(*) AS n FROM sqlite_schema").get()!.n;
+  if (tables === 0 && version === 0) return null;
+  if (application !== APPLICATION_ID)
+    return `${file} is no ILB database: move it away or name another directory with --state`;
+  if (version > SCHEMA_VERSION) {
+    return `${file} was written by a newer ilbd (schema ${version}, this one knows ${SCHEMA_VERSION}): run that version or name another directory with --state`;
+  }
+  const check = db.query<{ quick_check: string }, []>("PRAGMA quick_check(1)").get()!.quick_check;
+  if (check !== "ok") return damagedText(file, check);
+  return null;
+}
+
+function configure(db: Database): void {
+  db.run("PRAGMA journal_mode=WAL");
+  db.run("PRAGMA synchronous=FULL");
+  db.run("PRAGMA foreign_keys=ON");
+}
+
+function migrate(db: Database): void {
+  const version = pragmaNumber(db, "user_version");
+  // Also with nothing to do: the write takes the exclusive lock now, so that a second daemon is refused at its start.
+  db.run("BEGIN IMMEDIATE");
+  for (const step of MIGRATIONS.slice(version)) db.run(step);
+  db.run(`PRAGMA application_id=${APPLICATION_ID}`);
+  db.run(`PRAGMA user_version=${SCHEMA_VERSION}`);
+  db.run("COMMIT");
+}
+
+const pragmaNumber = (db: Database, name: string): number =>
+  Number(Object.values(db.query<Record<string, number>, []>(`PRAGMA ${name}`).get()!)[0]);
+
+const damagedText = (file: string, detail: string): string =>
+  `${file} is damaged (${detail.replaceAll("\n", " ")}): restore it from a backup, or move it away and start empty (--config FILE imports an exported configuration)`;
+
+function describeOpenError(file: string, error: unknown): string {
+  if (!(error instanceof SQLiteError)) return `cannot open ${file}: ${String(error)}`;
+  const code = error.code ?? "";
+  if (code.startsWith("SQLITE_BUSY") || code.startsWith("SQLITE_LOCKED"))
+    return `${file} is in use by another ilbd: stop that one or name another directory with --state`;
+  if (code.startsWith("SQLITE_NOTADB") || code.startsWith("SQLITE_CORRUPT")) return damagedText(file, error.message);
+  return `cannot use ${file} (${error.message}): make the directory writable, free some space, or name another with --state`;
+}
+
+class SqliteStore implements Store {
+  constructor(private readonly db: Database) {}
+
+  load(): Config {
+    const nextId = this.db.query<{ value: number }, []>("SELECT value FROM meta WHERE key='nextId'").get()!.value;
+    const serversByGroup = new Map<number, Server[]>();
+    for (const row of this.db.query<ServerRow, []>("SELECT * FROM servers ORDER BY id").iterate()) {
+      const list = serversByGroup.get(row.group_id) ?? [];
+      list.push(serverOf(row));
+      serversByGroup.set(row.group_id, list);
+    }
+    const groups = this.db.query<GroupRow, []>("SELECT * FROM server_groups ORDER BY id").all();
+    return Object.freeze({
+      nextId,
+      groups: Object.freeze(
+        groups.map((row) =>
+          Object.freeze({
+            id: row.id,
+            name: row.name,
+            lastNumber: row.last_number,
+            servers: Object.freeze(serversByGroup.get(row.id) ?? []),
+          }),
+        ),
+      ),
+      healthChecks: Object.freeze(
+        this.db.query<HealthCheckRow, []>("SELECT * FROM health_checks ORDER BY id").all().map(healthCheckOf),
+      ),
+      rules: Object.freeze(this.db.query<RuleRow, []>("SELECT * FROM rules ORDER BY id").all().map(ruleOf)),
+    });
+  }
+
+  save(before: Config, after: Config, change: ChangeRecord): void {
+    assertCreationOrder(after);
+    const delta = diffConfigs(before, after);
+    try {
+      this.db.run("BEGIN IMMEDIATE");
+      this.writeDelta(delta);
+      this.exec("UPDATE meta SET value=? WHERE key='nextId'", after.nextId);
+      this.exec(
+        "INSERT INTO history (at_ms, who, command, delta) VALUES (?,?,?,?)",
+        change.atMs,
+        change.who,
+        change.command,
+        JSON.stringify(delta, bigintAsText),
+      );
+      this.exec("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", KEEP_HISTORY);
+      this.insertAudit({ ...change, result: "ok" });
+      this.db.run("COMMIT");
+    } catch (error) {
+      if (this.db.inTransaction) this.db.run("ROLLBACK");
+      throw new SaveFailed(error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  audit(record: AuditRecord): boolean {
+    try {
+      this.insertAudit(record);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  auditLog(limit: number): AuditRecord[] {
+    return this.db
+      .query<{ at_ms: number; who: string; command: string; result: string }, [number]>(
+        "SELECT at_ms, who, command, result FROM audit ORDER BY id DESC LIMIT ?",
+      )
+      .all(limit)
+      .map((row) => ({ atMs: row.at_ms, who: row.who, command: row.command, result: row.result }));
+  }
+
+  history(limit: number): HistoryRecord[] {
+    return this.db
+      .query<{ id: number; at_ms: number; who: string; command: string; delta: string }, [number]>(
+        "SELECT id, at_ms, who, command, delta FROM history ORDER BY id DESC LIMIT ?",
+      )
+      .all(limit)
+      .map((row) => ({
+        id: row.id,
+        atMs: row.at_ms,
+        who: row.who,
+        command: row.command,
+        delta: JSON.parse(row.delta) as unknown,
+      }));
+  }
+
+  close(): void {
+    this.db.close();
+  }
+
+  /** Deletions first, so that a name that goes and comes back in one change meets no unique index. */
+  private writeDelta(delta: Delta): void {
+    this.deleteGone("rules", delta.rules);
+    this.deleteGone("servers", delta.servers);
+    this.deleteGone("server_groups", delta.groups);
+    this.deleteGone("health_checks", delta.healthChecks);
+    for (const group of present(delta.groups)) this.put("server_groups", groupRow(group));
+    for (const server of present(delta.servers)) this.put("servers", serverRow(server, server.groupId));
+    for (const check of present(delta.healthChecks)) this.put("health_checks", healthCheckRow(check));
+    for (const rule of present(delta.rules)) this.put("rules", ruleRow(rule));
+  }
+
+  private deleteGone<T extends { readonly id: number }>(table: string, steps: readonly Step<T>[]): void {
+    for (const step of steps) if (step.after === null) this.exec(`DELETE FROM ${table} WHERE id=?`, step.before!.id);
+  }
+
+  /** Inserts, or updates the row of the same id. Table and column names are ours, values are bound. */
+  private put(table: string, row: object): void {
+    const columns = Object.keys(row);
+    const updates = columns.filter((column) => column !== "id").map((column) => `${column}=excluded.${column}`);
+    this.exec(
+      `INSERT INTO ${table} (${columns.join(",")}) VALUES (${columns.map(() => "?").join(",")}) ` +
+        `ON CONFLICT(id) DO UPDATE SET ${updates.join(",")}`,
+      ...(Object.values(row) as SQLQueryBindings[]),
+    );
+  }
+
+  private insertAudit(record: AuditRecord): void {
+    this.exec(
+      "INSERT INTO audit (at_ms, who, command, result) VALUES (?,?,?,?)",
+      record.atMs,
+      record.who,
+      record.command,
+      record.result,
+    );
+    this.exec("DELETE FROM audit WHERE id <= (SELECT max(id) FROM audit) - ?", KEEP_AUDIT);
+  }
+
+  private exec(sql: string, ...values: SQLQueryBindings[]): void {
+    this.db.query(sql).run(...values);
+  }
+}
+
+const present = <T>(steps: readonly Step<T>[]): T[] =>
+  steps.flatMap((step) => (step.after === null ? [] : [step.after]));
+
+/** Lists are in creation order and ids rise with creation, so the id column is the order. A breach is a bug. */
+function assertCreationOrder(config: Config): void {
+  const rising = (list: readonly { readonly id: number }[]): boolean =>
+    list.every((item, i) => i === 0 || list[i - 1]!.id < item.id);
+  const lists = [config.groups, config.healthChecks, config.rules, ...config.groups.map((group) => group.servers)];
+  if (!lists.every(rising)) throw new Error("configuration is not in creation order");
+}
+
+/** JSON.stringify replacer: addresses hold bigints. */
+const bigintAsText = (_key: string, value: unknown): unknown => (typeof value === "bigint" ? value.toString() : value);
+
+// --- rows ---------------------------------------------------------------------------------------------------------
+
+interface GroupRow {
+  id: number;
+  name: string;
+  last_number: number;
+}
+interface ServerRow {
+  id: number;
+  group_id: number;
+  number: number;
+  address: Uint8Array;
+  port_min: number | null;
+  port_max: number | null;
+  enabled: number;
+}
+interface HealthCheckRow {
+  id: number;
+  name: string;
+  kind: string;
+  test: string;
+  timeout_s: number;
+  count: number;
+  interval_s: number;
+  default_ping: number;
+}
+interface RuleRow {
+  id: number;
+  name: string;
+  enabled: number;
+  vip: Uint8Array;
+  protocol: string;
+  port_min: number;
+  port_max: number;
+  algorithm: string;
+  type: string;
+  proxy_first: Uint8Array | null;
+  proxy_last: Uint8Array | null;
+  sticky_mask: number | null;
+  group_id: number;
+  health_check_id: number | null;
+  health_check_port: string | null;
+  conn_drain_s: number;
+  nat_timeout_s: number;
+  persist_timeout_s: number;
+}
+
+const groupRow = (group: { id: number; name: string; lastNumber: number }): GroupRow => ({
+  id: group.id,
+  name: group.name,
+  last_number: group.lastNumber,
+});
+
+const serverRow = (server: Server, groupId: number): ServerRow => ({
+  id: server.id,
+  group_id: groupId,
+  number: server.number,
+  address: addressToBlob(server.address),
+  port_min: server.ports?.min ?? null,
+  port_max: server.ports?.max ?? null,
+  enabled: Number(server.enabled),
+});
+
+const serverOf = (row: ServerRow): Server =>
+  Object.freeze({
+    id: row.id,
+    number: row.number,
+    address: addressOfBlob(row.address),
+    ports: row.port_min === null ? null : range(row.port_min, row.port_max!),
+    enabled: row.enabled !== 0,
+  });
+
+const healthCheckRow = (check: HealthCheck): HealthCheckRow => ({
+  id: check.id,
+  name: check.name,
+  kind: check.test.kind,
+  test: check.test.text,
+  timeout_s: check.timeoutSeconds,
+  count: check.count,
+  interval_s: check.intervalSeconds,
+  default_ping: Number(check.defaultPing),
+});
+
+const healthCheckOf = (row: HealthCheckRow): HealthCheck =>
+  Object.freeze({
+    id: row.id,
+    name: row.name,
+    test: Object.freeze({ kind: row.kind as HealthCheck["test"]["kind"], text: row.test }),
+    timeoutSeconds: row.timeout_s,
+    count: row.count,
+    intervalSeconds: row.interval_s,
+    defaultPing: row.default_ping !== 0,
+  });
+
+const ruleRow = (rule: Rule): RuleRow => ({
+  id: rule.id,
+  name: rule.name,
+  enabled: Number(rule.enabled),
+  vip: addressToBlob(rule.vip),
+  protocol: rule.protocol,
+  port_min: rule.ports.min,
+  port_max: rule.ports.max,
+  algorithm: rule.algorithm,
+  type: rule.type,
+  proxy_first: rule.proxySource === null ? null : addressToBlob(rule.proxySource.first),
+  proxy_last: rule.proxySource === null ? null : addressToBlob(rule.proxySource.last),
+  sticky_mask: rule.stickyMask,
+  group_id: rule.groupId,
+  health_check_id: rule.healthCheckId,
+  health_check_port: rule.healthCheckPort === null ? null : String(rule.healthCheckPort),
+  conn_drain_s: rule.connDrainSeconds,
+  nat_timeout_s: rule.natTimeoutSeconds,
+  persist_timeout_s: rule.persistTimeoutSeconds,
+});
+
+const ruleOf = (row: RuleRow): Rule =>
+  Object.freeze({
+    id: row.id,
+    name: row.name,
+    enabled: row.enabled !== 0,
+    vip: addressOfBlob(row.vip),
+    protocol: row.protocol as Protocol,
+    ports: range(row.port_min, row.port_max),
+    algorithm: row.algorithm as Algorithm,
+    type: row.type as RuleType,
+    proxySource:
+      row.proxy_first === null
+        ? null
+        : Object.freeze({ first: addressOfBlob(row.proxy_first), last: addressOfBlob(row.proxy_last!) }),
+    stickyMask: row.sticky_mask,
+    groupId: row.group_id,
+    healthCheckId: row.health_check_id,
+    healthCheckPort: healthCheckPortOf(row.health_check_port),
+    connDrainSeconds: row.conn_drain_s,
+    natTimeoutSeconds: row.nat_timeout_s,
+    persistTimeoutSeconds: row.persist_timeout_s,
+  });
+
+const range = (min: number, max: number): PortRange => Object.freeze({ min, max });
+
+function healthCheckPortOf(text: string | null): Rule["healthCheckPort"] {
+  if (text === null || text === "ANY" || text === "ALL") return text;
+  return Number(text);
+}
+
+/** 4 or 16 bytes, network order. */
+function addressToBlob(address: Address): Uint8Array {
+  const bytes = new Uint8Array(address.family === 4 ? 4 : 16);
+  let rest = address.value;
+  for (let i = bytes.length - 1; i >= 0; i--) {
+    bytes[i] = Number(rest & 0xffn);
+    rest >>= 8n;
+  }
+  return bytes;
+}
+
+function addressOfBlob(blob: Uint8Array): Address {
+  let value = 0n;
+  for (const byte of blob) value = (value << 8n) | BigInt(byte);
+  return Object.freeze({ family: blob.length === 4 ? 4 : 6, value });
+}

@@ -1,0 +1,327 @@
+import { Database } from "bun:sqlite";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { MIGRATIONS, SCHEMA_VERSION } from "../../src/control/schema.ts";
+import { openStore, SaveFailed, type Store } from "../../src/control/store.ts";
+import type { Config } from "../../src/model/config.ts";
+import { EMPTY_CONFIG } from "../../src/model/config.ts";
+import { config, group, rule, server, threeServers, v4 } from "./configs.ts";
+
+let directory: string;
+const open = (): Store => {
+  const opened = openStore(directory);
+  if (!opened.ok) throw new Error(opened.failure.text);
+  return opened.value;
+};
+const refusal = (where = directory): string => {
+  const opened = openStore(where);
+  if (!opened.ok) return opened.failure.text;
+  opened.value.close();
+  throw new Error("the store opened");
+};
+const change = (command: string) => ({ atMs: 1, who: "test", command });
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "ilb-store-"));
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+describe("what was saved comes back", () => {
+  test("a new directory holds the empty configuration", () => {
+    const store = open();
+    expect(store.load()).toEqual(EMPTY_CONFIG);
+    store.close();
+  });
+
+  test("ILB-046 ILB-057 ILB-221 ids, numbers, admin state, order and every field survive a restart", () => {
+    const full = fullConfig();
+    const store = open();
+    store.save(EMPTY_CONFIG, full, change("import-config -"));
+    store.close();
+    const again = open();
+    expect(again.load()).toEqual(full);
+    again.close();
+  });
+
+  test("ILB-300 a rule that is not sticky is there after a restart and not sticky", () => {
+    const store = open();
+    store.save(EMPTY_CONFIG, threeServers(), change("create-rule r1"));
+    store.close();
+    const again = open();
+    expect(again.load().rules[0]!.stickyMask).toBeNull();
+    again.close();
+  });
+
+  test("any row of changes ends in the configuration that was saved last", () => {
+    fc.assert(
+      fc.property(fc.array(configArbitrary(), { minLength: 1, maxLength: 5 }), (configs) => {
+        const where = mkdtempSync(join(directory, "p-"));
+        const opened = openStore(where);
+        if (!opened.ok) throw new Error(opened.failure.text);
+        let before: Config = EMPTY_CONFIG;
+        for (const after of configs) {
+          opened.value.save(before, after, change("x"));
+          expect(opened.value.load()).toEqual(after);
+          before = after;
+        }
+        opened.value.close();
+      }),
+      { numRuns: 25 },
+    );
+  });
+
+  test("a name that goes and comes back in one change meets no leftover", () => {
+    const store = open();
+    const before = threeServers();
+    const after = config({
+      groups: [group(11, "SG1", [server(12, 0, "192.0.2.10")])],
+      rules: [rule(13, "R1", 11)],
+    });
+    store.save(EMPTY_CONFIG, before, change("a"));
+    store.save(before, after, change("b"));
+    expect(store.load()).toEqual(after);
+    store.close();
+  });
+});
+
+describe("history and audit", () => {
+  test("a change leaves who, command and what it did, enough to go back", () => {
+    const store = open();
+    const before = threeServers();
+    store.save(EMPTY_CONFIG, before, change("import-config -"));
+    const disabled = {
+      ...before,
+      groups: [
+        { ...before.groups[0]!, servers: before.groups[0]!.servers.map((s, i) => (i ? s : { ...s, enabled: false })) },
+      ],
+    };
+    store.save(before, disabled, { atMs: 7, who: "uid 1000 (alice)", command: "disable-server _sg1.0" });
+    const [last] = store.history(10);
+    expect(last).toMatchObject({ atMs: 7, who: "uid 1000 (alice)", command: "disable-server _sg1.0" });
+    expect(last!.delta).toEqual({
+      groups: [],
+      healthChecks: [],
+      rules: [],
+      servers: [
+        {
+          before: {
+            id: 2,
+            groupId: 1,
+            number: 0,
+            address: { family: 4, value: "3221225994" },
+            ports: null,
+            enabled: true,
+          },
+          after: {
+            id: 2,
+            groupId: 1,
+            number: 0,
+            address: { family: 4, value: "3221225994" },
+            ports: null,
+            enabled: false,
+          },
+        },
+      ],
+    });
+    expect(store.auditLog(1)).toEqual([
+      { atMs: 7, who: "uid 1000 (alice)", command: "disable-server _sg1.0", result: "ok" },
+    ]);
+    store.close();
+  });
+
+  test("a refusal is audited without a change", () => {
+    const store = open();
+    expect(store.audit({ ...change("delete-rule -a"), result: "E-AUTH" })).toBe(true);
+    store.close();
+    const again = open();
+    expect(again.auditLog(5)).toEqual([{ atMs: 1, who: "test", command: "delete-rule -a", result: "E-AUTH" }]);
+    expect(again.history(5)).toEqual([]);
+    again.close();
+  });
+});
+
+describe("what cannot be saved changes nothing", () => {
+  test("ILB-109 a full disk throws SaveFailed and the old configuration stays, also in the file", () => {
+    const store = open();
+    store.save(EMPTY_CONFIG, threeServers(), change("a"));
+    const db = (store as unknown as { db: Database }).db;
+    const pages = db.query<{ page_count: number }, []>("PRAGMA page_count").get()!.page_count;
+    db.run(`PRAGMA max_page_count=${pages}`);
+    const many = config({
+      groups: [
+        group(
+          1,
+          "big",
+          Array.from({ length: 1000 }, (_, i) => server(i + 100, i, `192.0.2.${i % 250}`)),
+        ),
+      ],
+      nextId: 5000,
+    });
+    expect(() => store.save(threeServers(), many, change("b"))).toThrow(SaveFailed);
+    expect(store.load()).toEqual(threeServers());
+    db.run("PRAGMA max_page_count=1000000");
+    store.save(store.load(), many, change("c"));
+    expect(store.load()).toEqual(many);
+    store.close();
+  });
+});
+
+describe("files that are not ours to use are refused with one line and left as they are", () => {
+  test("a second daemon on the same directory", () => {
+    const store = open();
+    expect(refusal()).toBe(
+      `${directory}/ilb.db is in use by another ilbd: stop that one or name another directory with --state`,
+    );
+    store.save(EMPTY_CONFIG, threeServers(), change("the first goes on"));
+    store.close();
+    open().close();
+  });
+
+  test("text instead of a database", () => {
+    writeFileSync(join(directory, "ilb.db"), "this is no database, it is a letter to a friend\n".repeat(30));
+    const before = readFileSync(join(directory, "ilb.db"));
+    expect(refusal()).toContain(`${directory}/ilb.db is damaged (file is not a database): restore it from a backup`);
+    expect(readFileSync(join(directory, "ilb.db"))).toEqual(before);
+    expect(existsSync(join(directory, "ilb.db-wal"))).toBe(false);
+  });
+
+  test("a database with pages of noise", () => {
+    const store = open();
+    store.save(EMPTY_CONFIG, threeServers(), change("a"));
+    store.close();
+    const bytes = readFileSync(join(directory, "ilb.db"));
+    bytes.fill(0xa5, 4096, Math.min(bytes.length, 16384));
+    writeFileSync(join(directory, "ilb.db"), bytes);
+    expect(refusal()).toContain("is damaged");
+    expect(readFileSync(join(directory, "ilb.db"))).toEqual(bytes);
+  });
+
+  test("another program's database", () => {
+    const other = new Database(join(directory, "ilb.db"), { create: true });
+    other.run("CREATE TABLE recipes (name TEXT)");
+    other.close();
+    expect(refusal()).toContain("is no ILB database");
+  });
+
+  test("a newer schema", () => {
+    open().close();
+    const db = new Database(join(directory, "ilb.db"));
+    db.run(`PRAGMA user_version=${SCHEMA_VERSION + 6}`);
+    db.close();
+    expect(refusal()).toContain(
+      `was written by a newer ilbd (schema ${SCHEMA_VERSION + 6}, this one knows ${SCHEMA_VERSION})`,
+    );
+  });
+
+  test("a state directory that is a file", () => {
+    const path = join(directory, "file");
+    writeFileSync(path, "x");
+    expect(refusal(path)).toContain(`cannot write state directory ${path}`);
+  });
+});
+
+test("an interrupted creation leaves a file that the next start completes", () => {
+  writeFileSync(join(directory, "ilb.db"), "");
+  const store = open();
+  expect(store.load()).toEqual(EMPTY_CONFIG);
+  store.close();
+});
+
+test("the database belongs to its owner alone", () => {
+  open().close();
+  expect(statSync(join(directory, "ilb.db")).mode & 0o777).toBe(0o600);
+});
+
+test("every released schema step still runs on an empty file", () => {
+  const db = new Database(":memory:");
+  for (const step of MIGRATIONS) db.run(step);
+  expect(db.query<{ n: number }, []>("SELECT count(*) AS n FROM sqlite_schema").get()!.n).toBeGreaterThan(5);
+  db.close();
+});
+
+function fullConfig(): Config {
+  return config({
+    nextId: 90,
+    groups: [
+      group(
+        1,
+        "sg1",
+        [server(5, 7, "192.0.2.11", { enabled: false }), server(9, 3, "192.0.2.10", { ports: { min: 1, max: 9 } })],
+        7,
+      ),
+      group(2, "empty", []),
+    ],
+    healthChecks: [
+      {
+        id: 3,
+        name: "hc1",
+        test: { kind: "tcp", text: "TCP" },
+        timeoutSeconds: 2,
+        count: 3,
+        intervalSeconds: 10,
+        defaultPing: true,
+      },
+      {
+        id: 8,
+        name: "hc2",
+        test: { kind: "external", text: `/opt/${"x".repeat(300)}` },
+        timeoutSeconds: 5,
+        count: 3,
+        intervalSeconds: 30,
+        defaultPing: false,
+      },
+    ],
+    rules: [
+      rule(20, "r1", 1, {
+        type: "NAT",
+        enabled: false,
+        proxySource: { first: v4("203.0.113.1"), last: v4("203.0.113.5") },
+        stickyMask: 0,
+        healthCheckId: 3,
+        healthCheckPort: "ANY",
+        connDrainSeconds: 4_294_967_295,
+        natTimeoutSeconds: 5,
+        persistTimeoutSeconds: 6,
+      }),
+      rule(21, "r2", 1, {
+        vip: { family: 6, value: 0x20010db8_0001_0000_0000_0000_0000_0001n },
+        healthCheckId: 8,
+        healthCheckPort: 8080,
+      }),
+    ],
+  });
+}
+
+function configArbitrary(): fc.Arbitrary<Config> {
+  return fc
+    .record({
+      servers: fc.array(
+        fc.record({
+          number: fc.integer({ min: 0, max: 999 }),
+          octet: fc.integer({ min: 1, max: 254 }),
+          enabled: fc.boolean(),
+        }),
+        { maxLength: 8 },
+      ),
+      rules: fc.array(fc.record({ enabled: fc.boolean(), sticky: fc.option(fc.integer({ min: 0, max: 32 })) }), {
+        maxLength: 4,
+      }),
+      base: fc.integer({ min: 1, max: 3 }),
+    })
+    .map(({ servers, rules, base }) =>
+      config({
+        nextId: base * 100,
+        groups: [
+          group(
+            base,
+            "g",
+            servers.map((s, i) => server(base + 1 + i, s.number, `192.0.2.${s.octet}`, { enabled: s.enabled })),
+          ),
+        ],
+        rules: rules.map((r, i) => rule(base * 20 + i, `r${i}`, base, { enabled: r.enabled, stickyMask: r.sticky })),
+      }),
+    );
+}
