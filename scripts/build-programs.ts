@@ -1,0 +1,50 @@
+/**
+ * Bundles the two programs. Without options: dist/ilbd.js and dist/ilbadm.js, one file each, which bin/ starts with
+ * Bun (one file to read instead of hundreds keeps `ilbadm` quick). With --release: dist/release/ holds one executable
+ * per program, made by `bun build --compile`, beside libilb.so; they need neither Bun nor a checkout.
+ */
+import { cpSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { join } from "node:path";
+
+const ROOT = join(import.meta.dir, "..");
+const DIST = join(ROOT, "dist");
+
+/** Entry file of each program; the packet worker is an entry of its own, because a Worker is started by path. */
+const PROGRAMS: readonly { readonly name: string; readonly entry: string; readonly workers: readonly string[] }[] = [
+  { name: "ilbd", entry: "src/main.ts", workers: ["src/worker/worker.ts"] },
+  { name: "ilbadm", entry: "src/cli/main.ts", workers: [] },
+];
+
+/** Fails the run with the compiler's own words. */
+function run(argv: string[]): void {
+  const done = Bun.spawnSync(argv, { cwd: ROOT, stdout: "pipe", stderr: "pipe" });
+  if (done.exitCode !== 0) {
+    process.stderr.write(`${argv.join(" ")}\n${done.stdout.toString()}${done.stderr.toString()}`);
+    process.exit(1);
+  }
+}
+
+/** One JavaScript file per program, for bin/. */
+function bundle(): void {
+  for (const program of PROGRAMS) {
+    if (!existsSync(join(ROOT, program.entry))) continue;
+    run([process.execPath, "build", program.entry, "--target=bun", `--outfile=${join(DIST, `${program.name}.js`)}`]);
+  }
+}
+
+/** One executable per program, with the engine and the worker inside. */
+function release(): void {
+  const out = join(DIST, "release");
+  rmSync(out, { recursive: true, force: true });
+  mkdirSync(out, { recursive: true });
+  for (const program of PROGRAMS) {
+    const entries = [program.entry, ...program.workers.filter((path) => existsSync(join(ROOT, path)))];
+    run([process.execPath, "build", "--compile", "--target=bun", ...entries, `--outfile=${join(out, program.name)}`]);
+  }
+  cpSync(join(ROOT, "build/libilb.so"), join(out, "libilb.so"));
+  process.stderr.write(`built: ${out}/ilbd, ilbadm, libilb.so\n`);
+}
+
+mkdirSync(DIST, { recursive: true });
+if (process.argv.includes("--release")) release();
+else bundle();

@@ -1,0 +1,168 @@
+/**
+ * Runs the tests and closes with one line, `N passed, N failed, N skipped`, summed over every run of `bun test`.
+ *
+ *   bun scripts/test.ts [--full] [--short] [--fuzz [SECONDS]] [-t NAME] [PATH-PART...]
+ *
+ * Without options: everything under test/ but test/full/. --full adds test/full/ (browser, container image, soak,
+ * kill) and sets ILB_TEST_FULL=1, by which other tests raise their counts; --short beside it runs test/full/ alone at
+ * reduced counts (ILB_TEST_SHORT=1). --fuzz runs the random tests again and again with new seeds for SECONDS (60).
+ * A PATH-PART keeps the files whose path contains it, -t keeps the tests whose name matches.
+ *
+ * All of it happens inside a sandbox (src/lab/sandbox.ts), so that nothing a test makes can outlive the run or touch
+ * the machine's own network. Where no sandbox can be had, tests that need one skip themselves by name.
+ *
+ * Counts come from bun's JUnit report. A file that does not even load, or that ends the process, is missing there or
+ * leaves no report: each such file counts as one failure.
+ */
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { findSandbox } from "../src/lab/sandbox.ts";
+
+const ROOT = join(import.meta.dir, "..");
+
+interface Options {
+  readonly full: boolean;
+  readonly short: boolean;
+  readonly fuzzSeconds: number | null;
+  readonly namePattern: string | null;
+  readonly pathParts: readonly string[];
+}
+
+interface Tally {
+  passed: number;
+  failed: number;
+  readonly failures: string[];
+  readonly skips: string[];
+}
+
+function usage(message: string): never {
+  process.stderr.write(
+    `${message}\nusage: npm test [-- [--full] [--short] [--fuzz [SECONDS]] [-t NAME] [PATH-PART...]]\n`,
+  );
+  process.exit(2);
+}
+
+function parseOptions(argv: readonly string[]): Options {
+  let full = false;
+  let short = false;
+  let fuzzSeconds: number | null = null;
+  let namePattern: string | null = null;
+  const pathParts: string[] = [];
+  for (let at = 0; at < argv.length; at++) {
+    const word = argv[at] ?? "";
+    if (word === "--full") full = true;
+    else if (word === "--short") short = true;
+    else if (word === "--fuzz") {
+      const seconds = Number(argv[at + 1]);
+      fuzzSeconds = Number.isInteger(seconds) && seconds > 0 ? seconds : 60;
+      if (fuzzSeconds === seconds) at++;
+    } else if (word === "-t") {
+      namePattern = argv[++at] ?? usage("-t needs a name");
+    } else if (word.startsWith("-")) usage(`unknown option ${word}`);
+    else pathParts.push(word);
+  }
+  return { full, short, fuzzSeconds, namePattern, pathParts };
+}
+
+/** Test files of the project, by path relative to it, sorted. */
+function testFiles(options: Options): string[] {
+  const all = [...new Bun.Glob("test/**/*.test.ts").scanSync({ cwd: ROOT })].sort();
+  return all
+    .filter((path) => {
+      if (options.fuzzSeconds !== null) return /(fuzz|random|differential|property|law)/.test(path);
+      const isFull = path.startsWith("test/full/");
+      if (options.full && options.short) return isFull;
+      return options.full || !isFull;
+    })
+    .filter((path) => options.pathParts.length === 0 || options.pathParts.some((part) => path.includes(part)));
+}
+
+function unescapeXml(text: string): string {
+  return text.replace(/&(lt|gt|quot|apos|amp|#\d+);/g, (whole, name: string) => {
+    const named: Record<string, string> = { lt: "<", gt: ">", quot: '"', apos: "'", amp: "&" };
+    return name.startsWith("#") ? String.fromCodePoint(Number(name.slice(1))) : (named[name] ?? whole);
+  });
+}
+
+/** Adds one JUnit report to the tally, test case by test case. */
+function countReport(xml: string, files: readonly string[], tally: Tally): void {
+  const seen = new Set<string>();
+  for (const match of xml.matchAll(/<testcase ([^>]*?)(\/>|>([\s\S]*?)<\/testcase>)/g)) {
+    const attributes = match[1] ?? "";
+    const attribute = (name: string) => unescapeXml(new RegExp(`\\b${name}="([^"]*)"`).exec(attributes)?.[1] ?? "");
+    const body = match[3] ?? "";
+    const file = attribute("file");
+    const group = attribute("classname").split(" > ").reverse().join(" > ");
+    const name = `${file}: ${group === "" ? "" : `${group} > `}${attribute("name")}`;
+    seen.add(file);
+    if (/<(failure|error)\b/.test(body)) {
+      tally.failed++;
+      tally.failures.push(name);
+    } else if (/<skipped\b/.test(body)) tally.skips.push(name);
+    else tally.passed++;
+  }
+  for (const file of files) {
+    if (seen.has(file)) continue;
+    tally.failed++;
+    tally.failures.push(`${file}: the file holds no test that ran (it may not load)`);
+  }
+}
+
+/** One `bun test` over these files. */
+async function runFiles(files: readonly string[], options: Options, tally: Tally): Promise<void> {
+  if (files.length === 0) return;
+  const scratch = mkdtempSync(join(tmpdir(), "ilb-test-"));
+  const report = join(scratch, "junit.xml");
+  const argv = [process.execPath, "test", "--reporter=junit", `--reporter-outfile=${report}`];
+  if (options.namePattern !== null) argv.push("-t", options.namePattern);
+  argv.push(...files.map((path) => `./${path}`));
+  const sandbox = findSandbox();
+  if (!sandbox.available) process.stderr.write(`tests that need a network are skipped: ${sandbox.reason}\n`);
+  const run = Bun.spawn(sandbox.available ? sandbox.wrap(argv) : argv, {
+    cwd: ROOT,
+    stdin: "ignore",
+    stdout: "inherit",
+    stderr: "inherit",
+    env: {
+      ...process.env,
+      ...(options.full ? { ILB_TEST_FULL: "1" } : {}),
+      ...(options.short ? { ILB_TEST_SHORT: "1" } : {}),
+    },
+  });
+  const status = await run.exited;
+  const failedBefore = tally.failed;
+  if (existsSync(report)) {
+    // With -t, files without a matching test have nothing to report.
+    countReport(readFileSync(report, "utf8"), options.namePattern === null ? files : [], tally);
+  }
+  if (status !== 0 && tally.failed === failedBefore) {
+    tally.failed++;
+    tally.failures.push(`bun test ended with status ${status} and no failed test to show for it`);
+  }
+  rmSync(scratch, { recursive: true, force: true });
+}
+
+async function main(): Promise<void> {
+  const options = parseOptions(process.argv.slice(2));
+  const files = testFiles(options);
+  if (files.length === 0) usage("no test file matches");
+  const tally: Tally = { passed: 0, failed: 0, failures: [], skips: [] };
+  const deadlineMs = Date.now() + (options.fuzzSeconds ?? 0) * 1000;
+  do {
+    // End to end tests start daemons, so they keep a process of their own; a crash there cannot hide the unit tests.
+    for (const heavy of [false, true]) {
+      await runFiles(
+        files.filter((path) => /^test\/(e2e|full)\//.test(path) === heavy),
+        options,
+        tally,
+      );
+    }
+  } while (tally.failed === 0 && Date.now() < deadlineMs);
+  for (const name of new Set(tally.skips)) console.log(`skipped: ${name}`);
+  for (const name of tally.failures) console.log(`FAILED: ${name}`);
+  console.log(`${tally.passed} passed, ${tally.failed} failed, ${tally.skips.length} skipped`);
+  process.exit(tally.failed > 0 || tally.passed === 0 ? 1 : 0);
+}
+
+await main();
