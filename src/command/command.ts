@@ -1,0 +1,179 @@
+/**
+ * Commands as frozen plain data: what text, JSON and import lines become, with all names resolved. A `Change` is one
+ * atomic step from one Config to the next; a subcommand with several operands is a row of Changes. A `Query` changes
+ * nothing. Every kind is the long name of its subcommand.
+ */
+import type { Address } from "../model/address.ts";
+import type { Algorithm, PortRange, Protocol, RuleType } from "../model/config.ts";
+
+/** What a caller must be allowed to do. `config` does not imply `enable`. */
+export type Right = "show" | "enable" | "config";
+
+/** A server as it is added: one address, its ports or null for those of each rule. */
+export interface NewServer {
+  readonly address: Address;
+  readonly ports: PortRange | null;
+}
+
+export interface CreateRule {
+  readonly kind: "create-rule";
+  readonly name: string;
+  readonly enabled: boolean;
+  readonly vip: Address;
+  readonly protocol: Protocol;
+  readonly ports: PortRange;
+  readonly algorithm: Algorithm;
+  readonly type: RuleType;
+  readonly proxySource: { readonly first: Address; readonly last: Address } | null;
+  /** Prefix length, null when not sticky. */
+  readonly stickyMask: number | null;
+  readonly group: string;
+  readonly healthCheck: string | null;
+  /** null exactly when healthCheck is null. */
+  readonly healthCheckPort: "ANY" | "ALL" | number | null;
+  /** Seconds, 0: the default. */
+  readonly connDrainSeconds: number;
+  readonly natTimeoutSeconds: number;
+  readonly persistTimeoutSeconds: number;
+}
+
+/** `name` null: all rules, as one change. */
+export interface RuleChange {
+  readonly kind: "delete-rule" | "enable-rule" | "disable-rule";
+  readonly name: string | null;
+}
+
+export interface CreateServerGroup {
+  readonly kind: "create-servergroup";
+  readonly name: string;
+  readonly servers: readonly NewServer[];
+}
+
+export interface DeleteServerGroup {
+  readonly kind: "delete-servergroup";
+  readonly name: string;
+}
+
+export interface AddServer {
+  readonly kind: "add-server";
+  readonly group: string;
+  readonly server: NewServer;
+}
+
+export interface RemoveServer {
+  readonly kind: "remove-server";
+  readonly group: string;
+  /** Server ID, `_GROUP.N`. */
+  readonly serverId: string;
+}
+
+export interface ServerChange {
+  readonly kind: "enable-server" | "disable-server";
+  readonly serverId: string;
+}
+
+export interface CreateHealthCheck {
+  readonly kind: "create-healthcheck";
+  readonly name: string;
+  /** As the user spelled it: tcp, udp, ping or an absolute path. */
+  readonly test: string;
+  readonly timeoutSeconds: number;
+  readonly count: number;
+  readonly intervalSeconds: number;
+  readonly defaultPing: boolean;
+}
+
+export interface DeleteHealthCheck {
+  readonly kind: "delete-healthcheck";
+  readonly name: string;
+}
+
+export type Change =
+  | CreateRule
+  | RuleChange
+  | CreateServerGroup
+  | DeleteServerGroup
+  | AddServer
+  | RemoveServer
+  | ServerChange
+  | CreateHealthCheck
+  | DeleteHealthCheck;
+
+/** What `-o` and `-p` chose. `fields` are canonical (as headers print them). */
+export interface Output {
+  readonly fields: readonly string[];
+  readonly parsable: boolean;
+}
+
+export interface ShowRule {
+  readonly kind: "show-rule";
+  /** null: both. */
+  readonly enabled: boolean | null;
+  /** `-f`: one line per field. Then `output.fields` are all fields. */
+  readonly full: boolean;
+  readonly output: Output;
+  readonly names: readonly string[];
+}
+
+export interface ShowServerGroup {
+  readonly kind: "show-servergroup";
+  /** null: one line per server in the manual's form. */
+  readonly output: Output | null;
+  readonly names: readonly string[];
+}
+
+export interface ShowServer {
+  readonly kind: "show-server";
+  readonly output: Output;
+  readonly names: readonly string[];
+}
+
+export interface ShowHealth {
+  readonly kind: "show-healthcheck" | "show-hc-result";
+  readonly names: readonly string[];
+}
+
+export interface ShowTable {
+  readonly kind: "show-nat" | "show-persist";
+  /** null: every entry. */
+  readonly limit: number | null;
+}
+
+export interface ShowStatistics {
+  readonly kind: "show-statistics";
+  readonly output: Output;
+  readonly itemize: boolean;
+  readonly rule: string | null;
+  /** Server ID. */
+  readonly server: string | null;
+  /** Later samples: change per second, change per interval, or totals. */
+  readonly mode: "per-second" | "delta" | "absolute";
+  /** null: one sample. */
+  readonly intervalSeconds: number | null;
+  /** Samples to take; null with an interval: endless. */
+  readonly count: number | null;
+}
+
+export type Query = ShowRule | ShowServerGroup | ShowServer | ShowHealth | ShowTable | ShowStatistics;
+
+export interface ExportConfig {
+  readonly kind: "export-config";
+  /** Opened by the caller's process, never by the daemon; null: standard output. */
+  readonly file: string | null;
+}
+
+export interface ImportConfig {
+  readonly kind: "import-config";
+  readonly preserve: boolean;
+  readonly file: string | null;
+}
+
+/** A bound command line: the changes of a changing subcommand, or the one thing that a reading subcommand asks. */
+export type Command =
+  | { readonly kind: "changes"; readonly subcommand: Change["kind"]; readonly changes: readonly Change[] }
+  | Query
+  | ExportConfig
+  | ImportConfig;
+
+/** All subcommands by their long names. */
+export type SubcommandName = Change["kind"] | Query["kind"] | ExportConfig["kind"] | ImportConfig["kind"];
