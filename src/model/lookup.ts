@@ -1,0 +1,101 @@
+/**
+ * Finding things in a Config, and what follows from it: names without case, server IDs, listing order, defaults filled
+ * in. Reads only.
+ */
+import { type Address, compareAddresses, type Family } from "./address.ts";
+import type { Config, HealthCheck, PortRange, Rule, Server, ServerGroup } from "./config.ts";
+
+/** ASCII letters folded to lower case, other units unchanged. */
+const fold = (unit: number): number => (unit >= 65 && unit <= 90 ? unit + 32 : unit);
+
+/** Equal without regard to ASCII case. Compares from the end: names in a row mostly differ there. */
+export function sameName(a: string, b: string): boolean {
+  if (a === b) return true;
+  if (a.length !== b.length) return false;
+  for (let i = a.length - 1; i >= 0; i--) {
+    if (fold(a.charCodeAt(i)) !== fold(b.charCodeAt(i))) return false;
+  }
+  return true;
+}
+
+export function findRule(config: Config, name: string): Rule | undefined {
+  return config.rules.find((rule) => sameName(rule.name, name));
+}
+
+export function findGroup(config: Config, name: string): ServerGroup | undefined {
+  return config.groups.find((group) => sameName(group.name, name));
+}
+
+export function findHealthCheck(config: Config, name: string): HealthCheck | undefined {
+  return config.healthChecks.find((check) => sameName(check.name, name));
+}
+
+/** The group of a rule. Throws for a Config that names a missing group, which apply never makes. */
+export function groupOf(config: Config, rule: Rule): ServerGroup {
+  const group = config.groups.find((candidate) => candidate.id === rule.groupId);
+  if (group === undefined) throw new Error(`rule ${rule.name} names the missing group id ${rule.groupId}`);
+  return group;
+}
+
+/** The health check of a rule, undefined when it has none. */
+export function healthCheckOf(config: Config, rule: Rule): HealthCheck | undefined {
+  return config.healthChecks.find((check) => check.id === rule.healthCheckId);
+}
+
+/** Rules that use the group, in creation order. */
+export function rulesOfGroup(config: Config, groupId: number): Rule[] {
+  return config.rules.filter((rule) => rule.groupId === groupId);
+}
+
+/** `_GROUP.N`, as stored. */
+export function serverId(group: ServerGroup, server: Server): string {
+  return `_${group.name}.${server.number}`;
+}
+
+/** Server `_GROUP.N` of the group; case does not matter in the name, N has one spelling. */
+export function findServerInGroup(group: ServerGroup, id: string): Server | undefined {
+  const dot = id.lastIndexOf(".");
+  if (dot < 1 || !id.startsWith("_") || !sameName(id.slice(1, dot), group.name)) return undefined;
+  const number = id.slice(dot + 1);
+  return group.servers.find((server) => String(server.number) === number);
+}
+
+/** The group's name in a server ID `_GROUP.N` (N follows the last dot), null when the text has no such form. */
+export function groupNameOfServerId(id: string): string | null {
+  const dot = id.lastIndexOf(".");
+  return id.startsWith("_") && dot > 0 ? id.slice(1, dot) : null;
+}
+
+/** The group and the server of an ID, undefined when there is none. */
+export function findServer(config: Config, id: string): { group: ServerGroup; server: Server } | undefined {
+  const name = groupNameOfServerId(id);
+  const group = name === null ? undefined : findGroup(config, name);
+  const server = group && findServerInGroup(group, id);
+  return group && server ? { group, server } : undefined;
+}
+
+/** Ascending by address, the order of every listing. */
+export function sortedServers(group: ServerGroup): Server[] {
+  return [...group.servers].sort((a, b) => compareAddresses(a.address, b.address));
+}
+
+/** Family of the group's servers, or, while it is empty, of the rules that use it; null when nothing decides it yet. */
+export function groupFamily(config: Config, group: ServerGroup): Family | null {
+  const decides: Address | undefined =
+    group.servers[0]?.address ?? config.rules.find((rule) => rule.groupId === group.id)?.vip;
+  return decides?.family ?? null;
+}
+
+/** How many ports a range holds. */
+export const portCount = (ports: PortRange): number => ports.max - ports.min + 1;
+
+/** Seconds that apply: defaults filled in where the rule's type makes use of the timer, else the value given. */
+export function effectiveTimers(rule: Rule): { connDrain: number; natTimeout: number; persistTimeout: number } {
+  const nat = rule.type === "DSR" ? 0 : rule.protocol === "tcp" ? 120 : 60;
+  const persist = rule.stickyMask === null ? 0 : 60;
+  return {
+    connDrain: rule.connDrainSeconds,
+    natTimeout: rule.natTimeoutSeconds || nat,
+    persistTimeout: rule.persistTimeoutSeconds || persist,
+  };
+}
