@@ -1,0 +1,73 @@
+/** Single system calls that the runtime does not offer (native/peer.c, native/system.c). */
+import { addressOf, bind, checked, NativeError } from "./library.ts";
+
+const native = bind({
+  ilb_peer_identity: { args: ["i32", "buffer", "u32"], returns: "i32" },
+  ilb_clock_ms: { args: [], returns: "i64" },
+  ilb_use_huge_pages: { args: ["address", "u64"], returns: "i32" },
+  ilb_lock_file: { args: ["text"], returns: "i32" },
+  ilb_close: { args: ["i32"], returns: "i32" },
+});
+
+/** The process at the other end of a Unix socket, as it was when it connected. */
+export interface PeerIdentity {
+  readonly pid: number;
+  readonly uid: number;
+  readonly gid: number;
+  /** Supplementary groups; `gid` need not be among them. */
+  readonly groups: readonly number[];
+}
+
+/** NGROUPS_MAX of Linux. */
+const MAX_GROUPS = 65536;
+
+/** Who is at the other end of a connected Unix socket. @param fd its descriptor. Throws NativeError. */
+export function peerIdentity(fd: number): PeerIdentity {
+  for (const capacity of [3 + 64, 3 + MAX_GROUPS]) {
+    const out = new Uint32Array(capacity);
+    const length = native().ilb_peer_identity(fd, out, capacity);
+    if (length < 0 && capacity < MAX_GROUPS && new NativeError(-length, "").code === "ERANGE") continue;
+    checked(length, "read the identity of the peer of a Unix socket");
+    return { pid: out[0]!, uid: out[1]!, gid: out[2]!, groups: Array.from(out.subarray(3, length)) };
+  }
+  throw new Error("unreachable: the second capacity is the kernel's limit");
+}
+
+/** CLOCK_MONOTONIC in milliseconds: the engine clock, the same in all threads and processes since boot. */
+export function monotonicMs(): number {
+  return native().ilb_clock_ms();
+}
+
+/**
+ * Asks the kernel to back the memory with huge pages; call before its first use. An optimisation only.
+ * @returns whether the kernel took the advice
+ */
+export function useHugePages(memory: ArrayBufferLike): boolean {
+  return native().ilb_use_huge_pages(addressOf(memory), memory.byteLength) === 0;
+}
+
+/** A lock on a file, held until `release` or the end of the process, however it ends. */
+export interface FileLock {
+  release(): void;
+}
+
+/**
+ * Locks a file against other processes, without waiting; creates it (mode 0600). The file itself stays after release.
+ * @returns the lock, or null when another process holds it. Throws NativeError for anything else.
+ */
+export function lockFile(path: string): FileLock | null {
+  const fd = native().ilb_lock_file(path);
+  if (fd < 0 && new NativeError(-fd, "").code === "EAGAIN") return null;
+  checked(fd, `lock ${path}`, {
+    EACCES: "permission denied",
+    ENOENT: "no such directory",
+    EROFS: "read-only file system",
+  });
+  let held = true;
+  return {
+    release() {
+      if (held) native().ilb_close(fd);
+      held = false;
+    },
+  };
+}
