@@ -23,31 +23,44 @@ export type Sandbox =
     };
 
 /**
- * The first process of the sandbox: a private /run for `ip netns` and sockets, loopback up, then the command. The
- * shell stays, as process 1, to collect orphans; when it ends the kernel kills whatever is left.
+ * The first process of the sandbox: mounts of its own, a private /run for `ip netns` and sockets, loopback up, then
+ * the command. The shell stays, as process 1, to collect orphans; when it ends the kernel kills whatever is left.
+ *
+ * In a chroot "/" is no mount point, so it can be neither private nor, later, a slave for `ip netns exec`: there the
+ * script binds the tree to a place below some mount that it can make private, moves in and begins again.
  */
-const INIT = `mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/netns && ip link set lo up || exit 125
+const INIT = `fail() { echo "sandbox: $*" >&2; exit 125; }
+if ! mount --make-rprivate / 2>/dev/null; then
+  [ -z "$ILB_SANDBOX_MOVED" ] || fail "mounts cannot be made private"
+  for place in /run /dev /sys /proc; do mount --make-rprivate $place 2>/dev/null && break; place=; done
+  [ -n "$place" ] && mount -t tmpfs tmpfs $place && mkdir $place/root && mount --rbind / $place/root ||
+    fail "no place for a root of its own"
+  export ILB_SANDBOX_MOVED="$PWD"
+  exec chroot $place/root sh -c 'eval "$ILB_SANDBOX_INIT"' ilb-sandbox "$@"
+fi
+[ -z "$ILB_SANDBOX_MOVED" ] || cd "$ILB_SANDBOX_MOVED" || fail "cannot enter $ILB_SANDBOX_MOVED"
+mount -t proc proc /proc && mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/netns && ip link set lo up ||
+  fail "cannot be set up"
+unset ILB_SANDBOX_INIT ILB_SANDBOX_MOVED
 export ${SANDBOX_VARIABLE}=1
 "$@"
 exit $?`;
 
 /** What `unshare` is asked for. `setpriv` ties the tree to the life of its starter. */
 function command(isRoot: boolean, argv: readonly string[]): string[] {
-  const unshare = ["unshare", "--net", "--mount", "--propagation", "private", "--pid", "--fork", "--kill-child"];
+  const tie = ["setpriv", "--pdeathsig", "KILL"];
   const identity = isRoot ? [] : ["--user", "--map-root-user"];
-  return [
-    "setpriv",
-    "--pdeathsig",
-    "KILL",
-    ...unshare,
-    ...identity,
-    "--mount-proc",
+  const unshare = ["unshare", ...identity, "--net", "--mount", "--propagation", "unchanged", "--pid", "--fork"];
+  const start = [
+    "--kill-child",
+    "env",
+    `ILB_SANDBOX_INIT=${INIT}`,
     "sh",
     "-c",
-    INIT,
+    'eval "$ILB_SANDBOX_INIT"',
     "ilb-sandbox",
-    ...argv,
   ];
+  return [...tie, ...unshare, ...start, ...argv];
 }
 
 /** Tries once whether this machine allows a sandbox to this user. Takes some 10 ms. */

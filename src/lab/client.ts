@@ -1,0 +1,180 @@
+/**
+ * A client of the laboratory: does one job (jobs.ts) from inside a client's network namespace, with ordinary sockets,
+ * and prints its result as JSON. Every request opens a connection of its own.
+ */
+import http from "node:http";
+import type { DownloadsJob, Job, JobResult, LoadJob, LoadReport, RequestsJob, Target, UdpJob } from "./jobs.ts";
+import { Pattern, PatternCheck } from "./pattern.ts";
+
+/** The server's ID, or an error in words. @param onData is given the body as it comes. */
+function request(
+  target: Target,
+  index: number,
+  path: string,
+  timeoutMs: number,
+  onData?: (chunk: Uint8Array) => void,
+): Promise<string> {
+  return new Promise((resolve, reject) => {
+    const localAddress = target.from[index % target.from.length];
+    const sent = http.request(
+      {
+        host: target.host,
+        port: target.port,
+        path,
+        agent: false,
+        ...(localAddress === undefined ? {} : { localAddress }),
+      },
+      (answer) => {
+        const server = String(answer.headers["x-server"] ?? "?");
+        answer.on("data", (chunk: Uint8Array) => onData?.(chunk));
+        answer.on("end", () => {
+          clearTimeout(deadline);
+          if (answer.statusCode === 200) resolve(server);
+          else reject(new Error(`HTTP status ${answer.statusCode}`));
+        });
+        answer.on("error", reject);
+      },
+    );
+    // For the whole exchange: a connection that trickles is as bad as one that is silent.
+    const deadline = setTimeout(() => {
+      reject(new Error(`no answer within ${timeoutMs} ms`));
+      sent.destroy();
+    }, timeoutMs);
+    sent.on("error", (error) => {
+      clearTimeout(deadline);
+      reject(error);
+    });
+    sent.end();
+  });
+}
+
+/** Runs `work(0..count-1)`, at most `concurrency` at a time, and adds up who answered and what failed. */
+async function inParallel(
+  count: number,
+  concurrency: number,
+  work: (index: number) => Promise<string>,
+): Promise<JobResult> {
+  const answered: Record<string, number> = {};
+  const failures: string[] = [];
+  let next = 0;
+  const lane = async () => {
+    while (next < count) {
+      const index = next++;
+      try {
+        const server = await work(index);
+        answered[server] = (answered[server] ?? 0) + 1;
+      } catch (error) {
+        failures.push(`request ${index}: ${error instanceof Error ? error.message : String(error)}`);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: concurrency }, lane));
+  return { answered, failures, resent: 0 };
+}
+
+function requests(job: RequestsJob): Promise<JobResult> {
+  return inParallel(job.count, job.concurrency, (index) => request(job, index, "/", job.timeoutMs));
+}
+
+function downloads(job: DownloadsJob): Promise<JobResult> {
+  return inParallel(job.count, job.concurrency, async (index) => {
+    const seed = index + 1;
+    const check = new PatternCheck(seed);
+    const server = await request(job, index, `/bytes/${job.bytes}?seed=${seed}`, job.timeoutMs, (chunk) =>
+      check.take(chunk),
+    );
+    if (check.firstDifference !== null) throw new Error(`${server}: differs at or after byte ${check.firstDifference}`);
+    if (check.received !== job.bytes) throw new Error(`${server}: ${check.received} of ${job.bytes} bytes`);
+    return server;
+  });
+}
+
+/** How long a datagram waits for its echo before it is sent again. UDP may lose; it may not change or misdeliver. */
+const RESEND_MS = 500;
+
+async function udp(job: UdpJob): Promise<JobResult> {
+  const payload = new Pattern(7).block(0).slice(0, job.bytes);
+  let resent = 0;
+  const perSocket = Math.ceil(job.count / job.sockets);
+  const results = await Promise.all(
+    Array.from({ length: job.sockets }, async (_, socketIndex) => {
+      let answer: (data: Buffer) => void = () => {};
+      const localAddress = job.from[socketIndex % job.from.length];
+      const socket = await Bun.udpSocket({
+        ...(localAddress === undefined ? {} : { hostname: localAddress }),
+        socket: { data: (_socket, data) => answer(data) },
+      });
+      const result = await inParallel(perSocket, 1, async (index) => {
+        const datagram = Buffer.from(payload);
+        datagram.writeUInt32BE(socketIndex, 0);
+        datagram.writeUInt32BE(index, 4);
+        const givenUpMs = Date.now() + job.timeoutMs;
+        while (Date.now() < givenUpMs) {
+          const echo = await new Promise<Buffer | null>((resolve) => {
+            const timer = setTimeout(() => resolve(null), RESEND_MS);
+            answer = (data) => {
+              // An echo of an earlier datagram that was sent twice.
+              if (data.length >= 8 && data.readUInt32BE(data.length - datagram.length + 4) !== index) return;
+              clearTimeout(timer);
+              resolve(data);
+            };
+            socket.send(datagram, job.port, job.host);
+          });
+          if (echo === null) {
+            resent++;
+            continue;
+          }
+          const split = echo.length - datagram.length;
+          if (split < 2 || !echo.subarray(split).equals(datagram))
+            throw new Error("the echo differs from what was sent");
+          return echo.toString("latin1", 0, split - 1);
+        }
+        throw new Error(`no echo within ${job.timeoutMs} ms`);
+      });
+      socket.close();
+      return result;
+    }),
+  );
+  const answered: Record<string, number> = {};
+  for (const result of results) {
+    for (const [server, count] of Object.entries(result.answered)) answered[server] = (answered[server] ?? 0) + count;
+  }
+  return { answered, failures: results.flatMap((result) => result.failures), resent };
+}
+
+/** Prints one LoadReport a line until standard input ends, then waits for the requests under way. */
+async function load(job: LoadJob): Promise<void> {
+  let isOver = false;
+  process.stdin.resume();
+  process.stdin.on("end", () => {
+    isOver = true;
+  });
+  const underWay = new Set<Promise<void>>();
+  for (let index = 0; !isOver; index++) {
+    const atMs = Date.now();
+    const report = (server: string | null, failure: string | null) => {
+      const line: LoadReport = { atMs, tookMs: Date.now() - atMs, server, failure };
+      process.stdout.write(`${JSON.stringify(line)}\n`);
+    };
+    const one = request(job, index, "/", job.timeoutMs)
+      .then((server) => report(server, null))
+      .catch((error: Error) => report(null, error.message));
+    underWay.add(one);
+    void one.finally(() => underWay.delete(one));
+    await Bun.sleep(1000 / job.perSecond);
+  }
+  await Promise.all(underWay);
+}
+
+/** @param argv one element, the job as JSON. */
+export async function runClient(argv: readonly string[]): Promise<void> {
+  const job = JSON.parse(argv[0] ?? "") as Job;
+  if (job.kind === "load") {
+    await load(job);
+  } else {
+    const result =
+      job.kind === "requests" ? await requests(job) : job.kind === "downloads" ? await downloads(job) : await udp(job);
+    process.stdout.write(`${JSON.stringify(result)}\n`);
+  }
+  process.exit(0);
+}

@@ -1,0 +1,329 @@
+/**
+ * A laboratory: a client, the box and its servers, each a network namespace, joined by veth (topology.ts). Commands,
+ * real servers, clients and captures run inside; close() ends all of it and says so when anything remains.
+ *
+ * It starts `ilbd` and `ilbadm` as a user would, as programs; it knows nothing of what they do.
+ *
+ * Inside a sandbox (sandbox.ts) the kernel takes the laboratory down whatever happens. Outside of one a watchdog does:
+ * a shell that waits for the end of a pipe which only this process holds.
+ */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { Subprocess } from "bun";
+import type { Job, JobResult, LoadJob, LoadReport } from "./jobs.ts";
+import { locatePrograms, type Programs } from "./programs.ts";
+import { SANDBOX_VARIABLE } from "./sandbox.ts";
+import {
+  allNames,
+  boxPorts,
+  buildScript,
+  clientAddress,
+  type LabOptions,
+  type Names,
+  namesOf,
+  serverAddress,
+  type Topology,
+} from "./topology.ts";
+
+/** Port of the HTTP and UDP servers. */
+export const SERVER_PORT = 8080;
+
+/** How long a program gets to become ready or to end before that counts as a failure. Far beyond what it takes. */
+const PATIENCE_MS = 20_000;
+
+export interface Output {
+  readonly exitCode: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+type Child = Subprocess<"ignore" | "pipe", "pipe", "pipe">;
+
+/** A program that runs until it is told to stop. */
+export interface Running {
+  readonly pid: number;
+  /** What it has printed so far. */
+  output(): string;
+  errors(): string;
+  /** Resolves with the first line of standard output or error that matches. @throws when the program ends before. */
+  line(pattern: RegExp, patienceMs?: number): Promise<string>;
+  /** Sends the signal and waits. @returns exit status, or 128 + signal. */
+  stop(signal?: NodeJS.Signals): Promise<number>;
+  /** Ends standard input. */
+  endInput(): void;
+  readonly exited: Promise<number>;
+}
+
+/** How `ilbd run` is started in the box. */
+export interface DaemonOptions {
+  readonly io?: "packet" | "tun" | "none";
+  /** Further words. */
+  readonly extra?: readonly string[];
+}
+
+export class Lab {
+  readonly names: Names;
+  readonly topology: Topology;
+  readonly serverCount: number;
+  /** Source addresses of the client. */
+  readonly clientAddresses: readonly string[];
+  /** A directory of this laboratory, removed with it: state, socket, captures. */
+  readonly directory: string;
+  readonly programs: Programs;
+  readonly #options: LabOptions;
+  readonly #children = new Set<Child>();
+  #watchdog: Subprocess<"pipe", "ignore", "ignore"> | null = null;
+  #captures = 0;
+  #isClosed = false;
+
+  private constructor(options: LabOptions) {
+    this.#options = options;
+    this.topology = options.topology ?? "two-armed";
+    this.serverCount = options.servers ?? 3;
+    this.names = namesOf(options.tag, this.serverCount);
+    this.clientAddresses = Array.from({ length: options.clientAddresses ?? 4 }, (_, index) => clientAddress(index));
+    this.directory = mkdtempSync(join(tmpdir(), `ilb-${options.tag}-`));
+    this.programs = locatePrograms();
+  }
+
+  /** Builds namespaces, links, addresses and routes. @throws with the failed command; then nothing is left. */
+  static async create(options: LabOptions): Promise<Lab> {
+    const lab = new Lab(options);
+    try {
+      lab.#startWatchdog();
+      const built = await lab.#run(["sh", "-e", "-c", buildScript(options, lab.names)]);
+      if (built.exitCode !== 0) throw new Error(`the laboratory cannot be built: ${built.stderr.trim()}`);
+    } catch (error) {
+      await lab.close();
+      throw error;
+    }
+    return lab;
+  }
+
+  get socket(): string {
+    return join(this.directory, "ilbd.sock");
+  }
+
+  get state(): string {
+    return join(this.directory, "state");
+  }
+
+  /** Runs a command inside a namespace to its end. */
+  exec(namespace: string, argv: readonly string[], input?: string): Promise<Output> {
+    return this.#run(["ip", "netns", "exec", namespace, ...argv], input);
+  }
+
+  /** Like exec(), and @throws when the status is not 0. @returns standard output. */
+  async must(namespace: string, argv: readonly string[]): Promise<string> {
+    const done = await this.exec(namespace, argv);
+    if (done.exitCode === 0) return done.stdout;
+    throw new Error(`${argv.join(" ")}: status ${done.exitCode}: ${done.stderr.trim()}`);
+  }
+
+  /** Starts a command inside a namespace that runs on. */
+  start(namespace: string, argv: readonly string[], input: "ignore" | "pipe" = "ignore"): Running {
+    return this.#follow(this.#spawn(["ip", "netns", "exec", namespace, ...argv], input), argv.join(" "));
+  }
+
+  /** Starts the HTTP and UDP server in every server namespace and waits until all are ready. */
+  async startServers(port = SERVER_PORT): Promise<void> {
+    await Promise.all(this.names.servers.map((_, index) => this.startServer(index, port)));
+  }
+
+  /** Starts one server, s1 being index 0, on its own address, or on a VIP that it holds on loopback. */
+  async startServer(index: number, port = SERVER_PORT): Promise<Running> {
+    const name = this.names.servers[index];
+    if (name === undefined) throw new RangeError(`there is no server ${index}`);
+    // With a VIP on loopback packets come for either address, so it listens on all.
+    const address = this.#options.serverVip === undefined ? serverAddress(index) : "0.0.0.0";
+    const running = this.start(name, [...this.programs.helper("server"), `s${index + 1}`, address, String(port)]);
+    await running.line(/^ready$/);
+    return running;
+  }
+
+  /** Starts `ilbd run` in the box and waits for its ready line. */
+  async startDaemon(options: DaemonOptions = {}): Promise<Running> {
+    const daemon = this.startDaemonUnready(options);
+    await daemon.line(/^ilbd ready /);
+    return daemon;
+  }
+
+  /** Starts `ilbd run` in the box and does not wait. */
+  startDaemonUnready(options: DaemonOptions = {}): Running {
+    const where = ["--state", this.state, "--socket", this.socket, "--dev", boxPorts(this.topology).join(",")];
+    const words = ["run", "--io", options.io ?? "packet", ...where, ...(options.extra ?? [])];
+    return this.start(this.names.box, [...this.programs.ilbd, ...words]);
+  }
+
+  /** Runs `ilbadm` against the laboratory's daemon. */
+  ilbadm(words: readonly string[]): Promise<Output> {
+    return this.#run([...this.programs.ilbadm, "--socket", this.socket, ...words]);
+  }
+
+  /** Like ilbadm(), and @throws unless it succeeds. @returns standard output. */
+  async configure(...words: string[]): Promise<string> {
+    const done = await this.ilbadm(words);
+    if (done.exitCode === 0) return done.stdout;
+    throw new Error(`ilbadm ${words.join(" ")}: status ${done.exitCode}: ${done.stderr.trim() || done.stdout.trim()}`);
+  }
+
+  /** Lets the client do a job and waits for its result. */
+  async client(job: Exclude<Job, LoadJob>): Promise<JobResult> {
+    const argv = [...this.programs.helper("client"), JSON.stringify(job)];
+    return JSON.parse(await this.must(this.names.client, argv)) as JobResult;
+  }
+
+  /** Starts requests that go on until stop(), which gives every one of them. */
+  startLoad(job: LoadJob): { reports(): LoadReport[]; stop(): Promise<LoadReport[]> } {
+    const running = this.start(this.names.client, [...this.programs.helper("client"), JSON.stringify(job)], "pipe");
+    const reports = () =>
+      running
+        .output()
+        .split("\n")
+        .filter((line) => line.endsWith("}"))
+        .map((line) => JSON.parse(line) as LoadReport);
+    return {
+      reports,
+      stop: async () => {
+        running.endInput();
+        await running.exited;
+        return reports();
+      },
+    };
+  }
+
+  /**
+   * Captures frames on a port; begins before it returns. stop() gives the path of the capture file (pcap).
+   * @param snapLength bytes kept of each frame.
+   */
+  async capture(namespace: string, port: string, filter = "", snapLength = 256): Promise<{ stop(): Promise<string> }> {
+    const file = join(this.directory, `capture-${++this.#captures}.pcap`);
+    const words = ["-n", "-i", port, "-s", String(snapLength), "-U", "--immediate-mode", "-B", "16384", "-w", file];
+    // -Z root: where tcpdump was built to give up its rights it could not write here.
+    const running = this.start(namespace, ["tcpdump", ...words, "-Z", "root", ...(filter === "" ? [] : [filter])]);
+    await running.line(/listening on/);
+    return {
+      stop: async () => {
+        await running.stop("SIGINT");
+        return file;
+      },
+    };
+  }
+
+  /** Ends every process of the laboratory and removes it. May be called again. @throws when something remains. */
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    await Promise.all([...this.#children].map((child) => endChild(child)));
+    const names = allNames(this.names);
+    await this.#run(["sh", "-c", removeScript(names)]);
+    this.#watchdog?.stdin.write("done\n");
+    this.#watchdog?.stdin.end();
+    await this.#watchdog?.exited;
+    rmSync(this.directory, { recursive: true, force: true });
+    const left = (await this.#run(["ip", "netns", "list"])).stdout
+      .split("\n")
+      .filter((line) => names.includes(line.split(" ")[0] ?? ""));
+    if (left.length > 0) throw new Error(`namespaces that could not be removed: ${left.join(", ")}`);
+  }
+
+  #startWatchdog(): void {
+    if (process.env[SANDBOX_VARIABLE] === "1") return;
+    const script = `trap "" INT TERM HUP
+read -r word
+[ "$word" = done ] && exit 0
+${removeScript(allNames(this.names))}
+rm -rf ${this.directory}`;
+    this.#watchdog = Bun.spawn(["setsid", "sh", "-c", script], { stdin: "pipe", stdout: "ignore", stderr: "ignore" });
+  }
+
+  #spawn(argv: readonly string[], input: "ignore" | "pipe"): Child {
+    const child = Bun.spawn([...argv], { stdin: input, stdout: "pipe", stderr: "pipe" }) as Child;
+    this.#children.add(child);
+    void child.exited.then(() => this.#children.delete(child));
+    return child;
+  }
+
+  async #run(argv: readonly string[], input?: string): Promise<Output> {
+    const child = this.#spawn(argv, input === undefined ? "ignore" : "pipe");
+    if (input !== undefined && child.stdin) {
+      child.stdin.write(input);
+      child.stdin.end();
+    }
+    const [stdout, stderr, exitCode] = await Promise.all([
+      new Response(child.stdout).text(),
+      new Response(child.stderr).text(),
+      child.exited,
+    ]);
+    return { exitCode, stdout, stderr };
+  }
+
+  #follow(child: Child, what: string): Running {
+    const texts = { stdout: "", stderr: "" };
+    let wake: () => void = () => {};
+    const read = async (stream: ReadableStream<Uint8Array>, which: "stdout" | "stderr") => {
+      const decoder = new TextDecoder();
+      for await (const chunk of stream) {
+        texts[which] += decoder.decode(chunk, { stream: true });
+        wake();
+      }
+    };
+    let hasEnded = false;
+    const finished = Promise.all([read(child.stdout, "stdout"), read(child.stderr, "stderr"), child.exited]).then(
+      () => {
+        hasEnded = true;
+        wake();
+        return child.exitCode ?? 128;
+      },
+    );
+    return {
+      pid: child.pid,
+      output: () => texts.stdout,
+      errors: () => texts.stderr,
+      exited: finished,
+      endInput: () => void child.stdin?.end(),
+      stop: async (signal = "SIGTERM") => {
+        child.kill(signal);
+        return finished;
+      },
+      line: async (pattern, patienceMs = PATIENCE_MS) => {
+        const givenUpMs = Date.now() + patienceMs;
+        for (;;) {
+          const found = `${texts.stdout}\n${texts.stderr}`.split("\n").find((line) => pattern.test(line));
+          if (found !== undefined) return found;
+          const said = `${texts.stdout}${texts.stderr}`.trim();
+          if (hasEnded) throw new Error(`${what}: ended with status ${child.exitCode}: ${said}`);
+          const leftMs = givenUpMs - Date.now();
+          if (leftMs <= 0) throw new Error(`${what}: no line like ${pattern} within ${patienceMs} ms: ${said}`);
+          await new Promise<void>((resolve) => {
+            const timer = setTimeout(resolve, leftMs);
+            wake = () => {
+              clearTimeout(timer);
+              resolve();
+            };
+          });
+        }
+      },
+    };
+  }
+}
+
+/** Shell lines that end what runs in these namespaces and remove them, as far as they exist. */
+function removeScript(names: readonly string[]): string {
+  return names
+    .map(
+      (name) =>
+        `for pid in $(ip netns pids ${name} 2>/dev/null); do kill -9 "$pid" 2>/dev/null; done; ip netns del ${name} 2>/dev/null`,
+    )
+    .concat("true")
+    .join("\n");
+}
+
+/** SIGTERM first, so that a program can put things back; SIGKILL if that takes too long. */
+async function endChild(child: Child): Promise<void> {
+  child.kill("SIGTERM");
+  const timer = setTimeout(() => child.kill("SIGKILL"), 5_000);
+  await child.exited;
+  clearTimeout(timer);
+}

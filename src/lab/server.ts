@@ -1,0 +1,70 @@
+/**
+ * A server of the laboratory: a real HTTP server and a UDP echo, started inside a server's network namespace.
+ *
+ *   GET /                     "<server ID>\n"
+ *   GET /bytes/N?seed=S       N bytes of the pattern of seed S (pattern.ts)
+ *   GET /client               address and port that the server sees its client under
+ *   UDP                       every datagram comes back behind "<server ID> "
+ *
+ * Every HTTP answer names its server in the header `x-server`. Arguments: ID ADDRESS PORT. Prints "ready" and stays
+ * until it is killed.
+ */
+import { BLOCK_BYTES, Pattern } from "./pattern.ts";
+
+/** A body of `length` bytes, made block by block as the connection takes them. */
+function patternBody(length: number, seed: number): ReadableStream<Uint8Array> {
+  const pattern = new Pattern(seed);
+  let index = 0;
+  return new ReadableStream<Uint8Array>({
+    type: "bytes",
+    pull(controller) {
+      const offset = index * BLOCK_BYTES;
+      if (offset >= length) {
+        controller.close();
+        return;
+      }
+      // A copy: the stream keeps the chunk until the socket has taken it.
+      controller.enqueue(pattern.block(index).slice(0, Math.min(BLOCK_BYTES, length - offset)));
+      index++;
+    },
+  });
+}
+
+/** Serves until the process ends. @param argv ID, address (IPv4 or IPv6), port of both HTTP and UDP echo. */
+export async function runServer(argv: readonly string[]): Promise<void> {
+  const [id = "", address = "", portText = ""] = argv;
+  const port = Number(portText);
+  Bun.serve({
+    hostname: address,
+    port,
+    // A download that a test holds up on purpose must not be cut off.
+    idleTimeout: 0,
+    fetch(request, server) {
+      const url = new URL(request.url);
+      const headers: Record<string, string> = { "x-server": id };
+      const bytes = /^\/bytes\/(\d+)$/.exec(url.pathname);
+      if (bytes !== null) {
+        const length = Number(bytes[1]);
+        headers["content-length"] = String(length);
+        headers["content-type"] = "application/octet-stream";
+        return new Response(patternBody(length, Number(url.searchParams.get("seed") ?? "1")), { headers });
+      }
+      if (url.pathname === "/client") {
+        const peer = server.requestIP(request);
+        return new Response(`${peer?.address ?? "?"} ${peer?.port ?? "?"}\n`, { headers });
+      }
+      return new Response(`${id}\n`, { headers });
+    },
+  });
+  const prefix = Buffer.from(`${id} `);
+  await Bun.udpSocket({
+    hostname: address,
+    port,
+    socket: {
+      data(socket, data, fromPort, fromAddress) {
+        socket.send(Buffer.concat([prefix, data]), fromPort, fromAddress);
+      },
+    },
+  });
+  console.log("ready");
+}
