@@ -37,7 +37,7 @@ struct ilb_nft {
 
 static int load(struct ilb_nft *handle) {
   handle->library = dlopen("libnftables.so.1", RTLD_NOW | RTLD_LOCAL);
-  if (!handle->library) return -ELIBACC;
+  if (!handle->library) return -ENOENT;
   const struct {
     const char *name;
     void *place;
@@ -52,7 +52,7 @@ static int load(struct ilb_nft *handle) {
   };
   for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
     void *found = dlsym(handle->library, wanted[i].name);
-    if (!found) return -ELIBBAD;
+    if (!found) return -ENOSYS;
     memcpy(wanted[i].place, &found, sizeof(found));
   }
   return 0;
@@ -153,7 +153,7 @@ int ilb_nft_poll(struct ilb_nft *handle, char *message, uint32_t capacity) {
   return result;
 }
 
-void ilb_nft_close(struct ilb_nft *handle) {
+int ilb_nft_close(struct ilb_nft *handle) {
   pthread_mutex_lock(&handle->lock);
   while (handle->state == SUBMITTED) pthread_cond_wait(&handle->changed, &handle->lock);
   handle->state = STOPPING;
@@ -161,4 +161,5 @@ void ilb_nft_close(struct ilb_nft *handle) {
   pthread_mutex_unlock(&handle->lock);
   pthread_join(handle->thread, NULL);
   discard(handle);
+  return 0;
 }

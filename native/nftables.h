@@ -17,7 +17,7 @@ struct ilb_nft;
 
 /*
  * Loads the library and opens a handle in the calling thread's network namespace. Returns the handle, or
- * -ELIBACC the library cannot be loaded, -ELIBBAD it lacks a function, -ENOMEM, or what pthread_create(3) says.
+ * -ENOENT the library cannot be loaded, -ENOSYS it lacks a function, -ENOMEM, or what pthread_create(3) says.
  */
 ILB_API int64_t ilb_nft_open(void);
 
@@ -34,7 +34,7 @@ ILB_API int ilb_nft_submit(struct ilb_nft *handle, const char *text, uint32_t le
  */
 ILB_API int ilb_nft_poll(struct ilb_nft *handle, char *message, uint32_t capacity);
 
-/* Waits for a running transaction, then closes the handle; the tables that it owns vanish. */
-ILB_API void ilb_nft_close(struct ilb_nft *handle);
+/* Waits for a running transaction, then closes the handle; the tables that it owns vanish. Returns 0. */
+ILB_API int ilb_nft_close(struct ilb_nft *handle);
 
 #endif
