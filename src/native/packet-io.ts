@@ -122,19 +122,11 @@ export function portClose(port: PortHandle): void {
   native().ilb_port_close(port);
 }
 
-/** Linear offsets in the memory, bytes. */
-export interface FrameGeometry {
-  /** DESCRIPTOR_COUNT records of Descriptor.size; multiple of 64. */
-  readonly descriptors: number;
-  /** BATCH_SIZE head blocks at HEAD_STRIDE; multiple of 8. */
-  readonly heads: number;
-  /** BATCH_SIZE tail blocks at TAIL_STRIDE; multiple of 8. */
-  readonly tails: number;
-}
-
-/** The memory must neither move nor be freed before ioFree. */
-export function ioCreate(memory: ArrayBufferLike, geometry: FrameGeometry): IoHandle {
-  const { descriptors, heads, tails } = geometry;
+/**
+ * @param memory must neither move nor be freed before ioFree
+ * @param descriptors, heads, tails linear offsets in it, see ilb_io_create
+ */
+export function ioCreate(memory: ArrayBufferLike, descriptors: number, heads: number, tails: number): IoHandle {
   const io = native().ilb_io_create(addressOf(memory), memory.byteLength, descriptors, heads, tails);
   return checked(io, "prepare packet batches", { EINVAL: "a frame region lies outside the memory or is misaligned" });
 }

@@ -1,0 +1,41 @@
+/**
+ * Opens packet sockets on Ethernet interfaces: all IPv4 and IPv6 frames that arrive there, whole super-packets with their
+ * offload header, none of our own. The kernel still sees every frame; keeping it from answering is the guard's work.
+ */
+import { PACKET_RECEIVE, PACKET_TRANSMIT, PACKET_VLAN, packetOpen } from "../native/packet-io.ts";
+import { describePort, type KernelPort } from "./kernel-io.ts";
+
+export interface PacketPortOptions {
+  /** `transmit`: only a way out (DSR beside a TUN device). Default `both`. */
+  readonly direction?: "both" | "receive" | "transmit";
+  /** Take frames with a VLAN tag too, flagged FRAME_VLAN; default: the socket's filter drops them. */
+  readonly vlan?: boolean;
+  /** Frames with this packet mark are left alone (they are those that we gave back); 0: none. */
+  readonly passMark?: number;
+  /** Socket buffer wished for, each way. Without CAP_NET_ADMIN in the first user namespace the system's limit holds. */
+  readonly bufferBytes?: number;
+}
+
+/** Room for some 250 super-packets, or 20,000 small frames, as the kernel accounts them. */
+const DEFAULT_BUFFER_BYTES = 16 * 1024 * 1024;
+
+const DIRECTIONS = {
+  both: PACKET_RECEIVE | PACKET_TRANSMIT,
+  receive: PACKET_RECEIVE,
+  transmit: PACKET_TRANSMIT,
+} as const;
+
+const HINTS = {
+  EPERM: "packet sockets need CAP_NET_RAW; run as root, or start the container with --cap-add NET_RAW,NET_ADMIN",
+  ENODEV: "there is no such interface; 'ip link' lists those that there are",
+  EMEDIUMTYPE: "it is not an Ethernet interface, which '--io packet' needs; name others with --dev, or use '--io tun'",
+  EAFNOSUPPORT: "this kernel has no packet sockets (CONFIG_PACKET)",
+  EINVAL: "an interface name has 1 to 15 characters",
+};
+
+/** @param name of an Ethernet interface in our network namespace. Throws NativeError with cause and way out. */
+export function openPacketPort(name: string, options: PacketPortOptions = {}): KernelPort {
+  const { direction = "both", vlan = false, passMark = 0, bufferBytes = DEFAULT_BUFFER_BYTES } = options;
+  const flags = DIRECTIONS[direction] | (vlan ? PACKET_VLAN : 0);
+  return describePort(packetOpen(name, flags, bufferBytes, passMark, HINTS));
+}
