@@ -3,8 +3,7 @@
  * a plain value that the controller writes into audit log and history. It does not check rights: http/rights.ts does.
  */
 
-/** `show`: every listing and export. `enable`: enable and disable rules and servers. `config`: everything else that changes. */
-export type Right = "show" | "enable" | "config";
+import type { Right } from "../command/command.ts";
 
 export interface Caller {
   /** For audit log and history, e.g. `uid 1000 (alice)` or `token deploy`. */

@@ -9,7 +9,7 @@
 import { Database, SQLiteError, type SQLQueryBindings } from "bun:sqlite";
 import { closeSync, mkdirSync, openSync, realpathSync } from "node:fs";
 import { join } from "node:path";
-import type { Address } from "../model/address.ts";
+import { addressBytes, addressFromBytes } from "../model/address.ts";
 import type { Algorithm, Config, HealthCheck, PortRange, Protocol, Rule, RuleType, Server } from "../model/config.ts";
 import { fail, ok, type Result } from "../model/result.ts";
 import { type Delta, diffConfigs, type Step } from "./delta.ts";
@@ -352,7 +352,7 @@ const serverRow = (server: Server, groupId: number): ServerRow => ({
   id: server.id,
   group_id: groupId,
   number: server.number,
-  address: addressToBlob(server.address),
+  address: addressBytes(server.address),
   port_min: server.ports?.min ?? null,
   port_max: server.ports?.max ?? null,
   enabled: Number(server.enabled),
@@ -362,7 +362,7 @@ const serverOf = (row: ServerRow): Server =>
   Object.freeze({
     id: row.id,
     number: row.number,
-    address: addressOfBlob(row.address),
+    address: addressFromBytes(row.address),
     ports: row.port_min === null ? null : range(row.port_min, row.port_max!),
     enabled: row.enabled !== 0,
   });
@@ -393,14 +393,14 @@ const ruleRow = (rule: Rule): RuleRow => ({
   id: rule.id,
   name: rule.name,
   enabled: Number(rule.enabled),
-  vip: addressToBlob(rule.vip),
+  vip: addressBytes(rule.vip),
   protocol: rule.protocol,
   port_min: rule.ports.min,
   port_max: rule.ports.max,
   algorithm: rule.algorithm,
   type: rule.type,
-  proxy_first: rule.proxySource === null ? null : addressToBlob(rule.proxySource.first),
-  proxy_last: rule.proxySource === null ? null : addressToBlob(rule.proxySource.last),
+  proxy_first: rule.proxySource === null ? null : addressBytes(rule.proxySource.first),
+  proxy_last: rule.proxySource === null ? null : addressBytes(rule.proxySource.last),
   sticky_mask: rule.stickyMask,
   group_id: rule.groupId,
   health_check_id: rule.healthCheckId,
@@ -415,7 +415,7 @@ const ruleOf = (row: RuleRow): Rule =>
     id: row.id,
     name: row.name,
     enabled: row.enabled !== 0,
-    vip: addressOfBlob(row.vip),
+    vip: addressFromBytes(row.vip),
     protocol: row.protocol as Protocol,
     ports: range(row.port_min, row.port_max),
     algorithm: row.algorithm as Algorithm,
@@ -423,7 +423,7 @@ const ruleOf = (row: RuleRow): Rule =>
     proxySource:
       row.proxy_first === null
         ? null
-        : Object.freeze({ first: addressOfBlob(row.proxy_first), last: addressOfBlob(row.proxy_last!) }),
+        : Object.freeze({ first: addressFromBytes(row.proxy_first), last: addressFromBytes(row.proxy_last!) }),
     stickyMask: row.sticky_mask,
     groupId: row.group_id,
     healthCheckId: row.health_check_id,
@@ -438,21 +438,4 @@ const range = (min: number, max: number): PortRange => Object.freeze({ min, max 
 function healthCheckPortOf(text: string | null): Rule["healthCheckPort"] {
   if (text === null || text === "ANY" || text === "ALL") return text;
   return Number(text);
-}
-
-/** 4 or 16 bytes, network order. */
-function addressToBlob(address: Address): Uint8Array {
-  const bytes = new Uint8Array(address.family === 4 ? 4 : 16);
-  let rest = address.value;
-  for (let i = bytes.length - 1; i >= 0; i--) {
-    bytes[i] = Number(rest & 0xffn);
-    rest >>= 8n;
-  }
-  return bytes;
-}
-
-function addressOfBlob(blob: Uint8Array): Address {
-  let value = 0n;
-  for (const byte of blob) value = (value << 8n) | BigInt(byte);
-  return Object.freeze({ family: blob.length === 4 ? 4 : 6, value });
 }

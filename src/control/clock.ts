@@ -1,0 +1,25 @@
+/**
+ * Time as a value that is handed in, so that tests decide it. Two clocks: the wall (history, statistics) and the engine
+ * clock (monotonic milliseconds since the start of the daemon, the same in every thread up to a millisecond).
+ */
+
+export interface Clock {
+  /** Wall clock, milliseconds since the epoch. */
+  wallMs(): number;
+  /** Engine clock, whole milliseconds, never goes back. */
+  nowMs(): number;
+  /** Calls `action` once after `delayMs`, unless cancelled. */
+  after(delayMs: number, action: () => void): { cancel(): void };
+}
+
+/** The machine's clocks. */
+export function systemClock(): Clock {
+  return {
+    wallMs: () => Date.now(),
+    nowMs: () => Math.floor(performance.now()),
+    after(delayMs, action) {
+      const timer = setTimeout(action, delayMs);
+      return { cancel: () => clearTimeout(timer) };
+    },
+  };
+}

@@ -1,0 +1,331 @@
+/**
+ * The one place that holds the running configuration and changes it, one change at a time. A change goes through the
+ * steps of `install()`; whatever fails before the database has it leaves everything as it was (docs/decisions/0012 says
+ * why in this order). It parses nothing, prints nothing and knows no packet.
+ */
+import { errorText, failed } from "../command/errors.ts";
+import type { ChangeContext, CommandHost } from "../command/host.ts";
+import { type EngineCounters, ImageTooLarge, type Interest } from "../engine/engine.ts";
+import type { Address } from "../model/address.ts";
+import type { Config } from "../model/config.ts";
+import { fail, ok, type Result } from "../model/result.ts";
+import type { Caller } from "./caller.ts";
+import type { Clock } from "./clock.ts";
+import { addressKey, compile, deadlineFits, rulesOfInterest, serversInUse } from "./compile.ts";
+import { collect, type Drains, drainingNumbers, NO_DRAINS, nextDrains, pairKey } from "./drain.ts";
+import { interestOf } from "./interest.ts";
+import type { NameService } from "./names.ts";
+import { assignPlaces, NO_PLACES, type Places, releasePlaces } from "./places.ts";
+import { type EngineControl, type KernelControl, KernelRefused, type Log, type StagedImage } from "./ports.ts";
+import { EMPTY_RUNTIME, EVERYONE_HEALTHY, type HealthView, nextRuntime, type Runtime } from "./runtime.ts";
+import { statisticsSample } from "./statistics.ts";
+import { SaveFailed, type Store } from "./store.ts";
+
+/** How often draining pairs are looked at; the first look comes soon, since most removed servers have no flows. */
+const DRAIN_POLL_MS = 1000;
+const FIRST_DRAIN_POLL_MS = 20;
+
+export interface ControllerParts {
+  readonly engine: EngineControl;
+  readonly kernel: KernelControl;
+  readonly store: Store;
+  readonly names: NameService;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Everything that one change replaces as a whole. */
+interface State {
+  readonly config: Config;
+  readonly runtime: Runtime;
+  readonly drains: Drains;
+  readonly ruleSlots: Places;
+  readonly hopIndexes: Places;
+  readonly interest: Interest;
+  readonly generation: number;
+  /** Engine clock when the image was compiled: which deadlines were within its reach. */
+  readonly compiledAtMs: number;
+}
+
+const NOTHING: Interest = { entries: [], vips: [], servers: [], proxies: [] };
+const INITIAL: Omit<State, "config"> = {
+  runtime: EMPTY_RUNTIME,
+  drains: NO_DRAINS,
+  ruleSlots: NO_PLACES,
+  hopIndexes: NO_PLACES,
+  interest: NOTHING,
+  generation: 0,
+  compiledAtMs: 0,
+};
+
+type FlowCount = (ruleId: number, serverId: number) => number;
+
+export class Controller {
+  private state: State;
+  private health: HealthView = EVERYONE_HEALTHY;
+  private turn: Promise<unknown> = Promise.resolve();
+  private drainTimer: { cancel(): void } | null = null;
+  private closed = false;
+
+  /** Loads the saved configuration; nothing is in force before start(). */
+  constructor(private readonly parts: ControllerParts) {
+    this.state = { ...INITIAL, config: parts.store.load() };
+  }
+
+  /** Puts the saved configuration in force. Fails like a change; then nothing is in force. */
+  start(): Promise<Result<void>> {
+    const { config } = this.state;
+    return this.inTurn(() => this.install({ ...INITIAL, config: { ...config, groups: [], rules: [] } }, config, null));
+  }
+
+  config(): Config {
+    return this.state.config;
+  }
+
+  counters(): EngineCounters {
+    return this.parts.engine.counters();
+  }
+
+  /** Generation of the image in force, 0 before start(). */
+  generation(): number {
+    return this.state.generation;
+  }
+
+  /** The face that commands see, bound to one caller. `gone` ends sleep() and so an endless statistics listing. */
+  hostFor(caller: Caller, gone?: AbortSignal): CommandHost {
+    const { engine, names, clock } = this.parts;
+    return {
+      config: () => this.state.config,
+      transact: (audit, change) => this.transact(caller, audit, change),
+      changeContext: () => this.changeContext(),
+      statistics: () => statisticsSample(this.state.config, engine.counters(), clock.wallMs()),
+      natEntries: () => engine.flows(),
+      persistEntries: () => engine.sticky(),
+      resolveHost: (name, family) => names.resolveHost(name, family),
+      reverseLookup: (address) => names.reverseLookup(address),
+      resolveService: (name, prefer) => names.resolveService(name, prefer),
+      sleep: (milliseconds) => sleep(clock, milliseconds, gone),
+    };
+  }
+
+  /** Writes a refused command to the audit log (and to the daemon's log, which also survives a full disk). */
+  auditRefusal(caller: Caller, command: string, code: string): void {
+    this.parts.log.warn("refused", { who: caller.name, command, code });
+    this.audit(caller, command, code);
+  }
+
+  /** Health changed what `view` says: servers leave or join the rotation. */
+  setHealth(view: HealthView): Promise<Result<void>> {
+    this.health = view;
+    return this.refresh();
+  }
+
+  /** Compiles and publishes anew, because something beside the configuration changed (addresses of the box, health). */
+  refresh(): Promise<Result<void>> {
+    return this.inTurn(() => this.install(this.state, this.state.config, null));
+  }
+
+  /** Ends all timers and waits for the change in progress; later changes fail. Kernel, engine and store are the caller's. */
+  async close(): Promise<void> {
+    this.closed = true;
+    this.drainTimer?.cancel();
+    await this.turn;
+  }
+
+  private transact(
+    caller: Caller,
+    command: string,
+    change: (config: Config, context: ChangeContext) => Result<Config>,
+  ): Promise<Result<void>> {
+    return this.inTurn(async () => {
+      const before = this.state;
+      const changed = change(before.config, this.changeContext());
+      const result = changed.ok ? await this.installChange(before, changed.value, caller, command) : changed;
+      if (!result.ok) this.audit(caller, command, result.failure.code);
+      return result;
+    });
+  }
+
+  private async installChange(before: State, after: Config, caller: Caller, command: string): Promise<Result<void>> {
+    if (after !== before.config)
+      return this.install(before, after, { atMs: this.parts.clock.wallMs(), who: caller.name, command });
+    this.audit(caller, command, "ok");
+    return ok(undefined);
+  }
+
+  /**
+   * From `before` to `after`. Steps up to save() can fail and are taken back; from publish() on nothing fails.
+   * @param record what to save with it; null when the configuration itself stays as it is on the disk
+   */
+  private async install(
+    before: State,
+    after: Config,
+    record: { atMs: number; who: string; command: string } | null,
+  ): Promise<Result<void>> {
+    const { engine, kernel, store, log } = this.parts;
+    const refused = kernel.check(after);
+    if (refused !== null) return { ok: false, failure: refused };
+    const { state, image } = this.prepare(before, after);
+    let staged: StagedImage;
+    try {
+      staged = engine.stage(image);
+    } catch (error) {
+      if (!(error instanceof ImageTooLarge)) throw error;
+      log.warn("configuration does not fit the engine", { reason: error.message });
+      return failed("E-NOMEM");
+    }
+    try {
+      await kernel.widen(state.interest);
+      kernel.watch(watchList(before, state));
+      if (record !== null) store.save(before.config, after, record);
+    } catch (error) {
+      staged.discard();
+      await this.takeBack(before);
+      log.error("change failed", { reason: messageOf(error) });
+      if (error instanceof SaveFailed) return failed("E-CFG");
+      if (error instanceof KernelRefused) return fail("E-INTERNAL", `${errorText("E-INTERNAL")} (${error.message})`);
+      throw error;
+    }
+    staged.publish();
+    this.state = state;
+    await this.settle();
+    return ok(undefined);
+  }
+
+  /** The next state and its image; pure but for the clock. */
+  private prepare(before: State, config: Config): { state: State; image: ReturnType<typeof compile> } {
+    const { kernel, clock } = this.parts;
+    const nowMs = clock.nowMs();
+    const generation = before.generation + 1;
+    const runtime = nextRuntime(before.runtime, config, this.health);
+    const drains = nextDrains(before.drains, before, { config, runtime }, nowMs);
+    const ruleKeys = config.rules.map((rule) => String(rule.id));
+    const hopKeys = serversInUse(config, drains).map((server) => addressKey(server.address));
+    const state: State = {
+      config,
+      runtime,
+      drains,
+      ruleSlots: assignPlaces(before.ruleSlots, ruleKeys, generation),
+      hopIndexes: assignPlaces(before.hopIndexes, hopKeys, generation),
+      interest: interestOf(rulesOfInterest(config, drains)),
+      generation,
+      compiledAtMs: nowMs,
+    };
+    return { state, image: compile({ ...state, isLocal: (address) => kernel.isLocal(address), nowMs }) };
+  }
+
+  /** After publishing: when no worker uses an older image, the kernel gets back what is no longer the engine's. */
+  private async settle(): Promise<void> {
+    const { engine, kernel, log } = this.parts;
+    const { generation, interest } = this.state;
+    if (await engine.adopted(generation)) {
+      this.state = {
+        ...this.state,
+        ruleSlots: releasePlaces(this.state.ruleSlots, generation),
+        hopIndexes: releasePlaces(this.state.hopIndexes, generation),
+      };
+      kernel.watch(watchList(this.state));
+      await kernel
+        .narrow(interest)
+        .catch((error) => log.error("guard could not be narrowed", { reason: messageOf(error) }));
+    } else {
+      log.error("a worker does not take over the new tables; the guard stays wide", { generation });
+    }
+    this.scheduleDrainPoll(FIRST_DRAIN_POLL_MS);
+  }
+
+  /** A step before publishing failed: the kernel goes back to what was. */
+  private async takeBack(before: State): Promise<void> {
+    const { kernel, log } = this.parts;
+    kernel.watch(watchList(before));
+    await kernel
+      .narrow(before.interest)
+      .catch((error) => log.error("guard could not be narrowed", { reason: messageOf(error) }));
+  }
+
+  private scheduleDrainPoll(delayMs: number): void {
+    this.drainTimer?.cancel();
+    this.drainTimer = null;
+    const { drains, compiledAtMs } = this.state;
+    const waits = [...drains.values()].some(
+      ({ isMember, deadlineMs }) => !isMember || (deadlineMs !== null && !deadlineFits(deadlineMs, compiledAtMs)),
+    );
+    if (waits && !this.closed)
+      this.drainTimer = this.parts.clock.after(delayMs, () => void this.inTurn(() => this.pollDrains()));
+  }
+
+  /** Lets go of departed pairs without flows; compiles in deadlines that have come within the engine's reach. */
+  private async pollDrains(): Promise<Result<void>> {
+    const { state } = this;
+    const drains = collect(state.drains, this.flowCount());
+    const nowMs = this.parts.clock.nowMs();
+    const cameNear = [...drains.values()].some(
+      ({ deadlineMs: at }) => at !== null && deadlineFits(at, nowMs) && !deadlineFits(at, state.compiledAtMs),
+    );
+    if (drains === state.drains && !cameNear) {
+      this.scheduleDrainPoll(DRAIN_POLL_MS);
+      return ok(undefined);
+    }
+    return this.install({ ...state, drains }, state.config, null);
+  }
+
+  private changeContext(): ChangeContext {
+    let count: FlowCount | null = null;
+    return {
+      drainingNumbers: (groupId) => {
+        count ??= this.flowCount();
+        return drainingNumbers(this.state.drains, groupId, count);
+      },
+    };
+  }
+
+  private flowCount(): FlowCount {
+    const flows = new Map(
+      this.parts.engine.counters().pairs.map((pair) => [pairKey(pair.ruleId, pair.serverId), pair.flows]),
+    );
+    return (ruleId, serverId) => flows.get(pairKey(ruleId, serverId)) ?? 0;
+  }
+
+  /** A record without a change. A disk that cannot take it is no reason to fail: the daemon's own log has it then. */
+  private audit(caller: Caller, command: string, result: string): void {
+    const { store, clock, log } = this.parts;
+    if (!store.audit({ atMs: clock.wallMs(), who: caller.name, command, result }))
+      log.error("audit record could not be written", { who: caller.name, command, result });
+  }
+
+  /** Runs `work` after everything that was asked for before. */
+  private inTurn(work: () => Promise<Result<void>>): Promise<Result<void>> {
+    const mine = this.turn.then(() => (this.closed ? failed("E-INTERNAL") : work()));
+    this.turn = mine.catch(() => undefined);
+    return mine;
+  }
+}
+
+/** Next-hop indexes and their addresses, of one or two states together. */
+function watchList(...states: readonly State[]): Map<number, Address> {
+  const addresses = new Map<number, Address>();
+  for (const { config, drains, hopIndexes } of states) {
+    for (const { address } of serversInUse(config, drains)) {
+      const index = hopIndexes.byKey.get(addressKey(address));
+      if (index !== undefined) addresses.set(index, address);
+    }
+  }
+  return addresses;
+}
+
+function sleep(clock: Clock, milliseconds: number, gone: AbortSignal | undefined): Promise<void> {
+  return new Promise((resolve, reject) => {
+    if (gone?.aborted) return reject(new Error("the caller has gone"));
+    const onGone = (): void => {
+      timer.cancel();
+      reject(new Error("the caller has gone"));
+    };
+    const timer = clock.after(milliseconds, () => {
+      gone?.removeEventListener("abort", onGone);
+      resolve();
+    });
+    gone?.addEventListener("abort", onGone, { once: true });
+  });
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

@@ -1,0 +1,100 @@
+/**
+ * Draining: (rule, server) pairs that get no new flows but may still have old ones (specification A.4, E.4). Keeps what
+ * guard and engine must go on knowing about removed servers and deleted rules, and the conn-drain deadlines. Pure; the
+ * controller asks the engine for flow counts and calls collect(). DSR has no flows, so it never drains.
+ */
+import type { Config, Rule, Server } from "../model/config.ts";
+import type { Runtime } from "./runtime.ts";
+
+export interface DrainEntry {
+  /** The rule as it was when the pair was last part of the configuration. */
+  readonly rule: Rule;
+  /** The server likewise. */
+  readonly server: Server;
+  readonly groupId: number;
+  /** The server is still a member of the rule (it is disabled or down): nothing but the deadline is kept here. */
+  readonly isMember: boolean;
+  /** Engine clock, milliseconds, when the last flows are cut; null: they end by themselves. */
+  readonly deadlineMs: number | null;
+}
+
+/** By pairKey(rule id, server id). */
+export type Drains = ReadonlyMap<string, DrainEntry>;
+export const NO_DRAINS: Drains = new Map();
+
+export const pairKey = (ruleId: number, serverId: number): string => `${ruleId}/${serverId}`;
+
+export interface Situation {
+  readonly config: Config;
+  readonly runtime: Runtime;
+}
+
+/**
+ * The draining pairs after a change. A pair that stops being effective (disabled, down, removed, rule deleted) gets the
+ * deadline now + conn-drain if the rule has one; a deadline that already runs is kept; a pair that is effective again
+ * has none. Disabling a rule starts nothing.
+ * @param nowMs engine clock
+ */
+export function nextDrains(previous: Drains, before: Situation, after: Situation, nowMs: number): Drains {
+  const next = new Map<string, DrainEntry>();
+  for (const [key, entry] of previous) if (!entry.isMember) next.set(key, entry);
+  const newPairs = pairsOf(after);
+  for (const [key, was] of pairsOf(before)) {
+    const is = newPairs.get(key);
+    if (is?.isEffective) continue;
+    const running = previous.get(key)?.deadlineMs ?? null;
+    // A member that has been out for longer keeps what it has: only the step from effective to not starts the clock.
+    const startsNow = was.isEffective || is === undefined;
+    const deadlineMs = running ?? (startsNow ? deadline(was.rule, nowMs) : null);
+    if (is !== undefined && deadlineMs === null) continue;
+    const { rule, server, groupId } = is ?? was;
+    next.set(key, { rule, server, groupId, isMember: is !== undefined, deadlineMs });
+  }
+  return next;
+}
+
+/** Without the pairs that have left the configuration and hold no flow any more. Gives `drains` itself if all stay. */
+export function collect(drains: Drains, flowCount: (ruleId: number, serverId: number) => number): Drains {
+  const kept = [...drains].filter(([, { isMember, rule, server }]) => isMember || flowCount(rule.id, server.id) > 0);
+  return kept.length === drains.size ? drains : new Map(kept);
+}
+
+/** Pairs that are no longer part of the configuration. */
+export const departed = (drains: Drains): DrainEntry[] => [...drains.values()].filter((entry) => !entry.isMember);
+
+/** Numbers of `groupId` that removed servers with live flows still hold (specification A.2). */
+export function drainingNumbers(
+  drains: Drains,
+  groupId: number,
+  flowCount: (ruleId: number, serverId: number) => number,
+): ReadonlySet<number> {
+  const numbers = new Set<number>();
+  for (const { isMember, groupId: owner, rule, server } of drains.values()) {
+    if (!isMember && owner === groupId && flowCount(rule.id, server.id) > 0) numbers.add(server.number);
+  }
+  return numbers;
+}
+
+interface Pair {
+  readonly rule: Rule;
+  readonly server: Server;
+  readonly groupId: number;
+  readonly isEffective: boolean;
+}
+
+function pairsOf({ config, runtime }: Situation): Map<string, Pair> {
+  const groups = new Map(config.groups.map((group) => [group.id, group]));
+  const pairs = new Map<string, Pair>();
+  for (const rule of config.rules) {
+    if (rule.type === "DSR") continue;
+    const members = runtime.get(rule.id)?.members;
+    for (const server of groups.get(rule.groupId)?.servers ?? []) {
+      const isEffective = (members?.get(server.id)?.enabledSequence ?? null) !== null;
+      pairs.set(pairKey(rule.id, server.id), { rule, server, groupId: rule.groupId, isEffective });
+    }
+  }
+  return pairs;
+}
+
+const deadline = (rule: Rule, nowMs: number): number | null =>
+  rule.connDrainSeconds === 0 ? null : nowMs + rule.connDrainSeconds * 1000;

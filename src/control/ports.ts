@@ -1,0 +1,56 @@
+/**
+ * What the controller needs of the machine, as interfaces: the packet engine's tables, the kernel's share (guard,
+ * routes, addresses), a log. src/daemon.ts ties them to the real ones, tests to recording ones.
+ */
+import type { EngineCounters, FlowSnapshot, Interest, StickySnapshot, TableImage } from "../engine/engine.ts";
+import type { Address } from "../model/address.ts";
+import type { Config } from "../model/config.ts";
+import type { Failure } from "../model/result.ts";
+
+/** An image that lies complete in memory but is not in force. Exactly one of the two is called, once. */
+export interface StagedImage {
+  /** Puts it in force. Cannot fail. */
+  publish(): void;
+  /** Gives its memory back; nothing has happened. */
+  discard(): void;
+}
+
+export interface EngineControl {
+  /** Writes the image into free memory. Throws ImageTooLarge (engine/engine.ts); then nothing has changed. */
+  stage(image: TableImage): StagedImage;
+  /**
+   * Resolves true when no worker uses an image older than `generation`, false when that takes longer than the engine
+   * is ready to wait (a worker is stuck).
+   */
+  adopted(generation: number): Promise<boolean>;
+  counters(): EngineCounters;
+  /** Lazily: a listing of millions is never built in memory. */
+  flows(): Iterable<FlowSnapshot>;
+  sticky(): Iterable<StickySnapshot>;
+}
+
+export interface KernelControl {
+  /** Why the box cannot carry this configuration (e.g. a local VIP with the tun device), or null. Changes nothing. */
+  check(config: Config): Failure | null;
+  /** From now on at least `interest` belongs to the engine, beside what belonged to it before. Throws KernelRefused. */
+  widen(interest: Interest): Promise<void>;
+  /** From now on exactly `interest` belongs to the engine. Throws KernelRefused. */
+  narrow(interest: Interest): Promise<void>;
+  /** Is this an address of the box? */
+  isLocal(address: Address): boolean;
+  /** Keeps the next hops of exactly these addresses current in the engine, under these indexes. */
+  watch(addresses: ReadonlyMap<number, Address>): void;
+}
+
+/** The kernel did not take a change; `message` is one clear line. */
+export class KernelRefused extends Error {
+  override readonly name = "KernelRefused";
+}
+
+export interface Log {
+  debug(message: string, fields?: LogFields): void;
+  info(message: string, fields?: LogFields): void;
+  warn(message: string, fields?: LogFields): void;
+  error(message: string, fields?: LogFields): void;
+}
+export type LogFields = Readonly<Record<string, string | number | boolean | bigint>>;

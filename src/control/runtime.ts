@@ -1,0 +1,78 @@
+/**
+ * Run-time order of the servers in each rule: who was inserted when, and who became effective when. This is not
+ * configuration (a restart makes the order ascending by address again) but the algorithms depend on it, so it is kept
+ * beside the Config (specification E.5). Pure: a reduction over configurations and health.
+ */
+import type { Config, Server, ServerGroup } from "../model/config.ts";
+import { sortedServers } from "../model/lookup.ts";
+
+/** Tells whether health checks let the server of this rule have traffic; without a result they do. */
+export type HealthView = (ruleId: number, serverId: number) => boolean;
+export const EVERYONE_HEALTHY: HealthView = () => true;
+
+export interface MemberOrder {
+  /** Rises with insertion into the rule. */
+  readonly insertSequence: number;
+  /** Rises with becoming effective (admin state and health); null while the server gets no new flows. */
+  readonly enabledSequence: number | null;
+}
+export interface RuleOrder {
+  readonly members: ReadonlyMap<number, MemberOrder>;
+  readonly nextInsert: number;
+  readonly nextEnabled: number;
+}
+/** By rule id. */
+export type Runtime = ReadonlyMap<number, RuleOrder>;
+export const EMPTY_RUNTIME: Runtime = new Map();
+
+/**
+ * The order after `config` and `health` have become current.
+ * A new rule takes the servers of its group in ascending address order; servers added later go to the end in the order
+ * in which they were added; a server that becomes effective goes to the end of the enabled order, one that already was
+ * keeps its place.
+ */
+export function nextRuntime(previous: Runtime, config: Config, health: HealthView): Runtime {
+  const groups = new Map(config.groups.map((group) => [group.id, group]));
+  const next = new Map<number, RuleOrder>();
+  for (const rule of config.rules) {
+    const group = groups.get(rule.groupId);
+    if (group === undefined) throw new Error(`rule ${rule.name} names no group`);
+    const known = previous.get(rule.id);
+    const effective = (server: Server): boolean => server.enabled && health(rule.id, server.id);
+    next.set(rule.id, known === undefined ? firstOrder(group, effective) : laterOrder(known, group, effective));
+  }
+  return next;
+}
+
+type Effective = (server: Server) => boolean;
+
+function firstOrder(group: ServerGroup, effective: Effective): RuleOrder {
+  return insert({ members: new Map(), nextInsert: 0, nextEnabled: 0 }, sortedServers(group), effective);
+}
+
+function laterOrder(known: RuleOrder, group: ServerGroup, effective: Effective): RuleOrder {
+  const members = new Map<number, MemberOrder>();
+  let { nextEnabled } = known;
+  const added: Server[] = [];
+  for (const server of group.servers) {
+    const was = known.members.get(server.id);
+    if (was === undefined) {
+      added.push(server);
+      continue;
+    }
+    let enabledSequence: number | null = null;
+    if (effective(server)) enabledSequence = was.enabledSequence ?? nextEnabled++;
+    members.set(server.id, { insertSequence: was.insertSequence, enabledSequence });
+  }
+  return insert({ members, nextInsert: known.nextInsert, nextEnabled }, added, effective);
+}
+
+function insert(order: RuleOrder, servers: readonly Server[], effective: Effective): RuleOrder {
+  const members = new Map(order.members);
+  let { nextInsert, nextEnabled } = order;
+  for (const server of servers) {
+    const enabledSequence = effective(server) ? nextEnabled++ : null;
+    members.set(server.id, { insertSequence: nextInsert++, enabledSequence });
+  }
+  return { members, nextInsert, nextEnabled };
+}

@@ -1,0 +1,72 @@
+/**
+ * Errors as problem details (RFC 9457): `code` is the stable code of the catalogue, `detail` the text that ilbadm
+ * prints, `field` the property or key at fault. The one place where a failure becomes an HTTP status.
+ */
+import { httpStatus } from "../command/errors.ts";
+import { type Failure, fail } from "../model/result.ts";
+import { MSGPACK_TYPE, pack, preferred, stringify } from "./body.ts";
+
+/** Codes that only HTTP has; all others come from command/errors.ts. */
+const HTTP_STATUS: Readonly<Record<string, number>> = {
+  "E-BODY": 400,
+  "E-NOTOKEN": 401,
+  "E-HOST": 403,
+  "E-NOPATH": 404,
+  "E-METHOD": 405,
+  "E-NOTACCEPTABLE": 406,
+  "E-TOOBIG": 413,
+  "E-MEDIA": 415,
+  "E-NOTREADY": 503,
+};
+
+const TITLES: Readonly<Record<number, string>> = {
+  400: "Bad request",
+  401: "Unauthorized",
+  403: "Forbidden",
+  404: "Not found",
+  405: "Method not allowed",
+  406: "Not acceptable",
+  409: "Conflict",
+  413: "Content too large",
+  415: "Unsupported media type",
+  500: "Internal error",
+  501: "Not implemented",
+  502: "Bad gateway",
+  503: "Service unavailable",
+  507: "Insufficient storage",
+};
+
+export const statusOf = (code: string): number => HTTP_STATUS[code] ?? httpStatus(code);
+
+export interface Problem {
+  readonly type: "about:blank";
+  readonly title: string;
+  readonly status: number;
+  readonly code: string;
+  readonly detail: string;
+  readonly field?: string;
+}
+
+/** The problem document of a failure. */
+export function problemOf(failure: Failure): Problem {
+  const status = statusOf(failure.code);
+  const problem = { type: "about:blank", title: TITLES[status] ?? "Error", status, code: failure.code } as const;
+  return failure.field === undefined
+    ? { ...problem, detail: failure.text }
+    : { ...problem, detail: failure.text, field: failure.field };
+}
+
+/** The answer for a failure, in JSON or MessagePack. */
+export function problemResponse(request: Request, failure: Failure, headers: Record<string, string> = {}): Response {
+  const problem = problemOf(failure);
+  const all = new Headers(headers);
+  const packed = preferred(request.headers.get("accept"), ["application/json", MSGPACK_TYPE]) === MSGPACK_TYPE;
+  all.set("content-type", packed ? MSGPACK_TYPE : "application/problem+json");
+  return new Response(packed ? pack(problem) : stringify(problem), { status: problem.status, headers: all });
+}
+
+/** A failure of HTTP itself. */
+export const httpFailure = (code: string, text: string, field?: string): Failure => {
+  const result = fail(code, text, field);
+  return result.ok ? { code, text } : result.failure;
+};

@@ -1,0 +1,86 @@
+/**
+ * Bearer tokens for HTTP over TCP. The file holds no token, only its SHA-256: one line per token,
+ * `NAME RIGHTS HEX`, e.g. `deploy show,enable 9f86…`; `#` begins a comment line. It is read again when it changes, so a
+ * token can be withdrawn without a restart; a file that has become unreadable or wrong withdraws all of them.
+ */
+import { createHash, timingSafeEqual } from "node:crypto";
+import { readFileSync, statSync } from "node:fs";
+import type { Right } from "../command/command.ts";
+import type { Caller } from "../control/caller.ts";
+import type { Log } from "../control/ports.ts";
+import { fail, ok, type Result } from "../model/result.ts";
+
+interface Token {
+  readonly caller: Caller;
+  readonly sha256: Buffer;
+}
+
+const RIGHTS: readonly string[] = ["show", "enable", "config"] satisfies Right[];
+
+/** Reads the text of a token file. Fails with the line at fault; never quotes a hash. */
+export function parseTokens(text: string): Result<readonly Token[]> {
+  const tokens: Token[] = [];
+  for (const [index, line] of text.split("\n").entries()) {
+    if (line.trim() === "" || line.startsWith("#")) continue;
+    const [name, rightList, hex, ...rest] = line.trim().split(/\s+/);
+    const rights = rightList?.split(",") ?? [];
+    const right = rights.every((word) => RIGHTS.includes(word));
+    if (name === undefined || hex === undefined || rest.length > 0 || !right || !/^[0-9a-fA-F]{64}$/.test(hex))
+      return fail("E-TOKENS", `line ${index + 1} is not NAME show,enable,config SHA256-OF-TOKEN`);
+    tokens.push({
+      caller: { name: `token ${name}`, rights: new Set(rights as Right[]) },
+      sha256: Buffer.from(hex, "hex"),
+    });
+  }
+  return ok(tokens);
+}
+
+/** Finds the caller of a token; takes the same time whichever line matches, if any. */
+export function findToken(tokens: readonly Token[], presented: string): Caller | null {
+  const digest = createHash("sha256").update(presented).digest();
+  let found: Caller | null = null;
+  for (const token of tokens) if (timingSafeEqual(token.sha256, digest)) found = token.caller;
+  return found;
+}
+
+export class TokenFile {
+  private tokens: readonly Token[] = [];
+  private readFrom = "";
+
+  private constructor(
+    private readonly path: string,
+    private readonly log: Log,
+  ) {}
+
+  /** Fails with one clear line when the file cannot be read or holds a wrong line. */
+  static open(path: string, log: Log): Result<TokenFile> {
+    const file = new TokenFile(path, log);
+    const read = file.read();
+    return read.ok ? ok(file) : fail("E-TOKENS", `--token-file ${path}: ${read.failure.text}`);
+  }
+
+  /** @param header the value of `Authorization`. @returns null: no or unknown token */
+  callerOf(header: string | null): Caller | null {
+    const presented = /^Bearer +([^\s]+)$/i.exec(header ?? "")?.[1];
+    if (presented === undefined) return null;
+    const read = this.read();
+    if (!read.ok) this.log.error("all tokens are withdrawn", { file: this.path, reason: read.failure.text });
+    return findToken(this.tokens, presented);
+  }
+
+  private read(): Result<void> {
+    try {
+      const stat = statSync(this.path);
+      const version = `${stat.ino} ${stat.mtimeMs} ${stat.size}`;
+      if (version === this.readFrom) return ok(undefined);
+      const parsed = parseTokens(readFileSync(this.path, "utf8"));
+      this.tokens = parsed.ok ? parsed.value : [];
+      this.readFrom = parsed.ok ? version : "";
+      return parsed.ok ? ok(undefined) : parsed;
+    } catch (error) {
+      this.tokens = [];
+      this.readFrom = "";
+      return fail("E-TOKENS", (error as NodeJS.ErrnoException).code ?? String(error));
+    }
+  }
+}

@@ -1,0 +1,139 @@
+/**
+ * The management socket: HTTP on a Unix socket that anyone may open (mode 0666), each connection bound to the identity
+ * of the process that opened it. We accept with node:net, ask the kernel who is there before a byte is read, and hand
+ * the connection to node:http; the identity sits in a map beside the connection, never in a header
+ * (docs/decisions/0011).
+ */
+import { chmodSync, lstatSync, mkdirSync, statSync, unlinkSync } from "node:fs";
+import { createServer as createHttpServer } from "node:http";
+import { connect, createServer, type Server, type Socket } from "node:net";
+import { dirname } from "node:path";
+import type { Caller } from "../control/caller.ts";
+import type { Log } from "../control/ports.ts";
+import { fail, ok, type Result } from "../model/result.ts";
+import { serveRequest } from "./node-adapter.ts";
+
+export interface UnixServerOptions {
+  readonly path: string;
+  /** Who is at the other end of the connection with this file descriptor. Throws when the kernel does not say. */
+  readonly identify: (fd: number) => Caller;
+  readonly handler: (request: Request, caller: Caller) => Response | Promise<Response>;
+  readonly log: Log;
+}
+
+export interface RunningServer {
+  /** Stops accepting, lets answers in progress finish for a moment, ends all connections, removes the socket. */
+  stop(): Promise<void>;
+}
+
+/** sizeof(sockaddr_un.sun_path) - 1, unix(7). */
+const MAX_PATH_BYTES = 107;
+/** Beyond it connections wait in the kernel's queue; a management socket never needs so many. */
+const MAX_CONNECTIONS = 512;
+const HEADERS_TIMEOUT_MS = 10_000;
+/** What stop() grants to answers in progress; endless ones are cut then. */
+const STOP_GRACE_MS = 250;
+
+/**
+ * Listens. A socket file that nobody listens on (a dead daemon's) is replaced. Fails with one clear line when somebody
+ * listens, when the path is something else, or cannot be created.
+ */
+export async function listenUnix(options: UnixServerOptions): Promise<Result<RunningServer>> {
+  const { path } = options;
+  if (Buffer.byteLength(path) > MAX_PATH_BYTES)
+    return fail("E-LISTEN", `--socket ${path} is longer than ${MAX_PATH_BYTES} bytes: choose a shorter path`);
+  const freed = await freePath(path);
+  if (!freed.ok) return freed;
+  const callers = new WeakMap<Socket, Caller>();
+  const http = createHttpServer({ headersTimeout: HEADERS_TIMEOUT_MS }, (request, response) => {
+    const caller = callers.get(request.socket);
+    if (caller === undefined) request.socket.destroy();
+    else track(serveRequest(request, response, (webRequest) => options.handler(webRequest, caller)));
+  });
+  const answering = new Set<Promise<void>>();
+  const track = (answer: Promise<void>): void => {
+    answering.add(answer);
+    void answer.finally(() => answering.delete(answer));
+  };
+  const sockets = new Set<Socket>();
+  const server = createServer({ noDelay: true }, (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+    socket.on("error", () => socket.destroy());
+    try {
+      callers.set(socket, options.identify(fileDescriptor(socket)));
+    } catch (error) {
+      options.log.error("caller could not be identified; connection closed", { reason: String(error) });
+      socket.destroy();
+      return;
+    }
+    http.emit("connection", socket);
+  });
+  server.maxConnections = MAX_CONNECTIONS;
+  return bind(server, path, async () => {
+    await Promise.race([Promise.all(answering), Bun.sleep(STOP_GRACE_MS)]);
+    for (const socket of sockets) socket.destroy();
+    http.closeAllConnections();
+  });
+}
+
+/** Makes the directory and removes a stale socket. */
+async function freePath(path: string): Promise<Result<void>> {
+  try {
+    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    const there = lstatSync(path, { throwIfNoEntry: false });
+    if (there === undefined) return ok(undefined);
+    if (!there.isSocket())
+      return fail("E-LISTEN", `${path} exists and is no socket: remove it or name another path with --socket`);
+    if (await isAnswered(path))
+      return fail("E-LISTEN", `${path} is in use by another ilbd: stop that one or name another path with --socket`);
+    unlinkSync(path);
+    return ok(undefined);
+  } catch (error) {
+    return fail("E-LISTEN", cannotCreate(path, error));
+  }
+}
+
+function isAnswered(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(path);
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(true);
+    });
+    // ECONNREFUSED: nobody listens. Anything else (EAGAIN: its queue is full) means that somebody does.
+    probe.once("error", (error: NodeJS.ErrnoException) =>
+      resolve(error.code !== "ECONNREFUSED" && error.code !== "ENOENT"),
+    );
+  });
+}
+
+function bind(server: Server, path: string, endConnections: () => Promise<void>): Promise<Result<RunningServer>> {
+  return new Promise((resolve) => {
+    server.once("error", (error) => resolve(fail("E-LISTEN", cannotCreate(path, error))));
+    server.listen(path, () => {
+      chmodSync(path, 0o666);
+      const ours = statSync(path).ino;
+      resolve(
+        ok({
+          async stop() {
+            server.close();
+            await endConnections();
+            // Only our own: another daemon may have been given the path meanwhile.
+            if (statSync(path, { throwIfNoEntry: false })?.ino === ours) unlinkSync(path);
+          },
+        }),
+      );
+    });
+  });
+}
+
+const cannotCreate = (path: string, error: unknown): string =>
+  `cannot create socket ${path} (${(error as NodeJS.ErrnoException).code ?? String(error)}): make its directory writable for this user or name another path with --socket`;
+
+/** Bun keeps the descriptor on the handle, as Node.js does; both call it internal, so its absence is an error here. */
+function fileDescriptor(socket: Socket): number {
+  const fd = (socket as unknown as { _handle?: { fd?: unknown } })._handle?.fd;
+  if (typeof fd !== "number" || fd < 0) throw new Error("the runtime does not show the connection's descriptor");
+  return fd;
+}
