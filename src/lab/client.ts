@@ -3,7 +3,17 @@
  * and prints its result as JSON. Every request opens a connection of its own.
  */
 import http from "node:http";
-import type { DownloadsJob, Job, JobResult, LoadJob, LoadReport, RequestsJob, Target, UdpJob } from "./jobs.ts";
+import type {
+  DownloadsJob,
+  Job,
+  JobResult,
+  LoadJob,
+  LoadReport,
+  LoadSummary,
+  RequestsJob,
+  Target,
+  UdpJob,
+} from "./jobs.ts";
 import { Pattern, PatternCheck } from "./pattern.ts";
 
 /** The server's ID, or an error in words. @param onData is given the body as it comes. */
@@ -142,28 +152,35 @@ async function udp(job: UdpJob): Promise<JobResult> {
   return { answered, failures: results.flatMap((result) => result.failures), resent };
 }
 
-/** Prints one LoadReport a line until standard input ends, then waits for the requests under way. */
+/** Prints reports or summaries, one a line, until standard input ends, then waits for the requests under way. */
 async function load(job: LoadJob): Promise<void> {
   let isOver = false;
   process.stdin.resume();
   process.stdin.on("end", () => {
     isOver = true;
   });
+  const print = (line: LoadReport | LoadSummary) => process.stdout.write(`${JSON.stringify(line)}\n`);
+  let summary: LoadSummary = { answered: 0, failed: 0 };
+  const timer = job.report === "each" ? null : setInterval(() => print(summary), job.report);
   const underWay = new Set<Promise<void>>();
   for (let index = 0; !isOver; index++) {
     const atMs = Date.now();
-    const report = (server: string | null, failure: string | null) => {
-      const line: LoadReport = { atMs, tookMs: Date.now() - atMs, server, failure };
-      process.stdout.write(`${JSON.stringify(line)}\n`);
+    const note = (server: string | null, failure: string | null) => {
+      const { answered, failed } = summary;
+      summary = failure === null ? { answered: answered + 1, failed } : { answered, failed: failed + 1 };
+      if (timer === null) print({ atMs, tookMs: Date.now() - atMs, server, failure });
     };
     const one = request(job, index, "/", job.timeoutMs)
-      .then((server) => report(server, null))
-      .catch((error: Error) => report(null, error.message));
+      .then((server) => note(server, null))
+      .catch((error: Error) => note(null, error.message));
     underWay.add(one);
     void one.finally(() => underWay.delete(one));
     await Bun.sleep(1000 / job.perSecond);
   }
   await Promise.all(underWay);
+  if (timer === null) return;
+  clearInterval(timer);
+  print(summary);
 }
 
 /** @param argv one element, the job as JSON. */

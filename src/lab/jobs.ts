@@ -37,11 +37,13 @@ export interface UdpJob extends Target {
   readonly timeoutMs: number;
 }
 
-/** Requests on new connections until standard input ends, `perSecond` of them, reported one by one. */
+/** Requests on new connections until standard input ends, `perSecond` of them. */
 export interface LoadJob extends Target {
   readonly kind: "load";
   readonly perSecond: number;
   readonly timeoutMs: number;
+  /** `each`: a LoadReport for every request. A number: a LoadSummary every so many milliseconds, and one at the end. */
+  readonly report: "each" | number;
 }
 
 export type Job = RequestsJob | DownloadsJob | UdpJob | LoadJob;
@@ -62,4 +64,10 @@ export interface LoadReport {
   readonly tookMs: number;
   readonly server: string | null;
   readonly failure: string | null;
+}
+
+/** One line of a load job that sums up: counts since it began. */
+export interface LoadSummary {
+  readonly answered: number;
+  readonly failed: number;
 }

@@ -11,7 +11,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
-import type { Job, JobResult, LoadJob, LoadReport } from "./jobs.ts";
+import type { Job, JobResult, LoadJob, LoadReport, LoadSummary } from "./jobs.ts";
 import { locatePrograms, type Programs } from "./programs.ts";
 import { SANDBOX_VARIABLE } from "./sandbox.ts";
 import {
@@ -83,7 +83,7 @@ export class Lab {
     this.serverCount = options.servers ?? 3;
     this.names = namesOf(options.tag, this.serverCount);
     this.clientAddresses = Array.from({ length: options.clientAddresses ?? 4 }, (_, index) => clientAddress(index));
-    this.directory = mkdtempSync(join(tmpdir(), `ilb-${options.tag}-`));
+    this.directory = options.directory ?? mkdtempSync(join(tmpdir(), `ilb-${options.tag}-`));
     this.programs = locatePrograms();
   }
 
@@ -127,17 +127,19 @@ export class Lab {
   }
 
   /** Starts the HTTP and UDP server in every server namespace and waits until all are ready. */
-  async startServers(port = SERVER_PORT): Promise<void> {
-    await Promise.all(this.names.servers.map((_, index) => this.startServer(index, port)));
+  async startServers(port = SERVER_PORT, ids?: readonly string[]): Promise<void> {
+    await Promise.all(this.names.servers.map((_, index) => this.startServer(index, port, ids?.[index])));
   }
 
-  /** Starts one server, s1 being index 0, on its own address, or on a VIP that it holds on loopback. */
-  async startServer(index: number, port = SERVER_PORT): Promise<Running> {
+  /**
+   * Starts one server, s1 being index 0, on its own address, or on all addresses where it holds a VIP on loopback.
+   * @param id what it names itself in every answer.
+   */
+  async startServer(index: number, port = SERVER_PORT, id = `s${index + 1}`): Promise<Running> {
     const name = this.names.servers[index];
     if (name === undefined) throw new RangeError(`there is no server ${index}`);
-    // With a VIP on loopback packets come for either address, so it listens on all.
     const address = this.#options.serverVip === undefined ? serverAddress(index) : "0.0.0.0";
-    const running = this.start(name, [...this.programs.helper("server"), `s${index + 1}`, address, String(port)]);
+    const running = this.start(name, [...this.programs.helper("server"), id, address, String(port)]);
     await running.line(/^ready$/);
     return running;
   }
@@ -175,20 +177,29 @@ export class Lab {
   }
 
   /** Starts requests that go on until stop(), which gives every one of them. */
-  startLoad(job: LoadJob): { reports(): LoadReport[]; stop(): Promise<LoadReport[]> } {
-    const running = this.start(this.names.client, [...this.programs.helper("client"), JSON.stringify(job)], "pipe");
-    const reports = () =>
-      running
-        .output()
-        .split("\n")
-        .filter((line) => line.endsWith("}"))
-        .map((line) => JSON.parse(line) as LoadReport);
+  startLoad(job: Omit<LoadJob, "kind" | "report">): { reports(): LoadReport[]; stop(): Promise<LoadReport[]> } {
+    const running = this.#startLoadJob({ ...job, kind: "load", report: "each" });
+    const reports = () => jsonLines<LoadReport>(running.output());
     return {
       reports,
       stop: async () => {
         running.endInput();
         await running.exited;
         return reports();
+      },
+    };
+  }
+
+  /** Like startLoad(), but keeps counts only, so that it may go on for days. */
+  startSummedLoad(job: Omit<LoadJob, "kind" | "report">): { summary(): LoadSummary; stop(): Promise<LoadSummary> } {
+    const running = this.#startLoadJob({ ...job, kind: "load", report: 5_000 });
+    const summary = () => jsonLines<LoadSummary>(running.output()).at(-1) ?? { answered: 0, failed: 0 };
+    return {
+      summary,
+      stop: async () => {
+        running.endInput();
+        await running.exited;
+        return summary();
       },
     };
   }
@@ -228,6 +239,10 @@ export class Lab {
     if (left.length > 0) throw new Error(`namespaces that could not be removed: ${left.join(", ")}`);
   }
 
+  #startLoadJob(job: LoadJob): Running {
+    return this.start(this.names.client, [...this.programs.helper("client"), JSON.stringify(job)], "pipe");
+  }
+
   #startWatchdog(): void {
     if (process.env[SANDBOX_VARIABLE] === "1") return;
     const script = `trap "" INT TERM HUP
@@ -239,7 +254,8 @@ rm -rf ${this.directory}`;
   }
 
   #spawn(argv: readonly string[], input: "ignore" | "pipe"): Child {
-    const child = Bun.spawn([...argv], { stdin: input, stdout: "pipe", stderr: "pipe" }) as Child;
+    // In a process group of its own: Ctrl-C is for the owner of the laboratory, who then ends things in order.
+    const child = Bun.spawn([...argv], { stdin: input, stdout: "pipe", stderr: "pipe", detached: true }) as Child;
     this.#children.add(child);
     void child.exited.then(() => this.#children.delete(child));
     return child;
@@ -307,6 +323,12 @@ rm -rf ${this.directory}`;
       },
     };
   }
+}
+
+/** Complete lines of JSON; the last one may still be on its way. */
+function jsonLines<T>(text: string): T[] {
+  const lines = text.split("\n").slice(0, -1);
+  return lines.map((line) => JSON.parse(line) as T);
 }
 
 /** Shell lines that end what runs in these namespaces and remove them, as far as they exist. */

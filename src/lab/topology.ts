@@ -18,6 +18,8 @@ export type Topology = "two-armed" | "one-armed";
 export interface LabOptions {
   /** Part of every name, so that laboratories of different users do not meet: letters, digits, hyphen. */
   readonly tag: string;
+  /** A directory for state, socket and captures, removed at the end. By default a new one. */
+  readonly directory?: string;
   readonly topology?: Topology;
   readonly servers?: number;
   /** How many client addresses, from 192.0.2.10 on. */
