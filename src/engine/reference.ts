@@ -1,0 +1,651 @@
+/**
+ * The packet engine once more, in plain, slow, obvious TypeScript, written from the specification (D.2, E.1 to E.9) and
+ * not from the WebAssembly engine: the oracle of the differential tests. Maps and objects, one packet at a time, every
+ * packet copied before it is changed. Not meant to carry traffic. The order of decisions is in docs/packet-path.md.
+ */
+import { Reason, Verdict } from "../gen/layout.ts";
+import type { Address } from "../model/address.ts";
+import type { Protocol } from "../model/config.ts";
+import {
+  type Direction,
+  type EngineCounters,
+  type EngineLimits,
+  type FlowSnapshot,
+  type FlowState,
+  type FrameIn,
+  type FrameOut,
+  type ImageRule,
+  type ImageServer,
+  ImageTooLarge,
+  type NextHop,
+  type Outcome,
+  type PacketEngine,
+  type Port,
+  type StickySnapshot,
+  type TableImage,
+} from "./engine.ts";
+import { mendHeader, mendPartial, mendTransport, setAddresses } from "./reference/checksum.ts";
+import { Counting, type RuleCounterName } from "./reference/counting.ts";
+import {
+  type Arrival,
+  boxError,
+  ErrorBudget,
+  fragmentCount,
+  isPartial,
+  leaveInFragments,
+  leaveWhole,
+  mayComplainAbout,
+  offloadFault,
+  PLAIN,
+  passage,
+  steppedCopy,
+  type Way,
+  wayToClient,
+  wayToServer,
+} from "./reference/egress.ts";
+import { type Flow, FlowTable, type Pair, SWEEP_LAG_MS, type Tuple, trackTcp } from "./reference/flows.ts";
+import { echoReply, quotedTuple, translateTooBig } from "./reference/icmp.ts";
+import {
+  ACK,
+  FIN,
+  ICMP,
+  type Ipv4,
+  isMartian,
+  openLink,
+  parseIpv4,
+  parseTransport,
+  put16,
+  RST,
+  SYN,
+  TCP,
+  type Transport,
+  UDP,
+} from "./reference/packet.ts";
+import { chooseLowest, type Lease, type PortChooser, ProxyPorts } from "./reference/ports.ts";
+import { mapPort, maskAddress, pick, type Turn } from "./reference/select.ts";
+import { type StickyEntry, StickyTable } from "./reference/sticky.ts";
+import { Tables } from "./reference/tables.ts";
+
+/** What became of a packet; process() adds nothing to it but the count. */
+interface Decision {
+  readonly verdict: Verdict;
+  readonly reason: Reason;
+  readonly rule?: number;
+  readonly server?: number;
+  readonly direction?: Direction;
+  readonly flow?: FlowState;
+  readonly out?: readonly FrameOut[];
+}
+
+const ignore = (reason: Reason): Decision => ({ verdict: Verdict.Ignore, reason });
+const pass = (reason: Reason): Decision => ({ verdict: Verdict.Pass, reason });
+const drop = (reason: Reason): Decision => ({ verdict: Verdict.Drop, reason });
+
+/** Whose packet it is: what the fields of an Outcome say beside verdict and reason. */
+type Belongs = Required<Pick<Decision, "rule" | "server" | "direction" | "flow">>;
+
+/** A server chosen for a new flow or a DSR packet, and what has to be remembered if the packet leaves. */
+interface Choice {
+  readonly rule: ImageRule;
+  readonly server: ImageServer;
+  /** Null for rules that are not sticky. `hit`: the entry named the server. */
+  readonly sticky: { readonly client: Address; readonly entry: StickyEntry | undefined; readonly hit: boolean } | null;
+}
+
+/** Frames that the engine may make in one batch. */
+const MADE_FRAMES_PER_BATCH = 64;
+
+export class ReferenceEngine implements PacketEngine {
+  readonly name = "reference";
+  readonly #limits: EngineLimits;
+  /** May be replaced, so that a test can make this engine use the ports that another one used. */
+  choosePort: PortChooser;
+  #tables = new Tables();
+  readonly #ports = new Map<number, Port>();
+  readonly #hops = new Map<number, NextHop>();
+  readonly #pairs = new Map<string, Pair>();
+  readonly #turns = new Map<number, Turn>();
+  readonly #flows: FlowTable;
+  readonly #sticky: StickyTable;
+  readonly #proxyPorts = new ProxyPorts();
+  readonly #counting = new Counting();
+  readonly #errors = new ErrorBudget();
+  #madeInBatch = 0;
+
+  constructor(limits: EngineLimits, choosePort: PortChooser = chooseLowest) {
+    this.#limits = limits;
+    this.choosePort = choosePort;
+    this.#sticky = new StickyTable(limits.maxSticky);
+    this.#flows = new FlowTable(limits.maxFlows, (flow, nowMs) => this.#flowGone(flow, nowMs));
+  }
+
+  publish(image: TableImage): void {
+    if (image.rules.some((rule) => rule.slot >= this.#limits.maxRules)) {
+      throw new ImageTooLarge(`a rule has a place beyond ${this.#limits.maxRules}`);
+    }
+    this.#tables = new Tables(image);
+    this.#counting.keepRules(image.rules.map((rule) => rule.id));
+    for (const id of [...this.#turns.keys()]) if (this.#tables.ruleById(id) === undefined) this.#turns.delete(id);
+    for (const pair of [...this.#pairs.values()]) {
+      const drain = image.drains.find((one) => one.ruleId === pair.ruleId && one.serverId === pair.serverId);
+      pair.drainDeadlineMs = drain?.deadlineMs ?? null;
+      this.#forgetIfUnused(pair);
+    }
+  }
+
+  setPort(index: number, port: Port): void {
+    this.#ports.set(index, port);
+  }
+
+  setNextHop(index: number, hop: NextHop): void {
+    this.#hops.set(index, hop);
+  }
+
+  process(frames: readonly FrameIn[], nowMs: number): Outcome[] {
+    this.#madeInBatch = 0;
+    return frames.map((frame) => {
+      const decision = this.#decide(frame, nowMs);
+      this.#counting.packetsIn++;
+      this.#counting.reasons[decision.reason]!++;
+      return {
+        verdict: decision.verdict,
+        reason: decision.reason,
+        ruleId: decision.rule ?? 0,
+        serverId: decision.server ?? 0,
+        direction: decision.direction ?? "none",
+        flow: decision.flow ?? "none",
+        out: decision.out ?? [],
+      };
+    });
+  }
+
+  sweep(nowMs: number): void {
+    this.#flows.sweep(nowMs);
+    this.#sticky.sweep(nowMs);
+  }
+
+  counters(): EngineCounters {
+    const { packetsIn, reasons, fragmentsIn, fragmentsDropped } = this.#counting;
+    const pairs = [...this.#pairs.values()].map(({ ruleId, serverId, packets, bytes, flows }) => {
+      return { ruleId, serverId, packets, bytes, flows };
+    });
+    return { packetsIn, reasons: [...reasons], rules: this.#counting.rules(), pairs, fragmentsIn, fragmentsDropped };
+  }
+
+  flows(): FlowSnapshot[] {
+    return this.#flows.all().map(({ protocol, pair, outer, inner }) => ({
+      protocol,
+      ruleId: pair.ruleId,
+      serverId: pair.serverId,
+      client: outer.source,
+      clientPort: outer.sourcePort,
+      vip: outer.destination,
+      vipPort: outer.destinationPort,
+      source: inner.source,
+      sourcePort: inner.sourcePort,
+      server: inner.destination,
+      serverPort: inner.destinationPort,
+    }));
+  }
+
+  sticky(): StickySnapshot[] {
+    return this.#sticky.all().map(({ ruleId, serverId, client }) => ({ ruleId, serverId, client }));
+  }
+
+  close(): void {}
+
+  /**
+   * For tests that compare engines: the first time from `nowMs` on at which every entry either must still be there or
+   * must be gone after a sweep (specification E.4 leaves 15 s in between to the implementation).
+   */
+  settledMs(nowMs: number): number {
+    const windows = this.#flows.all().map((flow) => FlowTable.dueMs(flow));
+    for (const entry of this.#sticky.all()) {
+      const from = entry.idleSinceMs + entry.timeoutMs;
+      if (entry.references === 0) windows.push({ from, until: from + SWEEP_LAG_MS });
+    }
+    windows.sort((a, b) => a.from - b.from);
+    let settled = nowMs;
+    for (const { from, until } of windows) if (from <= settled && settled <= until) settled = until + 1;
+    return settled;
+  }
+
+  #decide(frame: FrameIn, nowMs: number): Decision {
+    const port = this.#ports.get(frame.port);
+    const link = openLink(frame, port);
+    if (link === "vlan") return ignore(Reason.VlanTagged);
+    if (link === "not ip" || port === undefined) return ignore(Reason.NotIp);
+    if (link === "short") return drop(Reason.MalformedLink);
+    const ip = parseIpv4(link.packet);
+    if (ip === null) return drop(Reason.MalformedIp);
+    const arrival: Arrival = { frame, port, link, ip, vnet: frame.vnet ?? PLAIN, nowMs };
+    if (ip.moreFragments || ip.fragmentOffset > 0) return this.#fragment(ip);
+    if (ip.protocol === TCP || ip.protocol === UDP) return this.#transport(arrival);
+    return ip.protocol === ICMP ? this.#icmp(arrival) : ignore(Reason.Unguarded);
+  }
+
+  // ---- fragments ----
+
+  #fragment(ip: Ipv4): Decision {
+    if (!this.#isFragmentGuarded(ip)) return ignore(Reason.Unguarded);
+    if (this.#tables.isGuardedVip(ip.destination)) {
+      this.#counting.fragmentsIn++;
+      this.#counting.fragmentsDropped++;
+      return drop(Reason.FragmentToVip);
+    }
+    return pass(this.#tables.isProxy(ip.destination) ? Reason.ProxyFragment : Reason.ServerFragment);
+  }
+
+  #isFragmentGuarded(ip: Ipv4): boolean {
+    const tables = this.#tables;
+    if (ip.fragmentOffset > 0) {
+      const toUs = tables.isGuardedVip(ip.destination) || tables.isProxy(ip.destination);
+      return toUs || tables.isGuardedServer(ip.source);
+    }
+    if (ip.protocol === ICMP) return tables.isGuardedVip(ip.destination);
+    const data = ip.bytes.subarray(ip.headerBytes, ip.totalLength);
+    if ((ip.protocol !== TCP && ip.protocol !== UDP) || data.length < 4) return false;
+    const protocol = protocolName(ip);
+    const toUs = tables.guardsDestination(ip.destination, protocol, data[2]! * 256 + data[3]!);
+    return toUs || tables.guardsSource(ip.source, protocol, data[0]! * 256 + data[1]!);
+  }
+
+  // ---- TCP and UDP ----
+
+  #transport(arrival: Arrival): Decision {
+    const { ip } = arrival;
+    const transport = parseTransport(ip);
+    if (transport === null) return drop(Reason.MalformedTransport);
+    const { sourcePort, destinationPort } = transport;
+    const tuple: Tuple = { source: ip.source, sourcePort, destination: ip.destination, destinationPort };
+    const found = this.#flows.find(protocolName(ip), tuple);
+    if (found !== null && !opensAnew(found, transport)) return this.#knownFlow(arrival, transport, found);
+    const rule = this.#tables.rule(ip.destination, protocolName(ip), destinationPort);
+    if (rule === undefined) return this.#withoutRule(tuple, protocolName(ip));
+    return this.#newTraffic(arrival, transport, tuple, rule, found?.flow ?? null);
+  }
+
+  /** Guarded traffic that no rule matches belongs to the kernel, through the way back. */
+  #withoutRule(tuple: Tuple, protocol: Protocol): Decision {
+    const tables = this.#tables;
+    if (tables.guardsDestination(tuple.destination, protocol, tuple.destinationPort)) {
+      return pass(tables.isProxy(tuple.destination) ? Reason.ProxyTraffic : Reason.RuleDisabled);
+    }
+    const fromServer = tables.guardsSource(tuple.source, protocol, tuple.sourcePort);
+    return fromServer ? pass(Reason.ServerTraffic) : ignore(Reason.Unguarded);
+  }
+
+  #knownFlow(
+    arrival: Arrival,
+    transport: Transport,
+    { flow, fromClient }: { flow: Flow; fromClient: boolean },
+  ): Decision {
+    const direction: Direction = fromClient ? "client-to-server" : "server-to-client";
+    const { ruleId: rule, serverId: server } = flow.pair;
+    const belongs: Belongs = { rule, server, direction, flow: "found" };
+    const way = fromClient
+      ? wayToServer(this.#hops.get(flow.nextHop), this.#ports)
+      : wayToClient(flow.clientHop, this.#ports);
+    const obstacle = this.#obstacle(arrival, transport, way, belongs);
+    if (obstacle !== null) return obstacle;
+    this.#touch(flow, fromClient, arrival, transport);
+    const edit = fromClient ? flow.inner : answerOf(flow.outer);
+    return this.#leave(arrival, transport, way as Way, edit, belongs, Reason.FlowFound);
+  }
+
+  #newTraffic(arrival: Arrival, transport: Transport, tuple: Tuple, rule: ImageRule, closed: Flow | null): Decision {
+    const isSynAck = (transport.tcpFlags & (SYN | ACK)) === (SYN | ACK);
+    if (rule.vipIsLocal && isSynAck) return pass(Reason.LocalSynAck);
+    const matched: Belongs = { rule: rule.id, server: 0, direction: "client-to-server", flow: "none" };
+    if (!rule.enabled) {
+      this.#countOnRule(rule, arrival.ip, "packetsNotProcessed", "bytesNotProcessed");
+      return { ...matched, ...pass(Reason.RuleDisabled) };
+    }
+    if (isMartian(tuple.source)) return { ...matched, ...drop(Reason.MartianSource) };
+    const choice = this.#choose(rule, tuple);
+    if (choice === null) {
+      this.#countOnRule(rule, arrival.ip, "packetsDropped", "bytesDropped");
+      return { ...matched, ...drop(Reason.NoServer) };
+    }
+    const belongs: Belongs = { ...matched, server: choice.server.id };
+    const way = wayToServer(this.#hops.get(choice.server.nextHop), this.#ports);
+    const obstacle = this.#obstacle(arrival, transport, way, belongs);
+    if (obstacle !== null) return obstacle;
+    return rule.type === "DSR"
+      ? this.#sendDirect(arrival, transport, way as Way, choice, belongs)
+      : this.#openFlow(arrival, transport, way as Way, choice, tuple, closed, belongs);
+  }
+
+  /** Algorithm first, then stickiness; a sticky server that takes no new flows is overridden. */
+  #choose(rule: ImageRule, tuple: Tuple): Choice | null {
+    const turn = this.#turns.get(rule.id) ?? { last: null };
+    this.#turns.set(rule.id, turn);
+    const picked = pick(rule, turn, tuple.source, tuple.sourcePort);
+    if (picked === null) return null;
+    const server = this.#tables.server(picked.server);
+    if (rule.stickyMask === null) return { rule, server, sticky: null };
+    const client = maskAddress(tuple.source, rule.stickyMask);
+    const entry = this.#sticky.find(rule.id, client);
+    const kept = rule.members.find(
+      (member) => member.enabledSequence !== null && this.#tables.server(member.server).id === entry?.serverId,
+    );
+    const hit = kept !== undefined;
+    return { rule, server: hit ? this.#tables.server(kept.server) : server, sticky: { client, entry, hit } };
+  }
+
+  /** Why a packet that has somewhere to go does not leave as itself; null when it may. */
+  #obstacle(arrival: Arrival, transport: Transport, way: Way | Reason, belongs: Belongs): Decision | null {
+    const fault = offloadFault(arrival);
+    if (fault !== null) return { ...belongs, ...drop(fault) };
+    if (typeof way === "number") return { ...belongs, ...drop(way) };
+    const how = passage(arrival, transport, way);
+    if (how === "whole") return null;
+    if (how === "ttl over") {
+      return this.#complain(arrival, belongs, 11, 0, 0, Reason.TimeExceededSent, Reason.TimeExceededUnsent);
+    }
+    if (how === "too big") {
+      return this.#complain(arrival, belongs, 3, 4, way.mtu, Reason.TooBigSent, Reason.TooBigUnsent);
+    }
+    const needed = fragmentCount(arrival.ip, way.mtu);
+    return this.#madeInBatch + needed > MADE_FRAMES_PER_BATCH ? { ...belongs, ...drop(Reason.MadePoolFull) } : null;
+  }
+
+  /** Tells the sender, if that is allowed, and drops the packet. */
+  #complain(
+    arrival: Arrival,
+    belongs: Belongs,
+    type: number,
+    code: number,
+    mtu: number,
+    sent: Reason,
+    unsent: Reason,
+  ): Decision {
+    if (!mayComplainAbout(arrival)) return { ...belongs, ...drop(unsent) };
+    if (this.#madeInBatch >= MADE_FRAMES_PER_BATCH) return { ...belongs, ...drop(Reason.MadePoolFull) };
+    if (!this.#errors.take(arrival.nowMs)) return { ...belongs, ...drop(unsent) };
+    this.#madeInBatch++;
+    return { ...belongs, verdict: Verdict.Reply, reason: sent, out: [boxError(arrival, type, code, mtu)] };
+  }
+
+  /** DSR: no flow; the packet goes on to the server as it is. */
+  #sendDirect(arrival: Arrival, transport: Transport, way: Way, choice: Choice, belongs: Belongs): Decision {
+    const memory = this.#memoryFor(choice, null);
+    if (memory !== null) return this.#refuse(arrival, choice, belongs, memory, "packetsNoMemory", "bytesNoMemory");
+    const pair = this.#pairOf(choice)!;
+    const sticky = this.#remember(choice, pair, arrival.nowMs);
+    if (sticky !== null) sticky.idleSinceMs = arrival.nowMs;
+    countOnPair(pair, arrival.ip);
+    return this.#leave(arrival, transport, way, null, belongs, Reason.DsrSent);
+  }
+
+  /** HALF-NAT and NAT: makes the connection entry and sends its first packet. */
+  #openFlow(
+    arrival: Arrival,
+    transport: Transport,
+    way: Way,
+    choice: Choice,
+    outer: Tuple,
+    closed: Flow | null,
+    belongs: Belongs,
+  ): Decision {
+    const memory = this.#memoryFor(choice, closed);
+    if (memory !== null) return this.#refuse(arrival, choice, belongs, memory, "packetsNoMemory", "bytesNoMemory");
+    const { rule, server } = choice;
+    const pair = this.#pairOf(choice)!;
+    const serverPort = mapPort(rule.ports, server.ports, outer.destinationPort);
+    const lease = rule.type === "NAT" ? this.#lease(choice, pair, serverPort) : null;
+    if (rule.type === "NAT" && lease === null) {
+      this.#forgetIfUnused(pair);
+      return this.#refuse(arrival, choice, belongs, Reason.NoPort, "packetsNoPort", "bytesNoPort");
+    }
+    if (closed !== null) this.#flows.remove(closed, arrival.nowMs);
+    const sticky = this.#remember(choice, pair, arrival.nowMs);
+    if (sticky !== null) sticky.references++;
+    const inner: Tuple = {
+      source: lease?.proxy ?? outer.source,
+      sourcePort: lease?.port ?? outer.sourcePort,
+      destination: server.address,
+      destinationPort: serverPort,
+    };
+    const flow: Flow = {
+      pair,
+      protocol: rule.protocol,
+      outer,
+      inner,
+      nextHop: server.nextHop,
+      timeoutMs: rule.natTimeoutMs,
+      lease,
+      sticky,
+      clientHop: { port: arrival.frame.port, mac: arrival.link.sourceMac },
+      lastClientMs: arrival.nowMs,
+      lastServerMs: null,
+      clientFin: null,
+      serverFin: null,
+      reset: false,
+      closedAtMs: null,
+    };
+    pair.flows++;
+    this.#flows.add(flow, arrival.nowMs);
+    this.#touch(flow, true, arrival, transport);
+    return this.#leave(arrival, transport, way, inner, { ...belongs, flow: "new" }, Reason.FlowNew);
+  }
+
+  /** Which table has no room for what the packet would open; null when all have. */
+  #memoryFor(choice: Choice, closed: Flow | null): Reason | null {
+    const needsFlow = choice.rule.type !== "DSR" && closed === null;
+    if (needsFlow && !this.#flows.hasRoom()) return Reason.NoFlowMemory;
+    if (this.#pairOf(choice) === null) return Reason.NoPairMemory;
+    const needsSticky = choice.sticky !== null && choice.sticky.entry === undefined;
+    return needsSticky && !this.#sticky.hasRoom() ? Reason.NoStickyMemory : null;
+  }
+
+  #refuse(
+    arrival: Arrival,
+    { rule }: Choice,
+    belongs: Belongs,
+    reason: Reason,
+    packets: RuleCounterName,
+    bytes: RuleCounterName,
+  ): Decision {
+    this.#countOnRule(rule, arrival.ip, packets, bytes);
+    this.#countOnRule(rule, arrival.ip, "packetsDropped", "bytesDropped");
+    return { ...belongs, ...drop(reason) };
+  }
+
+  /** A proxy address and port for a new flow: the next addresses in turn, or only the one that a sticky entry fixed. */
+  #lease({ rule, server, sticky }: Choice, pair: Pair, serverPort: number): Lease | null {
+    const { first, last } = rule.proxySource!;
+    const count = Number(last.value - first.value) + 1;
+    const ports = server.ports ?? rule.ports;
+    const poolPort = ports.min === ports.max ? serverPort : null;
+    const take = (index: number): Lease | null => {
+      const proxy: Address = { family: first.family, value: first.value + BigInt(index) };
+      return this.#proxyPorts.take(proxy, server.address, poolPort, this.choosePort);
+    };
+    if (sticky?.hit) return take(sticky.entry!.proxyIndex);
+    const attempts = sticky === null ? count : 1;
+    for (let i = 0; i < attempts; i++) {
+      pair.proxyIndex = (pair.proxyIndex + 1) % count;
+      const lease = take(pair.proxyIndex);
+      if (lease !== null) return lease;
+    }
+    return null;
+  }
+
+  /** Makes or changes the sticky entry that a choice asks for. */
+  #remember({ rule, server, sticky }: Choice, pair: Pair, nowMs: number): StickyEntry | null {
+    if (sticky === null) return null;
+    if (sticky.entry !== undefined) {
+      if (!sticky.hit) Object.assign(sticky.entry, { serverId: server.id, proxyIndex: pair.proxyIndex });
+      return sticky.entry;
+    }
+    const entry: StickyEntry = {
+      ruleId: rule.id,
+      client: sticky.client,
+      timeoutMs: rule.persistTimeoutMs,
+      serverId: server.id,
+      proxyIndex: pair.proxyIndex,
+      references: 0,
+      idleSinceMs: nowMs,
+    };
+    this.#sticky.add(entry);
+    return entry;
+  }
+
+  /** Everything that a packet of a flow leaves behind once it is sure to go out. */
+  #touch(flow: Flow, fromClient: boolean, { ip, frame, link, nowMs }: Arrival, transport: Transport): void {
+    countOnPair(flow.pair, ip);
+    if (fromClient) {
+      flow.lastClientMs = nowMs;
+      flow.clientHop = { port: frame.port, mac: link.sourceMac };
+    } else {
+      flow.lastServerMs = nowMs;
+    }
+    if (flow.protocol === "tcp") trackTcp(flow, fromClient, transport, nowMs);
+  }
+
+  /** Rewrites and sends; `edit` is the tuple that the packet leaves with, null leaves all as it is. */
+  #leave(
+    arrival: Arrival,
+    transport: Transport,
+    way: Way,
+    edit: Tuple | null,
+    belongs: Belongs,
+    reason: Reason,
+  ): Decision {
+    const { ip } = arrival;
+    const packet = steppedCopy(arrival, way);
+    if (edit !== null) {
+      setAddresses(packet, edit.source, edit.destination);
+      put16(packet, ip.headerBytes, edit.sourcePort);
+      put16(packet, ip.headerBytes + 2, edit.destinationPort);
+      if (isPartial(arrival)) mendPartial(ip.bytes, packet, ip.headerBytes, ip.protocol);
+      else mendTransport(ip.bytes, packet, ip.headerBytes, transport.headerBytes, ip.protocol);
+    }
+    mendHeader(ip.bytes, packet);
+    if (passage(arrival, transport, way) === "whole") {
+      return { ...belongs, verdict: Verdict.Forward, reason, out: leaveWhole(arrival, packet, way) };
+    }
+    const out = leaveInFragments(arrival, packet, way);
+    this.#madeInBatch += out.length;
+    return { ...belongs, verdict: Verdict.Forward, reason: Reason.FragmentsMade, out };
+  }
+
+  // ---- ICMP ----
+
+  #icmp(arrival: Arrival): Decision {
+    const { ip } = arrival;
+    const rule = this.#tables.newestRule(ip.destination);
+    const message = ip.bytes.subarray(ip.headerBytes, ip.totalLength);
+    if (rule === undefined) {
+      const isError = message.length >= 8 && ERROR_TYPES.includes(message[0]!);
+      if (isError && this.#tables.isProxy(ip.destination)) return pass(Reason.ProxyIcmp);
+      return this.#tables.isGuardedVip(ip.destination) ? pass(Reason.LocalIcmp) : ignore(Reason.Unguarded);
+    }
+    const belongs: Belongs = { rule: rule.id, server: 0, direction: "client-to-server", flow: "none" };
+    const refuse = (reason: Reason, counter: RuleCounterName): Decision => {
+      this.#counting.addToRule(rule.id, counter);
+      return { ...belongs, ...drop(reason) };
+    };
+    if (message.length < 8) return refuse(Reason.IcmpTruncated, "icmpDropped");
+    const type = message[0]!;
+    if (type === 8) return this.#echo(arrival, rule, belongs);
+    const quoted = ERROR_TYPES.includes(type) ? quotedTuple(message.subarray(8)) : null;
+    const flow = quoted === null ? undefined : this.#flowFromClient(quoted);
+    const isTooBig = type === 3 && message[1] === 4;
+    if (isTooBig && flow !== undefined) return this.#tooBig(arrival, rule, flow);
+    if (rule.vipIsLocal && (type === 0 || (ERROR_TYPES.includes(type) && flow === undefined))) {
+      return pass(Reason.LocalIcmp);
+    }
+    return isTooBig ? refuse(Reason.TooBigUnknown, "icmpTooBigDropped") : refuse(Reason.IcmpToVip, "icmpDropped");
+  }
+
+  #flowFromClient({ protocol, tuple }: { protocol: Protocol; tuple: Tuple }): Flow | undefined {
+    const found = this.#flows.find(protocol, tuple);
+    return found?.fromClient ? found.flow : undefined;
+  }
+
+  #echo(arrival: Arrival, rule: ImageRule, belongs: Belongs): Decision {
+    if (isMartian(arrival.ip.source)) return { ...belongs, ...drop(Reason.MartianSource) };
+    this.#counting.addToRule(rule.id, "icmpEchoProcessed");
+    return { ...belongs, verdict: Verdict.Reply, reason: Reason.EchoAnswered, out: [echoReply(arrival)] };
+  }
+
+  /** A router could not send on what the VIP sent to a client: the server behind that flow has to know. */
+  #tooBig(arrival: Arrival, rule: ImageRule, flow: Flow): Decision {
+    const { ruleId, serverId } = flow.pair;
+    const belongs: Belongs = { rule: ruleId, server: serverId, direction: "client-to-server", flow: "found" };
+    const way = wayToServer(this.#hops.get(flow.nextHop), this.#ports);
+    if (typeof way === "number") return { ...belongs, ...drop(way) };
+    if (way.port.kind === "ethernet" && arrival.ip.ttl <= 1) return { ...belongs, ...drop(Reason.TimeExceededUnsent) };
+    if (arrival.ip.totalLength > way.mtu) return { ...belongs, ...drop(Reason.TooBigUnsent) };
+    this.#counting.addToRule(rule.id, "icmpTooBigProcessed");
+    flow.lastClientMs = arrival.nowMs;
+    const out = leaveWhole(arrival, translateTooBig(arrival, flow, way), way);
+    return { ...belongs, verdict: Verdict.Forward, reason: Reason.TooBigTranslated, out };
+  }
+
+  // ---- bookkeeping ----
+
+  #countOnRule(rule: ImageRule, ip: Ipv4, packets: RuleCounterName, bytes: RuleCounterName): void {
+    this.#counting.addToRule(rule.id, packets);
+    this.#counting.addToRule(rule.id, bytes, BigInt(ip.totalLength));
+  }
+
+  /** The pair of a choice, made if need be; null when there is no room for another. */
+  #pairOf({ rule, server }: Choice): Pair | null {
+    const key = `${rule.id} ${server.id}`;
+    const known = this.#pairs.get(key);
+    if (known !== undefined) return known;
+    if (this.#pairs.size >= this.#limits.maxPairs) return null;
+    const drain = this.#tables.image.drains.find((one) => one.ruleId === rule.id && one.serverId === server.id);
+    const fresh: Pair = {
+      ruleId: rule.id,
+      serverId: server.id,
+      packets: 0n,
+      bytes: 0n,
+      flows: 0,
+      drainDeadlineMs: drain?.deadlineMs ?? null,
+      proxyIndex: 0,
+    };
+    this.#pairs.set(key, fresh);
+    return fresh;
+  }
+
+  #flowGone(flow: Flow, nowMs: number): void {
+    flow.lease?.release();
+    if (flow.sticky !== null && --flow.sticky.references === 0) flow.sticky.idleSinceMs = nowMs;
+    flow.pair.flows--;
+    this.#forgetIfUnused(flow.pair);
+  }
+
+  #forgetIfUnused(pair: Pair): void {
+    const rule = this.#tables.ruleById(pair.ruleId);
+    const isMember = rule?.members.some((member) => this.#tables.server(member.server).id === pair.serverId);
+    if (pair.flows === 0 && !isMember) this.#pairs.delete(`${pair.ruleId} ${pair.serverId}`);
+  }
+}
+
+/** ICMP messages that quote a packet: unreachable, time exceeded, parameter problem (RFC 792). */
+const ERROR_TYPES: readonly number[] = [3, 11, 12];
+
+const protocolName = (ip: Ipv4): Protocol => (ip.protocol === TCP ? "tcp" : "udp");
+
+/** What a server's packet leaves with: the client's tuple the other way round. */
+const answerOf = (outer: Tuple): Tuple => ({
+  source: outer.destination,
+  sourcePort: outer.destinationPort,
+  destination: outer.source,
+  destinationPort: outer.sourcePort,
+});
+
+/** A client that begins anew with the ports of a connection that has ended. */
+function opensAnew({ flow, fromClient }: { flow: Flow; fromClient: boolean }, { tcpFlags }: Transport): boolean {
+  const isPureSyn = (tcpFlags & (SYN | ACK | RST | FIN)) === SYN;
+  return fromClient && isPureSyn && flow.closedAtMs !== null;
+}
+
+function countOnPair(pair: Pair, ip: Ipv4): void {
+  pair.packets++;
+  pair.bytes += BigInt(ip.totalLength);
+}

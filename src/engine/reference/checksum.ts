@@ -1,0 +1,108 @@
+/**
+ * Checksums of the reference engine. A real box updates a checksum incrementally, so that a packet which arrived with a
+ * wrong sum leaves with an equally wrong one. Here that is stated as the law it amounts to instead of as RFC 1624
+ * arithmetic: the ones' complement sum over everything that the checksum covers, the field included, is the same before
+ * and after. The new field is the one value that makes it so.
+ */
+import type { Address } from "../../model/address.ts";
+import { get16, put16, putAddress, UDP } from "./packet.ts";
+
+/** Sum of big-endian 16-bit words modulo 0xffff; an odd last byte counts as the high half of a word. */
+function wordSum(bytes: Uint8Array): number {
+  let sum = 0;
+  for (let i = 0; i < bytes.length; i++) sum = (sum + (i % 2 === 0 ? bytes[i]! * 256 : bytes[i]!)) % 0xffff;
+  return sum;
+}
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.every((byte, i) => byte === b[i]);
+
+/**
+ * Sets the checksum at `at` in `after` so that both byte ranges sum alike. Of the two spellings of zero the result is
+ * 0x0000, as RFC 1624 equation 3 gives it (complement of a sum that is never 0). Untouched if nothing else changed.
+ */
+function preserveSum(before: Uint8Array, after: Uint8Array, at: number): void {
+  if (sameBytes(before, after)) return;
+  put16(after, at, 0);
+  put16(after, at, (wordSum(before) - wordSum(after) + 0xffff) % 0xffff);
+}
+
+/** Mends the IPv4 header checksum of `after`, which differs from `before` in fields but not in header length. */
+export function mendHeader(before: Uint8Array, after: Uint8Array): void {
+  const headerBytes = (before[0]! & 15) * 4;
+  preserveSum(before.subarray(0, headerBytes), after.subarray(0, headerBytes), 10);
+}
+
+/** The same for a fragment, whose header may be shorter than that of the packet that it was cut from. */
+export function preserveHeaderSum(before: Uint8Array, fragment: Uint8Array): void {
+  const whole = before.subarray(0, (before[0]! & 15) * 4);
+  const header = fragment.subarray(0, (fragment[0]! & 15) * 4);
+  put16(header, 10, 0);
+  put16(header, 10, (wordSum(whole) - wordSum(header) + 0xffff) % 0xffff);
+}
+
+/** Source, destination, zero, protocol, length as RFC 9293 3.1 draws them; the two last never change here. */
+const addresses = (packet: Uint8Array): Uint8Array => packet.slice(12, 20);
+
+/** Where a transport protocol keeps its checksum, from the start of its header. */
+export const checksumOffset = (protocol: number): number => (protocol === UDP ? 6 : 16);
+
+/**
+ * Mends a complete TCP or UDP checksum after a change of addresses and ports.
+ * @param transportAt start of the transport header in both packets.
+ * @param coveredBytes of transport header present in both, at least up to the end of the checksum field.
+ */
+export function mendTransport(
+  before: Uint8Array,
+  after: Uint8Array,
+  transportAt: number,
+  coveredBytes: number,
+  protocol: number,
+): void {
+  const at = checksumOffset(protocol);
+  const isUdp = protocol === UDP;
+  if (isUdp && get16(before, transportAt + at) === 0) return;
+  const cover = (packet: Uint8Array): Uint8Array =>
+    Uint8Array.from([...addresses(packet), ...packet.subarray(transportAt, transportAt + coveredBytes)]);
+  const mended = cover(after);
+  preserveSum(cover(before), mended, 8 + at);
+  const sum = get16(mended, 8 + at);
+  put16(after, transportAt + at, isUdp && sum === 0 ? 0xffff : sum);
+}
+
+/**
+ * Mends a partial checksum: the field holds the sum of the pseudo-header, not complemented, and whoever sends the frame
+ * adds the rest. Only addresses are in it. Of the two spellings of zero the result is 0xffff (a folded sum is never 0).
+ */
+export function mendPartial(before: Uint8Array, after: Uint8Array, transportAt: number, protocol: number): void {
+  const old = addresses(before);
+  const now = addresses(after);
+  if (sameBytes(old, now)) return;
+  const at = transportAt + checksumOffset(protocol);
+  const sum = (get16(before, at) + 0xffff - wordSum(old) + wordSum(now)) % 0xffff;
+  put16(after, at, sum === 0 ? 0xffff : sum);
+}
+
+/** Mends an ICMP checksum (IPv4: no pseudo-header) after changes in the message, at `messageAt` in both packets. */
+export function mendIcmp(before: Uint8Array, after: Uint8Array, messageAt: number, end: number): void {
+  preserveSum(before.subarray(messageAt, end), after.subarray(messageAt, end), 2);
+}
+
+/** Checksum from scratch, for packets that the box makes itself; the field in `bytes` is 0. */
+export function freshSum(bytes: Uint8Array): number {
+  const sum = wordSum(bytes);
+  // All-zero data is the only case whose sum is 0x0000 and not 0xffff; no header is all zero.
+  return 0xffff - (sum === 0 ? 0xffff : sum);
+}
+
+/** Does what the device would: completes a partial checksum over the bytes from `start` to the end. */
+export function completePartial(packet: Uint8Array, start: number, protocol: number): void {
+  const at = start + checksumOffset(protocol);
+  const sum = freshSum(packet.subarray(start));
+  put16(packet, at, protocol === UDP && sum === 0 ? 0xffff : sum);
+}
+
+/** Writes source and destination addresses of an IPv4 header. Null leaves one alone. */
+export function setAddresses(packet: Uint8Array, source: Address | null, destination: Address | null): void {
+  if (source !== null) putAddress(packet, 12, source);
+  if (destination !== null) putAddress(packet, 16, destination);
+}

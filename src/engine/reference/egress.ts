@@ -1,0 +1,227 @@
+/**
+ * The way out: which port and MAC addresses, whether the packet may leave (offload requests, TTL, MTU), its new link
+ * header, fragments, and the ICMP errors that the box itself sends. Decides nothing about flows or servers.
+ */
+import { Reason } from "../../gen/layout.ts";
+import type { FrameIn, FrameOut, NextHop, Port, VnetHeader } from "../engine.ts";
+import { checksumOffset, completePartial, freshSum, preserveHeaderSum } from "./checksum.ts";
+import type { ClientHop } from "./flows.ts";
+import { ICMP, type Ipv4, isMartian, type LinkView, put16, putAddress, TCP, type Transport } from "./packet.ts";
+
+export const PLAIN: VnetHeader = { flags: 0, gsoType: 0, hdrLen: 0, gsoSize: 0, csumStart: 0, csumOffset: 0 };
+const NEEDS_CSUM = 1;
+const GSO_TCPV4 = 1;
+const GSO_UDP_L4 = 5;
+const GSO_ECN = 0x80;
+
+/** A received frame whose link and IP headers are sound. */
+export interface Arrival {
+  readonly frame: FrameIn;
+  readonly port: Port;
+  readonly link: LinkView;
+  readonly ip: Ipv4;
+  readonly vnet: VnetHeader;
+  readonly nowMs: number;
+}
+
+export const isPartial = (arrival: Arrival): boolean => (arrival.vnet.flags & NEEDS_CSUM) !== 0;
+const isSuperPacket = (arrival: Arrival): boolean => arrival.vnet.gsoType !== 0;
+
+/** One way out. MAC addresses are null on IP ports. */
+export interface Way {
+  readonly portIndex: number;
+  readonly port: Port;
+  readonly mtu: number;
+  readonly destinationMac: Uint8Array | null;
+  readonly sourceMac: Uint8Array | null;
+}
+
+/** Why the virtio header of a TCP or UDP packet cannot be honoured; null when it can. */
+export function offloadFault({ vnet, link, ip }: Arrival): Reason | null {
+  const kind = vnet.gsoType & ~GSO_ECN;
+  const fitting = ip.protocol === TCP ? GSO_TCPV4 : GSO_UDP_L4;
+  if (vnet.gsoType !== 0 && kind !== fitting) return Reason.GsoUnknown;
+  const partial = (vnet.flags & NEEDS_CSUM) !== 0;
+  const startsRight = vnet.csumStart === link.linkBytes + ip.headerBytes;
+  if (partial && !(startsRight && vnet.csumOffset === checksumOffset(ip.protocol))) return Reason.MalformedOffload;
+  if (vnet.gsoType !== 0 && (!partial || vnet.gsoSize === 0)) return Reason.MalformedOffload;
+  return null;
+}
+
+/** The way to a server, or why there is none. */
+export function wayToServer(hop: NextHop | undefined, ports: ReadonlyMap<number, Port>): Way | Reason {
+  if (hop === undefined || hop.state === "none") return Reason.NoRoute;
+  if (hop.state === "unresolved") return Reason.NextHopUnresolved;
+  const port = ports.get(hop.port);
+  if (port === undefined) return Reason.NoEgressPort;
+  const isIp = port.kind === "ip";
+  return {
+    portIndex: hop.port,
+    port,
+    mtu: hop.mtu,
+    destinationMac: isIp ? null : hop.destinationMac,
+    sourceMac: isIp ? null : hop.sourceMac,
+  };
+}
+
+/** The way back to where a client's packets come from. */
+export function wayToClient(client: ClientHop, ports: ReadonlyMap<number, Port>): Way | Reason {
+  const port = ports.get(client.port);
+  if (port === undefined) return Reason.NoEgressPort;
+  const isIp = port.kind === "ip";
+  return {
+    portIndex: client.port,
+    port,
+    mtu: port.mtu,
+    destinationMac: isIp ? null : client.mac,
+    sourceMac: isIp ? null : port.mac,
+  };
+}
+
+/** Layer-3 bytes of the largest packet that will be on the wire: of a super-packet that of one segment. */
+function wireBytes(arrival: Arrival, transport: Transport): number {
+  const { ip, vnet } = arrival;
+  return isSuperPacket(arrival) ? ip.headerBytes + transport.headerBytes + vnet.gsoSize : ip.totalLength;
+}
+
+export type Passage = "whole" | "fragments" | "ttl over" | "too big";
+
+/** Whether and how a packet passes an egress port: TTL first, then size. */
+export function passage(arrival: Arrival, transport: Transport, way: Way): Passage {
+  if (way.port.kind === "ethernet" && arrival.ip.ttl <= 1) return "ttl over";
+  if (wireBytes(arrival, transport) <= way.mtu) return "whole";
+  const mayFragment = !arrival.ip.dontFragment && !isSuperPacket(arrival) && way.mtu >= arrival.ip.headerBytes + 8;
+  return mayFragment ? "fragments" : "too big";
+}
+
+/** A copy of the packet with the TTL stepped if the way out asks for it; checksums are the caller's to mend. */
+export function steppedCopy(arrival: Arrival, way: Way): Uint8Array {
+  const copy = arrival.ip.bytes.slice();
+  if (way.port.kind === "ethernet") copy[8] = copy[8]! - 1;
+  return copy;
+}
+
+/** Puts the link header of the way out before a packet. */
+export function seal(packet: Uint8Array, way: Way): Uint8Array {
+  if (way.destinationMac === null || way.sourceMac === null) return packet;
+  return Uint8Array.from([...way.destinationMac, ...way.sourceMac, 0x08, 0x00, ...packet]);
+}
+
+/** The virtio header of a packet that leaves as it came, but for the length of its link header. */
+function vnetOut(arrival: Arrival, way: Way): VnetHeader {
+  const shift = (way.destinationMac === null ? 0 : 14) - arrival.link.linkBytes;
+  const { flags, gsoType, hdrLen, gsoSize, csumStart, csumOffset } = arrival.vnet;
+  const partial = isPartial(arrival);
+  return {
+    flags: flags & NEEDS_CSUM,
+    gsoType,
+    hdrLen: hdrLen === 0 ? 0 : hdrLen + shift,
+    gsoSize,
+    csumStart: partial ? csumStart + shift : 0,
+    csumOffset: partial ? csumOffset : 0,
+  };
+}
+
+/** The frame that carries a rewritten packet out whole. */
+export function leaveWhole(arrival: Arrival, packet: Uint8Array, way: Way): FrameOut[] {
+  return [{ bytes: seal(packet, way), port: way.portIndex, vnet: vnetOut(arrival, way) }];
+}
+
+/** IPv4 options that go into every fragment: those with the copied bit (RFC 791 3.1), padded to whole words. */
+function copiedOptions(options: Uint8Array): Uint8Array {
+  const kept: number[] = [];
+  for (let at = 0; at < options.length; ) {
+    const kind = options[at]!;
+    if (kind === 0) break;
+    const length = kind === 1 ? 1 : (options[at + 1] ?? 0);
+    if (length < 1 || (kind !== 1 && length < 2) || at + length > options.length) break;
+    if (kind & 0x80) kept.push(...options.subarray(at, at + length));
+    at += length;
+  }
+  while (kept.length % 4 !== 0) kept.push(0);
+  return Uint8Array.from(kept);
+}
+
+/** The data ranges of the fragments of a packet, in bytes of its data. */
+function cuts(ip: Ipv4, mtu: number): { from: number; to: number; header: Uint8Array }[] {
+  const first = ip.bytes.slice(0, ip.headerBytes);
+  const later = Uint8Array.from([...first.subarray(0, 20), ...copiedOptions(first.subarray(20))]);
+  const dataBytes = ip.totalLength - ip.headerBytes;
+  const found: { from: number; to: number; header: Uint8Array }[] = [];
+  for (let from = 0; from < dataBytes; ) {
+    const header = from === 0 ? first : later;
+    const isLast = header.length + (dataBytes - from) <= mtu;
+    const to = isLast ? dataBytes : from + Math.floor((mtu - header.length) / 8) * 8;
+    found.push({ from, to, header });
+    from = to;
+  }
+  return found;
+}
+
+export const fragmentCount = (ip: Ipv4, mtu: number): number => cuts(ip, mtu).length;
+
+/**
+ * The frames that carry a rewritten packet out in fragments (RFC 791 3.2). A partial checksum is completed first, since
+ * no device can complete it later. Padding of the received frame is left behind.
+ */
+export function leaveInFragments(arrival: Arrival, packet: Uint8Array, way: Way): FrameOut[] {
+  const { ip } = arrival;
+  const whole = packet.slice(0, ip.totalLength);
+  if (isPartial(arrival)) completePartial(whole, ip.headerBytes, ip.protocol);
+  return cuts({ ...ip, bytes: whole }, way.mtu).map(({ from, to, header }, i, all) => {
+    const fragment = Uint8Array.from([...header, ...whole.subarray(ip.headerBytes + from, ip.headerBytes + to)]);
+    fragment[0] = 0x40 | (header.length / 4);
+    put16(fragment, 2, fragment.length);
+    put16(fragment, 6, (i + 1 < all.length ? 0x2000 : 0) | (from / 8));
+    preserveHeaderSum(whole, fragment);
+    return { bytes: seal(fragment, way), port: way.portIndex, vnet: PLAIN };
+  });
+}
+
+/** The way back to whoever sent a frame: its port, its MAC addresses turned round. */
+export function wayBack(arrival: Arrival): Way {
+  const { port, frame, link } = arrival;
+  const sourceMac = link.sourceMac === null ? null : port.mac;
+  return { portIndex: frame.port, port, mtu: port.mtu, destinationMac: link.sourceMac, sourceMac };
+}
+
+/** Bounds how many ICMP errors the box sends (RFC 1812 4.3.2.8): 64 at once, then one per 10 ms. */
+export class ErrorBudget {
+  #tokens = 64;
+  #filledMs: number | null = null;
+
+  /** Takes one token; false when there is none. */
+  take(nowMs: number): boolean {
+    this.#filledMs ??= nowMs;
+    const earned = Math.floor((nowMs - this.#filledMs) / 10);
+    this.#filledMs += earned * 10;
+    this.#tokens = Math.min(64, this.#tokens + earned);
+    if (this.#tokens === 0) return false;
+    this.#tokens--;
+    return true;
+  }
+}
+
+/** Whether an ICMP error about this packet may be sent at all (RFC 1122 3.2.2). */
+export const mayComplainAbout = (arrival: Arrival): boolean =>
+  arrival.port.address4 !== null && arrival.ip.protocol !== ICMP && !isMartian(arrival.ip.source);
+
+/** An ICMP error of the box about a received packet, quoting as much of it as 576 bytes hold (RFC 1812 4.3.2.3). */
+export function boxError(arrival: Arrival, type: number, code: number, nextHopMtu: number): FrameOut {
+  const { ip, port } = arrival;
+  if (port.address4 === null) throw new Error("port without address");
+  const quote = ip.bytes.subarray(0, Math.min(ip.totalLength, 576 - 28));
+  const packet = Uint8Array.from([...new Uint8Array(28), ...quote]);
+  packet.set([0x45, 0xc0], 0);
+  put16(packet, 2, packet.length);
+  put16(packet, 6, 0x4000);
+  packet.set([64, ICMP], 8);
+  putAddress(packet, 12, port.address4);
+  putAddress(packet, 16, ip.source);
+  put16(packet, 10, freshSum(packet.subarray(0, 20)));
+  packet.set([type, code], 20);
+  put16(packet, 26, nextHopMtu);
+  put16(packet, 22, freshSum(packet.subarray(20)));
+  const way = wayBack(arrival);
+  return { bytes: seal(packet, way), port: way.portIndex, vnet: PLAIN };
+}

@@ -1,0 +1,62 @@
+/** ICMP that the engine answers or translates (specification E.8, RFC 792). Looks nothing up and counts nothing. */
+import type { Protocol } from "../../model/config.ts";
+import type { FrameOut } from "../engine.ts";
+import { mendHeader, mendIcmp, mendTransport, setAddresses } from "./checksum.ts";
+import { type Arrival, PLAIN, seal, steppedCopy, type Way, wayBack } from "./egress.ts";
+import type { Flow, Tuple } from "./flows.ts";
+import { get16, get32, put16, TCP, UDP } from "./packet.ts";
+
+/** The request turned round: same identifier, sequence, data and options, TTL 64. */
+export function echoReply(arrival: Arrival): FrameOut {
+  const { ip } = arrival;
+  const reply = ip.bytes.slice();
+  setAddresses(reply, ip.destination, ip.source);
+  reply[8] = 64;
+  reply[ip.headerBytes] = 0;
+  mendHeader(ip.bytes, reply);
+  mendIcmp(ip.bytes, reply, ip.headerBytes, ip.totalLength);
+  const way = wayBack(arrival);
+  return { bytes: seal(reply, way), port: way.portIndex, vnet: PLAIN };
+}
+
+/**
+ * Whom the packet quoted in an ICMP error was from, seen as a client's packet: source and destination swapped. Null when
+ * it is not the beginning of a TCP or UDP packet with at least 8 bytes of its transport header.
+ */
+export function quotedTuple(quote: Uint8Array): { protocol: Protocol; tuple: Tuple } | null {
+  if (quote.length < 20 || quote[0]! >> 4 !== 4) return null;
+  const headerBytes = (quote[0]! & 15) * 4;
+  const isWhole = headerBytes >= 20 && quote.length >= headerBytes + 8 && (get16(quote, 6) & 0x1fff) === 0;
+  const protocol = quote[9] === TCP ? "tcp" : quote[9] === UDP ? "udp" : null;
+  if (!isWhole || protocol === null) return null;
+  const tuple: Tuple = {
+    source: { family: 4, value: BigInt(get32(quote, 16)) },
+    sourcePort: get16(quote, headerBytes + 2),
+    destination: { family: 4, value: BigInt(get32(quote, 12)) },
+    destinationPort: get16(quote, headerBytes),
+  };
+  return { protocol, tuple };
+}
+
+/** The error as the server has to see it: about the packet that the server sent, from the address that it sent to. */
+export function translateTooBig(arrival: Arrival, flow: Flow, way: Way): Uint8Array {
+  const { ip } = arrival;
+  const packet = steppedCopy(arrival, way);
+  const { inner, outer } = flow;
+  const isFullNat = flow.lease !== null;
+  setAddresses(packet, isFullNat ? inner.source : null, inner.destination);
+  const quoteAt = ip.headerBytes + 8;
+  const before = ip.bytes.subarray(quoteAt, ip.totalLength);
+  const quote = packet.subarray(quoteAt, ip.totalLength);
+  setAddresses(quote, inner.destination, isFullNat ? inner.source : null);
+  const portsAt = (quote[0]! & 15) * 4;
+  put16(quote, portsAt, inner.destinationPort);
+  put16(quote, portsAt + 2, isFullNat ? inner.sourcePort : outer.sourcePort);
+  mendHeader(before, quote);
+  // Routers quote as little as 8 bytes: the checksum of TCP may be beyond the end, that of UDP is always there.
+  const transportBytes = Math.min(quote.length - portsAt, quote[9] === UDP ? 8 : 20);
+  if (quote[9] === UDP || transportBytes >= 18) mendTransport(before, quote, portsAt, transportBytes, quote[9]!);
+  mendIcmp(ip.bytes, packet, ip.headerBytes, ip.totalLength);
+  mendHeader(ip.bytes, packet);
+  return packet;
+}

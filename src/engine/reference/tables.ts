@@ -1,0 +1,77 @@
+/**
+ * What the reference engine looks up in a published image: rules by address and port, interest, servers. Kept as the
+ * lists that they came as and searched from the front.
+ */
+import type { Address } from "../../model/address.ts";
+import type { Protocol } from "../../model/config.ts";
+import type { ImageRule, ImageServer, TableImage } from "../engine.ts";
+import { sameAddress } from "./packet.ts";
+
+const EMPTY: TableImage = {
+  generation: 0,
+  servers: [],
+  rules: [],
+  drains: [],
+  interest: { entries: [], vips: [], servers: [], proxies: [] },
+};
+
+const holds = (list: readonly Address[], address: Address): boolean => list.some((one) => sameAddress(one, address));
+
+export class Tables {
+  readonly image: TableImage;
+
+  constructor(image: TableImage = EMPTY) {
+    this.image = image;
+  }
+
+  rule(vip: Address, protocol: Protocol, port: number): ImageRule | undefined {
+    return this.image.rules.find(
+      (rule) =>
+        rule.protocol === protocol && rule.ports.min <= port && port <= rule.ports.max && sameAddress(rule.vip, vip),
+    );
+  }
+
+  /** The most recently created rule of a VIP, the one that ICMP counts for. */
+  newestRule(vip: Address): ImageRule | undefined {
+    const rules = this.image.rules.filter((rule) => sameAddress(rule.vip, vip));
+    return rules.sort((a, b) => b.sequence - a.sequence)[0];
+  }
+
+  ruleById(id: number): ImageRule | undefined {
+    return this.image.rules.find((rule) => rule.id === id);
+  }
+
+  /** The server in place `index` of the image. */
+  server(index: number): ImageServer {
+    const server = this.image.servers[index];
+    if (server === undefined) throw new Error(`image names server ${index}, which it does not hold`);
+    return server;
+  }
+
+  #guards(match: "source" | "destination", address: Address, protocol: Protocol, port: number): boolean {
+    return this.image.interest.entries.some(
+      (entry) =>
+        entry.match === match &&
+        entry.protocol === protocol &&
+        entry.ports.min <= port &&
+        port <= entry.ports.max &&
+        sameAddress(entry.address, address),
+    );
+  }
+
+  guardsDestination(address: Address, protocol: Protocol, port: number): boolean {
+    return this.#guards("destination", address, protocol, port);
+  }
+  guardsSource(address: Address, protocol: Protocol, port: number): boolean {
+    return this.#guards("source", address, protocol, port);
+  }
+  isGuardedVip(address: Address): boolean {
+    return holds(this.image.interest.vips, address);
+  }
+  isProxy(address: Address): boolean {
+    return holds(this.image.interest.proxies, address);
+  }
+  isGuardedServer(address: Address): boolean {
+    return holds(this.image.interest.servers, address);
+  }
+}
