@@ -167,9 +167,13 @@ export function createVethPair(name: string, mac: Uint8Array, peerName: string, 
     .text(IFLA_IFNAME, name)
     .attribute(IFLA_ADDRESS, mac)
     .nest(IFLA_LINKINFO, (info) =>
-      info.text(IFLA_INFO_KIND, "veth").nest(IFLA_INFO_DATA, (data) =>
-        data.nest(VETH_INFO_PEER, (peer) => peer.fixed(linkPart(0)).text(IFLA_IFNAME, peerName).attribute(IFLA_ADDRESS, peerMac)),
-      ),
+      info
+        .text(IFLA_INFO_KIND, "veth")
+        .nest(IFLA_INFO_DATA, (data) =>
+          data.nest(VETH_INFO_PEER, (peer) =>
+            peer.fixed(linkPart(0)).text(IFLA_IFNAME, peerName).attribute(IFLA_ADDRESS, peerMac),
+          ),
+        ),
     )
     .finish();
 }
@@ -432,7 +436,8 @@ function policyRule(type: number, flags: number, rule: PolicyRule): Uint8Array {
 
 export const addPolicyRule = (rule: PolicyRule): Uint8Array =>
   policyRule(RTM_NEWRULE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL, rule);
-export const deletePolicyRule = (rule: PolicyRule): Uint8Array => policyRule(RTM_DELRULE, NLM_F_REQUEST | NLM_F_ACK, rule);
+export const deletePolicyRule = (rule: PolicyRule): Uint8Array =>
+  policyRule(RTM_DELRULE, NLM_F_REQUEST | NLM_F_ACK, rule);
 
 // ---- Notifications --------------------------------------------------------------------------------------------------
 
@@ -470,4 +475,3 @@ export function readEvent(message: Message): NetworkEvent | null {
       return null;
   }
 }
-

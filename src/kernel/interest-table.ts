@@ -1,0 +1,268 @@
+/**
+ * The interest set inside one nft table: sets of (address, protocol, ports) and of addresses, kept equal to what was asked
+ * for by the smallest changes. The chains that use the sets are the caller's (guard.ts, tun-routing.ts).
+ *
+ * Form of the sets: `addr . proto . ports` with `flags interval` (the kernel's pipapo sets), which take any number of
+ * disjoint port ranges per address. Overlapping elements are refused by the kernel, so an added range is cut to what the
+ * set does not have yet, and one that shrinks is deleted and its rest added in the same transaction.
+ */
+import type { Interest, InterestEntry } from "../engine/engine.ts";
+import { type Address, formatAddress } from "../model/address.ts";
+import type { PortRange } from "../model/config.ts";
+import { intersectRanges, mergeRanges, subtractRanges } from "../model/port-ranges.ts";
+
+/**
+ * Above these numbers of elements added or removed the table is made anew. Removing one costs the kernel a walk over its
+ * whole set (1.2 microseconds times its size), so beyond some dozens a new table is quicker whatever the size.
+ */
+const MOST_ADDED = 4000;
+const MOST_REMOVED = 48;
+
+export const EMPTY_INTEREST: Interest = Object.freeze({ entries: [], vips: [], servers: [], proxies: [] });
+
+/** What runs transactions: src/native/nftables.ts, or a twin in tests. */
+export interface NftRunner {
+  run(text: string, action: string): Promise<void>;
+}
+
+/** Where the sets live and what stands around them. */
+export interface TableFrame {
+  /** `netdev ilb`: family and name. */
+  readonly table: string;
+  /** Chains and their rules, nft syntax inside the table's braces. They may use the sets that SETS declares. */
+  readonly chains: string;
+  /** For errors: `the guard`. */
+  readonly what: string;
+}
+
+/** Names of the address sets and of the lists of Interest that they hold. */
+const ADDRESS_SETS = { vip: "vips", prx: "proxies", srv: "servers" } as const;
+
+/** Declarations of all sets, per family: dst4 src4 vip4 prx4 srv4, and the same with 6. */
+const SETS = ([4, 6] as const)
+  .map((family) => {
+    const address = family === 4 ? "ipv4_addr" : "ipv6_addr";
+    const ports = ["dst", "src"].map(
+      (name) => `set ${name}${family} { type ${address} . inet_proto . inet_service; flags interval; }`,
+    );
+    const addresses = Object.keys(ADDRESS_SETS).map((name) => `set ${name}${family} { type ${address}; }`);
+    return [...ports, ...addresses].join("\n");
+  })
+  .join("\n");
+
+/** Elements by set. Port sets: `addr . proto` to disjoint sorted ranges as they are in the kernel; address sets: text. */
+interface Contents {
+  readonly ports: Map<string, Map<string, PortRange[]>>;
+  readonly addresses: Map<string, Set<string>>;
+}
+
+interface Change {
+  readonly add: Map<string, string[]>;
+  readonly remove: Map<string, string[]>;
+  readonly after: Contents;
+}
+
+export class InterestTable {
+  readonly #nft: NftRunner;
+  readonly #frame: TableFrame;
+  #installed: Contents = contentsOf(EMPTY_INTEREST);
+  /** One change at a time: each is computed from what the one before has left. */
+  #last: Promise<void> = Promise.resolve();
+
+  constructor(nft: NftRunner, frame: TableFrame) {
+    this.#nft = nft;
+    this.#frame = frame;
+  }
+
+  /** Creates the table with empty sets. Rejects when it exists already, or with NftError. */
+  create(): Promise<void> {
+    return this.#serialised(() => this.#nft.run(this.#whole(this.#installed), `create ${this.#frame.what}`));
+  }
+
+  /** Adds what `next` has and the table has not. Rejects with NftError; then nothing has changed. */
+  widen(next: Interest): Promise<void> {
+    return this.#change((installed) => widened(installed, contentsOf(next)));
+  }
+
+  /** Removes what `next` has not. Rejects with NftError; then nothing has changed. */
+  narrow(next: Interest): Promise<void> {
+    return this.#change((installed) => narrowed(installed, contentsOf(next)));
+  }
+
+  /** Makes the table hold exactly `next`, in one transaction. Rejects with NftError; then nothing has changed. */
+  apply(next: Interest): Promise<void> {
+    return this.#change((installed) => {
+      const target = contentsOf(next);
+      return narrowed(widened(installed, target), target);
+    });
+  }
+
+  /** Removes the table. */
+  remove(): Promise<void> {
+    return this.#serialised(async () => {
+      await this.#nft.run(`delete table ${this.#frame.table}`, `remove ${this.#frame.what}`);
+      this.#installed = contentsOf(EMPTY_INTEREST);
+    });
+  }
+
+  #change(plan: (installed: Contents) => Contents): Promise<void> {
+    return this.#serialised(async () => {
+      const change = difference(this.#installed, plan(this.#installed));
+      const added = countOf(change.add);
+      const removed = countOf(change.remove);
+      if (added + removed === 0) return;
+      const anew = added > MOST_ADDED || removed > MOST_REMOVED;
+      const after = anew ? compacted(change.after) : change.after;
+      await this.#nft.run(anew ? this.#recreation(after) : this.#delta(change), `change ${this.#frame.what}`);
+      this.#installed = after;
+    });
+  }
+
+  #serialised(task: () => Promise<void>): Promise<void> {
+    const turn = this.#last.then(task);
+    this.#last = turn.catch(() => undefined);
+    return turn;
+  }
+
+  #delta(change: Change): string {
+    const command = (verb: string, elements: Map<string, string[]>) =>
+      [...elements].map(([set, list]) => `${verb} element ${this.#frame.table} ${set} { ${list.join(", ")} }`);
+    return [...command("delete", change.remove), ...command("add", change.add)].join("\n");
+  }
+
+  /** Old table away and new one there in one transaction: no packet sees the moment between. */
+  #recreation(contents: Contents): string {
+    return `delete table ${this.#frame.table}\n${this.#whole(contents)}`;
+  }
+
+  #whole(contents: Contents): string {
+    const { table, chains } = this.#frame;
+    const elements = difference(contentsOf(EMPTY_INTEREST), contents).add;
+    const skeleton = `create table ${table} { flags owner; }\ntable ${table} {\nflags owner;\n${SETS}\n${chains}\n}`;
+    return [skeleton, ...[...elements].map(([set, list]) => `add element ${table} ${set} { ${list.join(", ")} }`)].join(
+      "\n",
+    );
+  }
+}
+
+const NO_PORTS: Contents["ports"] extends Map<string, infer V> ? V : never = new Map();
+const NO_RANGES: PortRange[] = [];
+const NO_ADDRESSES = new Set<string>();
+
+// ---- Contents and their differences, pure -------------------------------------------------------------------------------
+
+/** What the sets hold when made anew: ranges merged. */
+function contentsOf(interest: Interest): Contents {
+  const ports: Contents["ports"] = new Map();
+  for (const entry of interest.entries) {
+    const set = upsert(ports, setOf(entry), () => new Map<string, PortRange[]>());
+    upsert(set, `${textOf(entry.address)} . ${entry.protocol}`, () => []).push(entry.ports);
+  }
+  const addresses: Contents["addresses"] = new Map();
+  for (const [name, list] of Object.entries(ADDRESS_SETS))
+    for (const address of interest[list])
+      upsert(addresses, `${name}${address.family}`, () => new Set<string>()).add(textOf(address));
+  return compacted({ ports, addresses });
+}
+
+/** Address objects are shared by successive configurations, so most are spelled only once. */
+const texts = new WeakMap<Address, string>();
+function textOf(address: Address): string {
+  let text = texts.get(address);
+  if (text === undefined) {
+    text = formatAddress(address);
+    texts.set(address, text);
+  }
+  return text;
+}
+
+const setOf = (entry: InterestEntry): string =>
+  `${entry.match === "destination" ? "dst" : "src"}${(entry.address satisfies Address).family}`;
+
+function compacted(contents: Contents): Contents {
+  const ports: Contents["ports"] = new Map();
+  for (const [name, set] of contents.ports)
+    ports.set(name, new Map([...set].map(([key, ranges]) => [key, mergeRanges(ranges)])));
+  return { ports, addresses: contents.addresses };
+}
+
+/** All of `installed` as it is, and beside it what only `target` has. */
+function widened(installed: Contents, target: Contents): Contents {
+  const cut = (had: PortRange[], wanted: PortRange[]) => {
+    const missing = subtractRanges(wanted, had);
+    return missing.length === 0 ? had : [...had, ...missing].sort((a, b) => a.min - b.min);
+  };
+  return combine(installed, target, cut, (had, wanted) => had.union(wanted));
+}
+
+/** Of `installed` what `target` has too: ranges that lie inside of it as they are, others cut. */
+function narrowed(installed: Contents, target: Contents): Contents {
+  const cut = (had: PortRange[], wanted: PortRange[]) =>
+    subtractRanges(had, wanted).length === 0 ? had : had.flatMap((range) => intersectRanges([range], wanted));
+  return combine(installed, target, cut, (had, wanted) => had.intersection(wanted));
+}
+
+/** Keeps the very arrays of `installed` where nothing changes, so that `difference` is quick over large tables. */
+function combine(
+  installed: Contents,
+  target: Contents,
+  ranges: (had: PortRange[], wanted: PortRange[]) => PortRange[],
+  addresses: (had: Set<string>, wanted: Set<string>) => Set<string>,
+): Contents {
+  const result: Contents = { ports: new Map(), addresses: new Map() };
+  for (const name of keysOf(installed.ports, target.ports)) {
+    const had = installed.ports.get(name) ?? NO_PORTS;
+    const wanted = target.ports.get(name) ?? NO_PORTS;
+    const set = new Map<string, PortRange[]>();
+    const put = (key: string, kept: PortRange[]) => kept.length > 0 && set.set(key, kept);
+    for (const [key, list] of had) put(key, ranges(list, wanted.get(key) ?? NO_RANGES));
+    for (const [key, list] of wanted) if (!had.has(key)) put(key, ranges(NO_RANGES, list));
+    result.ports.set(name, set);
+  }
+  for (const name of keysOf(installed.addresses, target.addresses)) {
+    const had = installed.addresses.get(name) ?? NO_ADDRESSES;
+    result.addresses.set(name, addresses(had, target.addresses.get(name) ?? NO_ADDRESSES));
+  }
+  return result;
+}
+
+/** Elements to add and to remove, exactly as they are spelled in the kernel. */
+function difference(before: Contents, after: Contents): Change {
+  const change: Change = { add: new Map(), remove: new Map(), after };
+  const note = (list: Map<string, string[]>, set: string, had: Iterable<string>, other: ReadonlySet<string>) => {
+    for (const element of had) if (!other.has(element)) upsert(list, set, () => []).push(element);
+  };
+  const compare = (set: string, had: ReadonlySet<string>, wanted: ReadonlySet<string>) => {
+    note(change.remove, set, had, wanted);
+    note(change.add, set, wanted, had);
+  };
+  for (const name of keysOf(before.ports, after.ports)) {
+    const had = before.ports.get(name) ?? NO_PORTS;
+    const wanted = after.ports.get(name) ?? NO_PORTS;
+    for (const [key, list] of had) {
+      const next = wanted.get(key) ?? NO_RANGES;
+      if (next !== list) compare(name, spelled(key, list), spelled(key, next));
+    }
+    for (const [key, list] of wanted) if (!had.has(key)) compare(name, NO_ADDRESSES, spelled(key, list));
+  }
+  for (const name of keysOf(before.addresses, after.addresses))
+    compare(name, before.addresses.get(name) ?? NO_ADDRESSES, after.addresses.get(name) ?? NO_ADDRESSES);
+  return change;
+}
+
+const spelled = (key: string, ranges: readonly PortRange[] = []): Set<string> =>
+  new Set(ranges.map(({ min, max }) => `${key} . ${min === max ? min : `${min}-${max}`}`));
+
+const countOf = (elements: Map<string, string[]>): number =>
+  [...elements.values()].reduce((sum, list) => sum + list.length, 0);
+const keysOf = (a: ReadonlyMap<string, unknown>, b: ReadonlyMap<string, unknown>): Set<string> =>
+  new Set([...a.keys(), ...b.keys()]);
+
+function upsert<K, V>(map: Map<K, V>, key: K, make: () => V): V {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = make();
+    map.set(key, value);
+  }
+  return value;
+}
