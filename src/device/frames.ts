@@ -69,7 +69,7 @@ export class FrameTable {
     const headCapacity = HEAD_L3_CAPACITY + beforeL3;
     const kept = frame.bytes.subarray(0, headCapacity + TAIL_STRIDE);
     this.#bytes.set(kept.subarray(0, headCapacity), start);
-    this.#bytes.set(kept.subarray(headCapacity), tail);
+    if (kept.length > headCapacity) this.#bytes.set(kept.subarray(headCapacity), tail);
     this.#bytes.fill(0, this.#at(slot), this.#at(slot) + Descriptor.size);
     this.setU32(slot, Descriptor.frame, start);
     this.setU32(slot, Descriptor.length, kept.length);

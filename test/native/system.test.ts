@@ -1,0 +1,122 @@
+import { afterAll, describe, expect, test } from "bun:test";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { NativeError } from "../../src/native/library.ts";
+import { lockFile, monotonicMs, type PeerIdentity, peerIdentity, useHugePages } from "../../src/native/system.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "ilb-system-"));
+afterAll(() => rmSync(directory, { recursive: true, force: true }));
+
+/** Other users exist only where more than one is mapped into our user namespace. */
+const ONE_USER = readFileSync("/proc/self/uid_map", "utf8").trim().endsWith(" 1");
+const OTHER_USER = process.getuid?.() === 0 && !ONE_USER;
+
+/** The identity that a server sees of a client started with `wrapper` in front. */
+async function seenOf(name: string, wrapper: readonly string[]): Promise<{ identity: PeerIdentity; pid: number }> {
+  const path = join(directory, name);
+  const { promise, resolve, reject } = Promise.withResolvers<PeerIdentity>();
+  const server = Bun.listen({
+    unix: path,
+    socket: {
+      open(socket) {
+        try {
+          resolve(peerIdentity((socket as unknown as { fd: number }).fd));
+        } catch (error) {
+          reject(error);
+        }
+        socket.end();
+      },
+      data() {},
+    },
+  });
+  chmodSync(directory, 0o755);
+  chmodSync(path, 0o666);
+  const script = "import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.connect(sys.argv[1])\ns.recv(1)";
+  const client = Bun.spawn([...wrapper, "/usr/bin/python3", "-c", script, path], { stderr: "pipe" });
+  const failed = client.exited.then(async (status) => {
+    if (status !== 0) throw new Error(`client ended: ${await new Response(client.stderr).text()}`);
+    return await promise;
+  });
+  const identity = await Promise.race([promise, failed]);
+  await client.exited;
+  server.stop(true);
+  return { identity, pid: client.pid };
+}
+
+describe("the identity of a Unix socket's peer", () => {
+  test("is the process that connected", async () => {
+    const { identity, pid } = await seenOf("self.sock", []);
+    expect(identity).toEqual({
+      pid,
+      uid: process.getuid?.() ?? -1,
+      gid: process.getgid?.() ?? -1,
+      groups: process.getgroups?.() ?? [],
+    });
+  });
+
+  test.skipIf(!OTHER_USER)(
+    "shows another user with all supplementary groups (needs root and more than one user)",
+    async () => {
+      const wrapper = ["setpriv", "--reuid", "1234", "--regid", "2345", "--groups", "3456,4567,5678"];
+      const { identity } = await seenOf("other.sock", wrapper);
+      expect(identity).toMatchObject({ uid: 1234, gid: 2345, groups: [3456, 4567, 5678] });
+    },
+  );
+
+  test.skipIf(!OTHER_USER)("shows more groups than one usually has (needs root and more than one user)", async () => {
+    const groups = Array.from({ length: 300 }, (_, i) => 10000 + i);
+    const wrapper = ["setpriv", "--reuid", "1234", "--regid", "2345", "--groups", groups.join(",")];
+    expect((await seenOf("many.sock", wrapper)).identity.groups).toEqual(groups);
+  });
+
+  test("of something that is no socket is an error", () => {
+    expect(() => peerIdentity(-1)).toThrow("cannot read the identity of the peer of a Unix socket: EBADF");
+  });
+});
+
+describe("a locked file", () => {
+  test("is refused to another holder until it is released", () => {
+    const path = join(directory, "lock");
+    const lock = lockFile(path);
+    expect(lock).not.toBeNull();
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(lockFile(path)).toBeNull();
+    lock!.release();
+    lock!.release();
+    const again = lockFile(path);
+    expect(again).not.toBeNull();
+    again!.release();
+  });
+
+  test("is free again when its process was killed", async () => {
+    const path = join(directory, "killed");
+    const module = JSON.stringify(join(import.meta.dir, "../../src/native/system.ts"));
+    const script = `import { lockFile } from ${module}; lockFile(${JSON.stringify(path)}); console.log("held"); await new Promise(() => setInterval(() => {}, 1e6))`;
+    const holder = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe" });
+    await holder.stdout.getReader().read();
+    expect(lockFile(path)).toBeNull();
+    holder.kill("SIGKILL");
+    await holder.exited;
+    lockFile(path)!.release();
+  });
+
+  test("in a missing directory is one clear line", () => {
+    const path = join(directory, "none/lock");
+    expect(() => lockFile(path)).toThrow(new NativeError(2, `cannot lock ${path}: no such directory`));
+  });
+});
+
+test("the clock is the kernel's monotonic clock in milliseconds", () => {
+  // /proc/uptime counts from boot as well, suspended time included.
+  const uptimeMs = () => Number(readFileSync("/proc/uptime", "utf8").split(" ")[0]) * 1000;
+  const before = monotonicMs();
+  const uptime = uptimeMs();
+  const after = monotonicMs();
+  expect(after).toBeGreaterThanOrEqual(before);
+  expect(uptime - before).toBeGreaterThan(-20);
+});
+
+test("huge pages are asked for without error on memory that is too small for one", () => {
+  expect(useHugePages(new SharedArrayBuffer(4096))).toBe(true);
+});
