@@ -111,6 +111,7 @@ export class ReferenceEngine implements PacketEngine {
   readonly #counting = new Counting();
   readonly #errors = new ErrorBudget();
   #madeInBatch = 0;
+  #frameIndex = 0;
 
   constructor(limits: EngineLimits, choosePort: PortChooser = chooseLowest) {
     this.#limits = limits;
@@ -143,7 +144,8 @@ export class ReferenceEngine implements PacketEngine {
 
   process(frames: readonly FrameIn[], nowMs: number): Outcome[] {
     this.#madeInBatch = 0;
-    return frames.map((frame) => {
+    return frames.map((frame, index) => {
+      this.#frameIndex = index;
       const decision = this.#decide(frame, nowMs);
       this.#counting.packetsIn++;
       this.#counting.reasons[decision.reason]!++;
@@ -194,6 +196,11 @@ export class ReferenceEngine implements PacketEngine {
 
   close(): void {}
 
+  /** Which frame of the batch is being decided; for a port chooser that looks at what another engine did with it. */
+  get frameIndex(): number {
+    return this.#frameIndex;
+  }
+
   /**
    * For tests that compare engines: the first time from `nowMs` on at which every entry either must still be there or
    * must be gone after a sweep (specification E.4 leaves 15 s in between to the implementation).
@@ -208,6 +215,14 @@ export class ReferenceEngine implements PacketEngine {
     let settled = nowMs;
     for (const { from, until } of windows) if (from <= settled && settled <= until) settled = until + 1;
     return settled;
+  }
+
+  /** The same for a moment of sweep(), which takes closed entries away although they would still take packets. */
+  sweepableMs(nowMs: number): number {
+    const closed = this.#flows.all().map((flow) => (flow.closedAtMs ?? Number.NEGATIVE_INFINITY) + SWEEP_LAG_MS + 1);
+    const earliest = Math.max(nowMs, ...closed);
+    const settled = this.settledMs(earliest);
+    return settled === earliest ? earliest : this.sweepableMs(settled);
   }
 
   #decide(frame: FrameIn, nowMs: number): Decision {
@@ -269,7 +284,7 @@ export class ReferenceEngine implements PacketEngine {
   #withoutRule(tuple: Tuple, protocol: Protocol): Decision {
     const tables = this.#tables;
     if (tables.guardsDestination(tuple.destination, protocol, tuple.destinationPort)) {
-      return pass(tables.isProxy(tuple.destination) ? Reason.ProxyTraffic : Reason.RuleDisabled);
+      return pass(tables.isProxy(tuple.destination) ? Reason.ProxyTraffic : Reason.RuleGone);
     }
     const fromServer = tables.guardsSource(tuple.source, protocol, tuple.sourcePort);
     return fromServer ? pass(Reason.ServerTraffic) : ignore(Reason.Unguarded);
@@ -540,7 +555,7 @@ export class ReferenceEngine implements PacketEngine {
     if (rule === undefined) {
       const isError = message.length >= 8 && ERROR_TYPES.includes(message[0]!);
       if (isError && this.#tables.isProxy(ip.destination)) return pass(Reason.ProxyIcmp);
-      return this.#tables.isGuardedVip(ip.destination) ? pass(Reason.LocalIcmp) : ignore(Reason.Unguarded);
+      return this.#tables.isGuardedVip(ip.destination) ? pass(Reason.RuleGone) : ignore(Reason.Unguarded);
     }
     const belongs: Belongs = { rule: rule.id, server: 0, direction: "client-to-server", flow: "none" };
     const refuse = (reason: Reason, counter: RuleCounterName): Decision => {
