@@ -138,8 +138,12 @@ export class Lab {
   async startServer(index: number, port = SERVER_PORT, id = `s${index + 1}`): Promise<Running> {
     const name = this.names.servers[index];
     if (name === undefined) throw new RangeError(`there is no server ${index}`);
-    const address = this.#options.serverVip === undefined ? serverAddress(index) : "0.0.0.0";
-    const running = this.start(name, [...this.programs.helper("server"), id, address, String(port)]);
+    return this.startServerIn(name, id, this.#options.serverVip === undefined ? serverAddress(index) : "0.0.0.0", port);
+  }
+
+  /** Starts a server anywhere. */
+  async startServerIn(namespace: string, id: string, address: string, port: number): Promise<Running> {
+    const running = this.start(namespace, [...this.programs.helper("server"), id, address, String(port)]);
     await running.line(/^ready$/);
     return running;
   }
@@ -171,9 +175,14 @@ export class Lab {
   }
 
   /** Lets the client do a job and waits for its result. */
-  async client(job: Exclude<Job, LoadJob>): Promise<JobResult> {
+  client(job: Exclude<Job, LoadJob>): Promise<JobResult> {
+    return this.clientIn(this.names.client, job);
+  }
+
+  /** The same from anywhere. */
+  async clientIn(namespace: string, job: Exclude<Job, LoadJob>): Promise<JobResult> {
     const argv = [...this.programs.helper("client"), JSON.stringify(job)];
-    return JSON.parse(await this.must(this.names.client, argv)) as JobResult;
+    return JSON.parse(await this.must(namespace, argv)) as JobResult;
   }
 
   /** Starts requests that go on until stop(), which gives every one of them. */

@@ -45,7 +45,8 @@ export const BOX_BACK = "198.51.100.1";
 export const ROUTED_VIP = "203.0.113.10";
 /** The VIP of the one-armed laboratory, the box's only address. */
 export const LOCAL_VIP = "198.51.100.10";
-const CLIENT_ON_LAN = "198.51.100.100";
+/** The client's leg on the servers' network. */
+export const CLIENT_ON_LAN = "198.51.100.100";
 
 export interface Names {
   readonly client: string;

@@ -1,0 +1,49 @@
+/**
+ * Traffic of the servers that nobody balances goes on being routed by the box, also where addresses and ports look
+ * like balanced traffic.
+ */
+import { describe, expect, test } from "bun:test";
+import { SERVER_PORT } from "../../src/lab/lab.ts";
+import { clientAddress, serverAddress } from "../../src/lab/topology.ts";
+import { hasNamespaces, hasTun } from "../support/capabilities.ts";
+import {
+  DEVICES,
+  pingsAnswered,
+  REQUEST_TIMEOUT_MS,
+  startBalancing,
+  TEST_TIMEOUT_MS,
+  targetOf,
+  withLab,
+} from "../support/e2e.ts";
+
+describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => {
+  test.skipIf(io === "tun" ? !hasTun : !hasNamespaces).each([{ rpFilter: 0 }, { rpFilter: 1 }] as const)(
+    "servers are reached directly and reach out themselves, past the rule (rp_filter $rpFilter)",
+    async ({ rpFilter }) => {
+      await withLab({ rpFilter }, async (lab) => {
+        await startBalancing(lab, "HALF-NAT", "tcp", { io });
+        const balanced = await lab.client({ kind: "requests", ...targetOf(lab), count: 30, concurrency: 4 });
+        expect(balanced.failures).toEqual([]);
+
+        // The very port of the server group: answers come from (server, port) and belong to no flow of ours.
+        const base = { kind: "requests", from: [], timeoutMs: REQUEST_TIMEOUT_MS, count: 12, concurrency: 3 } as const;
+        const direct = await lab.client({ ...base, host: serverAddress(2), port: SERVER_PORT });
+        expect(direct).toMatchObject({ failures: [], answered: { s3: 12 } });
+
+        await lab.startServerIn(lab.names.servers[0] ?? "", "other", serverAddress(0), 9_000);
+        const otherPort = await lab.client({ ...base, host: serverAddress(0), port: 9_000 });
+        expect(otherPort).toMatchObject({ failures: [], answered: { other: 12 } });
+
+        await lab.startServerIn(lab.names.client, "outside", clientAddress(0), 7_000);
+        const outbound = await lab.clientIn(lab.names.servers[1] ?? "", {
+          ...base,
+          host: clientAddress(0),
+          port: 7_000,
+        });
+        expect(outbound).toMatchObject({ failures: [], answered: { outside: 12 } });
+        expect(await pingsAnswered(lab, lab.names.servers[1] ?? "", clientAddress(0))).toBe(3);
+      });
+    },
+    TEST_TIMEOUT_MS,
+  );
+});

@@ -1,0 +1,164 @@
+/**
+ * What the end to end tests share: a laboratory per test that is always closed, rules of every type and protocol, and
+ * the questions that hold for any traffic.
+ */
+import { expect } from "bun:test";
+import type { JobResult } from "../../src/lab/jobs.ts";
+import { type DaemonOptions, Lab, type Running, SERVER_PORT } from "../../src/lab/lab.ts";
+import { type LabOptions, LOCAL_VIP, ROUTED_VIP, serverAddress } from "../../src/lab/topology.ts";
+import { countBy, packetsOf, type SeenPacket } from "./capture.ts";
+
+export const TYPES = ["NAT", "HALF-NAT", "DSR"] as const;
+export const DEVICES = ["packet", "tun"] as const;
+export const PROTOCOLS = ["tcp", "udp"] as const;
+export type RuleType = (typeof TYPES)[number];
+export type Device = (typeof DEVICES)[number];
+export type Protocol = (typeof PROTOCOLS)[number];
+
+/** Far more than anything here takes; a test that needs it is stuck. */
+export const TEST_TIMEOUT_MS = 120_000;
+export const REQUEST_TIMEOUT_MS = 30_000;
+
+export const PROXY_SOURCES = "198.51.100.200-198.51.100.203";
+export const VIP_PORT = 80;
+
+/** The VIP of a laboratory. */
+export function vipOf(lab: Lab): string {
+  return lab.topology === "two-armed" ? ROUTED_VIP : LOCAL_VIP;
+}
+
+/** Direct server return leaves the port alone, so its servers listen on the VIP's. */
+export function serverPortOf(type: RuleType): number {
+  return type === "DSR" ? VIP_PORT : SERVER_PORT;
+}
+
+/** Options that a type needs of the laboratory. */
+export function labOptionsFor(type: RuleType): Pick<LabOptions, "serverVip" | "returnPath"> {
+  return type === "DSR" ? { serverVip: ROUTED_VIP, returnPath: "direct" } : {};
+}
+
+/** Builds a laboratory, hands it over and closes it, whatever happens. */
+export async function withLab(options: Omit<LabOptions, "tag">, body: (lab: Lab) => Promise<void>): Promise<void> {
+  const lab = await Lab.create({ tag: "e2e", ...options });
+  try {
+    await body(lab);
+  } finally {
+    await lab.close();
+  }
+}
+
+/** Starts servers and daemon and creates one enabled rule named `www` over all servers. */
+export async function startBalancing(
+  lab: Lab,
+  type: RuleType,
+  protocol: Protocol,
+  daemonOptions: DaemonOptions = {},
+): Promise<Running> {
+  await lab.startServers(serverPortOf(type));
+  const daemon = await lab.startDaemon(daemonOptions);
+  await createRule(lab, type, protocol);
+  return daemon;
+}
+
+/** One servergroup `web` over all servers and one enabled rule `www`. */
+export async function createRule(lab: Lab, type: RuleType, protocol: Protocol): Promise<void> {
+  const servers = lab.names.servers.map((_, index) => `${serverAddress(index)}:${serverPortOf(type)}`).join(",");
+  await lab.configure("create-servergroup", "-s", `server=${servers}`, "web");
+  const algorithm = type === "DSR" ? "hash-ip-port" : "roundrobin";
+  const proxy = type === "NAT" ? `,proxy-src=${lab.topology === "two-armed" ? PROXY_SOURCES : LOCAL_VIP}` : "";
+  const incoming = `vip=${vipOf(lab)},port=${VIP_PORT},protocol=${protocol}`;
+  await lab.configure(
+    "create-rule",
+    "-e",
+    "-i",
+    incoming,
+    "-m",
+    `lbalg=${algorithm},type=${type}${proxy}`,
+    "-o",
+    "servergroup=web",
+    "www",
+  );
+}
+
+/** Where the client sends. */
+export function targetOf(lab: Lab) {
+  return { host: vipOf(lab), port: VIP_PORT, from: lab.clientAddresses, timeoutMs: REQUEST_TIMEOUT_MS };
+}
+
+/** Every request was answered, and every server answered some. */
+export function expectAllServed(result: JobResult, count: number, servers: number): void {
+  expect(result.failures).toEqual([]);
+  expect(Object.values(result.answered).reduce((sum, answers) => sum + answers, 0)).toBe(count);
+  expect(Object.keys(result.answered).sort()).toEqual(Array.from({ length: servers }, (_, index) => `s${index + 1}`));
+}
+
+/** Captures the ports of box, client and servers that balanced traffic passes, while `body` runs. */
+export async function captureAround(
+  lab: Lab,
+  ports: readonly (readonly [string, string])[],
+  body: () => Promise<void>,
+): Promise<SeenPacket[][]> {
+  const captures = await Promise.all(ports.map(([namespace, port]) => lab.capture(namespace, port, "ip", 128)));
+  await body();
+  const files = await Promise.all(captures.map((capture) => capture.stop()));
+  return files.map(packetsOf);
+}
+
+/**
+ * The client saw each of its openings and datagrams answered once at most, and nothing that refuses or complains:
+ * a box whose kernel answers beside the engine shows here as doubled answers, resets or ICMP errors.
+ */
+export function expectNothingAnsweredTwice(atClient: readonly SeenPacket[], vip: string): void {
+  const complaints = atClient.filter((packet) => packet.protocol === "icmp" && [3, 5, 11].includes(packet.icmpType));
+  expect(complaints).toEqual([]);
+  expect(atClient.filter((packet) => packet.isReset && packet.source === vip)).toEqual([]);
+
+  const flow = (packet: SeenPacket, port: number, address: string) =>
+    `${packet.protocol} ${address}.${port} ${packet.protocol === "udp" ? packet.payloadStart.slice(-24) : ""}`;
+  const asks = (packet: SeenPacket) =>
+    packet.destination === vip && (packet.protocol === "udp" || (packet.isSyn && !packet.isAck));
+  const answers = (packet: SeenPacket) =>
+    packet.source === vip && (packet.protocol === "udp" || (packet.isSyn && packet.isAck));
+  const asked = countBy(atClient.filter(asks), (packet) => flow(packet, packet.sourcePort, packet.source));
+  const answered = countBy(atClient.filter(answers), (packet) =>
+    flow(packet, packet.destinationPort, packet.destination),
+  );
+  if (atClient.some((packet) => packet.protocol === "tcp")) {
+    const doubled = [...answered].filter(([key, count]) => count > (asked.get(key) ?? 0));
+    expect(doubled).toEqual([]);
+  }
+  const count = (counts: Map<string, number>) => [...counts.values()].reduce((sum, value) => sum + value, 0);
+  expect(count(answered)).toBeGreaterThan(0);
+  expect(count(answered)).toBeLessThanOrEqual(count(asked));
+}
+
+/** Wrong checksums that a kernel has met, by its own counters (not by nstat, whose history namespaces share). */
+export async function checksumErrors(lab: Lab, namespace: string): Promise<Record<string, number>> {
+  const lines = (await lab.must(namespace, ["cat", "/proc/net/snmp"])).trim().split("\n");
+  const errors: Record<string, number> = {};
+  for (let at = 0; at + 1 < lines.length; at += 2) {
+    const names = (lines[at] ?? "").split(" ");
+    const values = (lines[at + 1] ?? "").split(" ");
+    const column = names.indexOf("InCsumErrors");
+    if (column > 0) errors[names[0] ?? ""] = Number(values[column]);
+  }
+  return errors;
+}
+
+/** What a daemon may leave behind in the box: links, rules, routes, nft tables, tc, sysctl values. Lines, sorted. */
+export async function tracesOf(lab: Lab): Promise<string[]> {
+  const script = `
+    ip -o link show | sed 's/^[0-9]*: //; s/state [A-Z]* //' | cut -d' ' -f1,2,3,4,5,6,7,8
+    ip rule show; ip -6 rule show
+    ip route show table all | sed 's/ linkdown//'
+    nft list ruleset
+    for device in $(ls /sys/class/net); do tc qdisc show dev $device; tc filter show dev $device ingress 2>/dev/null; done
+    for file in /proc/sys/net/ipv4/ip_local_reserved_ports /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/accept_local /proc/sys/net/ipv4/conf/*/src_valid_mark; do echo "$file $(cat $file)"; done`;
+  return (await lab.must(lab.names.box, ["sh", "-c", script])).trim().split("\n").sort();
+}
+
+/** How many of three echo requests are answered. */
+export async function pingsAnswered(lab: Lab, namespace: string, address: string): Promise<number> {
+  const said = await lab.exec(namespace, ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "5", address]);
+  return Number(/(\d+) received/.exec(said.stdout)?.[1] ?? 0);
+}
