@@ -1,4 +1,5 @@
 /** Network namespaces, cables and programs of one test file, all taken down by `close`. Needs root or the test sandbox. */
+import { closeSync, openSync } from "node:fs";
 
 /** Why tests that need network namespaces cannot run here; null when they can. */
 export const NO_NAMESPACES: string | null = findObstacle();
@@ -9,6 +10,18 @@ function findObstacle(): string | null {
   if (made.exitCode !== 0) return `no network namespaces here: ${made.stderr.toString().trim()}`;
   Bun.spawnSync(["ip", "netns", "del", name]);
   return null;
+}
+
+/** Why tests that need TUN or TAP interfaces cannot run here; null when they can. */
+export const NO_TUN: string | null = NO_NAMESPACES ?? findTunObstacle();
+
+function findTunObstacle(): string | null {
+  try {
+    closeSync(openSync("/dev/net/tun", "r+"));
+    return null;
+  } catch (error) {
+    return `/dev/net/tun cannot be opened: ${(error as NodeJS.ErrnoException).code}`;
+  }
 }
 
 export interface CableEnd {

@@ -1,11 +1,9 @@
 import { afterEach, describe, expect, test } from "bun:test";
-import { existsSync } from "node:fs";
 import { Box, until } from "./box.ts";
 import type { BoxSpec } from "./box-protocol.ts";
-import { Namespaces, NO_NAMESPACES } from "./namespaces.ts";
+import { Namespaces, NO_TUN } from "./namespaces.ts";
 
 const PEERS = new URL("./peers.py", import.meta.url).pathname;
-const NO_TUN = NO_NAMESPACES ?? (existsSync("/dev/net/tun") ? null : "no /dev/net/tun");
 
 /** The box holds 192.0.2.1; the rest of 192.0.2.0/24 lies behind its TUN. */
 const LOCAL = "192.0.2.1";
