@@ -28,10 +28,7 @@ export const ERRORS = Object.freeze({
   "E-USAGE-DELETE-RULE": kind(400, "usage: delete-rule -a | name"),
   "E-ARGS": kind(400, `invalid/incompatible keywords - ${REFER}`),
   "E-NOOPT": kind(400, `mandatory argument(s) missing - ${REFER}`),
-  "E-MANDATORY": kind(
-    400,
-    "missing mandatory arguments - please refer to '{}' subcommand description in ilbadm(8)",
-  ),
+  "E-MANDATORY": kind(400, "missing mandatory arguments - please refer to '{}' subcommand description in ilbadm(8)"),
   "E-NOSERVER": kind(400, "missing required argument (server specification)"),
   "E-EXCLUSIVE": kind(400, "options {} and {} are mutually exclusive"),
   "E-EXCLUSIVE-ONE": kind(400, "option {} and {} are mutually exclusive"),

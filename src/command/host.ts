@@ -5,11 +5,31 @@ import type { FlowSnapshot, StickySnapshot } from "../engine/engine.ts";
 import type { Address, Family } from "../model/address.ts";
 import type { Config, Protocol } from "../model/config.ts";
 import type { Result } from "../model/result.ts";
+import type { Change } from "./command.ts";
 
 /** What apply() must know beside the Config. */
 export interface ChangeContext {
   /** Server numbers of a group that must not be given out: removed servers that still hold connection entries. */
   drainingNumbers(groupId: number): ReadonlySet<number>;
+  /**
+   * What stands at the absolute path of an external health test, for the daemon's user. `unusable`: not executable, or
+   * no regular file. Absent: taken for executable.
+   */
+  externalTest?(path: string): "executable" | "missing" | "unusable";
+}
+
+/** One row of show-hc-result. */
+export interface HealthResult {
+  readonly ruleId: number;
+  readonly serverId: number;
+  readonly status: "un-init" | "alive" | "dead" | "unreach" | "disabled";
+  readonly fail: number;
+  /** Wall clock, milliseconds since the epoch. */
+  readonly lastAtMs: number;
+  /** null when disabled. */
+  readonly nextAtMs: number | null;
+  /** Smoothed round-trip time in microseconds, 0: unknown. */
+  readonly rttMicroseconds: number;
 }
 
 /** Counters at one moment, only of rules and servers that exist. All 64 bit. */
@@ -21,7 +41,12 @@ export interface StatisticsSample {
 export interface RuleSample {
   readonly ruleId: number;
   readonly name: string;
-  readonly servers: readonly { readonly serverId: number; readonly name: string; readonly packets: bigint; readonly bytes: bigint }[];
+  readonly servers: readonly {
+    readonly serverId: number;
+    readonly name: string;
+    readonly packets: bigint;
+    readonly bytes: bigint;
+  }[];
   readonly packetsNotProcessed: bigint;
   readonly bytesNotProcessed: bigint;
   readonly packetsDropped: bigint;
@@ -49,6 +74,10 @@ export interface CommandHost {
   /** The same context as transact gives, for checks that change nothing. */
   changeContext(): ChangeContext;
   statistics(): StatisticsSample;
+  /** Results of health checks of rules that exist, in any order. Absent: this process runs no health checks. */
+  healthResults?(): readonly HealthResult[];
+  /** Remarks on a change that was made, for standard error (one line each, without prefix). */
+  hints?(change: Change): readonly string[];
   /** Connection entries, lazily, so that a listing of millions is never built in memory. */
   natEntries(): Iterable<FlowSnapshot>;
   persistEntries(): Iterable<StickySnapshot>;

@@ -1,30 +1,205 @@
 /**
- * JSON <-> commands, for the resources under /v1. Property names are the keys of the command line (`vip`, `hc-name`,
- * `proxy-src`, ...), values are read and written by the same codecs; null means "not given"; a property that the
- * subcommand does not have is refused by its name.
+ * JSON <-> changes, for the resources under /v1. Property names are the keys of the command line (`vip`, `hc-name`,
+ * `proxy-src`, ...) and values are read and written by the same codecs; null means "not given"; a property that the
+ * subcommand does not have is refused by its name. A body becomes the same request as a command line does, so what may
+ * go together, and which error is reported first, is the same.
  *
  * For the HTTP application:
- * - `ROUTES` has every (method, path) with its subcommand and the right it needs; `requestSchema(route)` is a zod schema
- *   of its body for OpenAPI, `VIEW_SCHEMAS` those of the answers.
- * - A changing request: `fromHttp(route, pathValues, body, host)` gives Changes, `perform(changes, host, {right})` does them.
+ * - `ROUTES` (spec.ts) has every method and path with its subcommand and the right it needs; `requestSchema(route)` is a
+ *   zod schema of its body for OpenAPI, `VIEW_SCHEMAS` (views.ts) those of the answers.
+ * - A changing request: `fromHttp(route, pathValues, body, host)` gives Changes, `perform(changes, host, {right})` (run.ts)
+ *   does them, `httpStatus(failure.code)` (errors.ts) is the status of a failure.
  * - A reading request: the functions of views.ts give plain values that fit VIEW_SCHEMAS.
- * - 64-bit counters are bigint in views: MessagePack carries them as integers, `stringify` (JSON) as decimal strings.
+ * - 64-bit counters are bigint in views: MessagePack carries them as integers, `stringify` writes decimal strings.
  */
-import type { z } from "zod";
-import type { Result } from "../model/result.ts";
+import { z } from "zod";
+import { ok, type Result } from "../model/result.ts";
+import { bind, removalOf, utterance } from "./bind.ts";
 import type { Change } from "./command.ts";
-import type { CommandHost } from "./host.ts";
-import type { Route } from "./spec.ts";
+import { failed, keyFailure } from "./errors.ts";
+import { type Given, lookUpNames, parseValue, type Request } from "./request.ts";
+import { type AnyKey, type FlagOption, ROUTES, type Route, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
+import type { Resolver } from "./values.ts";
 
-export declare const ROUTES: readonly Route[];
-export declare function requestSchema(route: Route): z.ZodType | null;
-export declare const VIEW_SCHEMAS: Readonly<Record<string, z.ZodType>>;
-/** @param pathValues the values of the `{...}` parts of the path */
-export declare function fromHttp(
+export { ROUTES };
+
+/** The property that holds the operand of a subcommand whose path does not. */
+const NAME_PROPERTY = "name";
+/** `{name}` or `{id}` in a path. */
+const PATH_PART = /\{([a-z]+)\}/;
+
+const keysOf = (spec: SubcommandSpec): AnyKey[] =>
+  spec.options.flatMap((option) => (option.kind === "keys" ? option.keys : []));
+
+type JsonFlag = FlagOption & { readonly json: NonNullable<FlagOption["json"]> };
+const flagsOf = (spec: SubcommandSpec): JsonFlag[] =>
+  spec.options.filter((option): option is JsonFlag => option.kind === "flag" && option.json !== null);
+
+const hasNameInBody = (route: Route): boolean => !PATH_PART.test(route.path);
+
+const keySchema = (key: AnyKey): z.ZodType => (key.list ? z.array(key.codec.json) : key.codec.json);
+
+function propertiesSchema(route: Route): z.ZodType {
+  const spec = SUBCOMMANDS[route.subcommand];
+  const shape: Record<string, z.ZodType> = {};
+  if (hasNameInBody(route))
+    shape[NAME_PROPERTY] = z.string().describe(`the ${spec.operands.placeholder.toLowerCase()}`);
+  for (const flag of flagsOf(spec)) shape[flag.json.property] = z.boolean().optional().describe(flag.help);
+  for (const key of keysOf(spec)) {
+    const help = key.fallback === undefined ? key.help : `${key.help}; default ${key.fallback}`;
+    shape[key.property] = keySchema(key).nullish().describe(`${help} (${key.codec.help})`);
+  }
+  return z.strictObject(shape);
+}
+
+/** A zod schema of the route's body; null when it has none, or is text. */
+export function requestSchema(route: Route): z.ZodType | null {
+  if (route.body === null || route.body === "text") return null;
+  if (route.body === "properties") return propertiesSchema(route);
+  return z.strictObject(Object.fromEntries(Object.keys(route.body).map((property) => [property, z.boolean()])));
+}
+
+const invalid = (property: string): Result<never> => ({
+  ok: false,
+  failure: keyFailure(property, property, "E-VALUE"),
+});
+
+/** The text that a codec reads; null when the JSON value has none. */
+const asText = (value: unknown): string | null =>
+  typeof value === "string" ? value : Number.isSafeInteger(value) ? String(value) : null;
+
+interface Draft {
+  readonly flags: Set<FlagOption>;
+  readonly values: Map<AnyKey, readonly Given[]>;
+  operands: string[];
+}
+
+function readKey(key: AnyKey, value: unknown, draft: Draft): Result<void> {
+  const items: unknown[] = key.list && Array.isArray(value) ? value : [value];
+  const given: Given[] = [];
+  for (const item of items) {
+    const text = asText(item);
+    if (text === null) return invalid(key.property);
+    if (text === "") return { ok: false, failure: keyFailure(key.property, key.property, "E-NOVALUE") };
+    const parsed = parseValue(key.property, key, text);
+    if (!parsed.ok) return parsed;
+    given.push(parsed.value);
+  }
+  draft.values.set(key, given);
+  return ok(undefined);
+}
+
+function readFlag(flag: JsonFlag, value: unknown, draft: Draft): Result<void> {
+  if (typeof value !== "boolean") return invalid(flag.json.property);
+  if (value === flag.json.value) draft.flags.add(flag);
+  return ok(undefined);
+}
+
+function readProperty(route: Route, property: string, value: unknown, draft: Draft): Result<void> {
+  const spec = SUBCOMMANDS[route.subcommand];
+  if (property === NAME_PROPERTY && hasNameInBody(route)) {
+    if (typeof value !== "string") return invalid(property);
+    draft.operands = [value];
+    return ok(undefined);
+  }
+  const key = keysOf(spec).find((candidate) => candidate.property === property);
+  const flag = flagsOf(spec).find((candidate) => candidate.json.property === property);
+  if (key === undefined && flag === undefined) return unknownProperty(property);
+  if (value === null) return ok(undefined);
+  return key ? readKey(key, value, draft) : readFlag(flag as JsonFlag, value, draft);
+}
+
+function unknownProperty(property: string): Result<never> {
+  const refusal = failed("E-KEYWORD", property);
+  return refusal.ok ? refusal : { ok: false, failure: { ...refusal.failure, field: property } };
+}
+
+const isObject = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && !Array.isArray(value);
+
+/** A body of keys and flags as a request. */
+function readBody(route: Route, operands: string[], body: unknown): Result<Request> {
+  const draft: Draft = { flags: new Set(), values: new Map(), operands };
+  if (route.body === "properties") {
+    if (!isObject(body)) return failed("E-SYNTAX");
+    for (const [property, value] of Object.entries(body)) {
+      const read = readProperty(route, property, value, draft);
+      if (!read.ok) return read;
+    }
+  }
+  return ok({ spec: SUBCOMMANDS[route.subcommand], texts: new Map(), ...draft });
+}
+
+/** A body of fixed properties selects among the routes of one method and path (enable or disable). */
+function selectRoute(route: Route, body: unknown): Result<Route> {
+  if (route.body === null || typeof route.body === "string") return ok(route);
+  if (!isObject(body)) return failed("E-SYNTAX");
+  const wanted = Object.keys(route.body);
+  const extra = Object.keys(body).find((property) => !wanted.includes(property));
+  if (extra !== undefined) return unknownProperty(extra);
+  const siblings = ROUTES.filter((other) => other.method === route.method && other.path === route.path);
+  const chosen = siblings.find((other) =>
+    wanted.every((name) => (other.body as Record<string, unknown>)[name] === body[name]),
+  );
+  return chosen ? ok(chosen) : invalid(wanted.find((name) => typeof body[name] !== "boolean") ?? (wanted[0] as string));
+}
+
+/**
+ * The changes that a request on a changing route asks for.
+ * @param pathValues the values of the `{...}` parts of the path, decoded
+ * @param body the parsed JSON or MessagePack body; ignored where the route has none
+ * @returns the failure with `field` set where a property is at fault
+ */
+export async function fromHttp(
   route: Route,
   pathValues: Readonly<Record<string, string>>,
   body: unknown,
-  host: Pick<CommandHost, "resolveHost" | "resolveService">,
-): Promise<Result<readonly Change[]>>;
-export declare function toHttp(change: Change): { method: string; path: string; body: Record<string, unknown> | null };
-export declare function stringify(view: unknown): string;
+  resolver: Resolver,
+): Promise<Result<readonly Change[]>> {
+  const chosen = selectRoute(route, body);
+  if (!chosen.ok) return chosen;
+  const part = PATH_PART.exec(route.path)?.[1];
+  const operands = part === undefined ? [] : [pathValues[part] ?? ""];
+  const { subcommand } = chosen.value;
+  if (subcommand === "remove-server") return ok([removalOf(operands[0] as string)]);
+  if (subcommand === "delete-rule") return ok([{ kind: subcommand, name: operands[0] ?? null }]);
+  const request = readBody(chosen.value, operands, body);
+  const named = request.ok ? await lookUpNames(request.value, resolver) : request;
+  const command = named.ok ? bind(named.value) : named;
+  if (!command.ok) return command;
+  if (command.value.kind !== "changes") throw new Error(`${route.method} ${route.path} changes nothing`);
+  return ok(command.value.changes);
+}
+
+function printValue(key: AnyKey, value: unknown): unknown {
+  const { toJson, print } = key.codec;
+  const one = (item: unknown): unknown => (toJson ? toJson(item) : print(item));
+  return key.list ? (value as unknown[]).map(one) : one(value);
+}
+
+/** What to send to get a change. @returns a path with its parts filled in and percent-encoded; body null: none */
+export function toHttp(change: Change): {
+  method: Route["method"];
+  path: string;
+  body: Record<string, unknown> | null;
+} {
+  const said = utterance(change);
+  const spec = SUBCOMMANDS[change.kind];
+  const operand = change.kind === "remove-server" ? change.serverId : said.operands[0];
+  const route = spec.routes.find(
+    ({ path, body }) => body === "properties" || PATH_PART.test(path) === (operand !== undefined),
+  );
+  if (route === undefined) throw new Error(`${change.kind} of all rules has no resource`);
+  const path = route.path.replace(PATH_PART, () => encodeURIComponent(operand ?? ""));
+  if (route.body !== "properties")
+    return { method: route.method, path, body: route.body as Record<string, boolean> | null };
+  const body: Record<string, unknown> = hasNameInBody(route) ? { [NAME_PROPERTY]: operand } : {};
+  for (const flag of flagsOf(spec)) if (said.flags.has(flag)) body[flag.json.property] = flag.json.value;
+  for (const [key, value] of said.values) body[key.property] = printValue(key, value);
+  return { method: route.method, path, body };
+}
+
+/** JSON text of a view; 64-bit counters become decimal strings, so that no reader rounds them. */
+export function stringify(view: unknown): string {
+  return JSON.stringify(view, (_, value) => (typeof value === "bigint" ? String(value) : value));
+}

@@ -1,10 +1,23 @@
 /**
  * One command from words to bytes: parse, look names up, check rights, change or list. The daemon runs every command
  * line through here, whether it came from the shell, from HTTP or from a file, so that all three print the same bytes.
+ * The command line program uses `check` and `fileUse` of this file and asks the daemon for the rest.
  */
-import type { Failure, Result } from "../model/result.ts";
-import type { Change, Right } from "./command.ts";
+import { version } from "../../package.json";
+import { type Failure, ok, type Result } from "../model/result.ts";
+import { apply } from "./apply.ts";
+import { bind } from "./bind.ts";
+import type { Change, Command, ImportConfig, Right } from "./command.ts";
+import { errorText, failed } from "./errors.ts";
+import { describeFailure, exportLines, importLines, isEndless } from "./file.ts";
 import type { CommandHost } from "./host.ts";
+import { type Listing, list } from "./listings.ts";
+import { printChange, printCommand } from "./print.ts";
+import { hasNames, lookUpNames, type Request } from "./request.ts";
+import { findSubcommand, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
+import { listStatistics } from "./statistics.ts";
+import { scan } from "./text.ts";
+import { usageList } from "./usage.ts";
 
 /** A piece of output. Pieces come in the order in which they are to be written. */
 export interface Chunk {
@@ -32,17 +45,6 @@ export interface RunOptions {
   readonly inputName?: string;
 }
 
-/**
- * Runs one command line.
- * @param argv the words after `ilbadm` (and after its long options): subcommand, options, operands
- * @returns a generator of output; its return value is the exit status, 0 or 1
- */
-export declare function run(
-  argv: readonly string[],
-  host: CommandHost,
-  options: RunOptions,
-): AsyncGenerator<Chunk, number, void>;
-
 /** What the caller's process can say by itself, without a daemon. */
 export interface LocalAnswer {
   readonly stdout: string;
@@ -50,30 +52,245 @@ export interface LocalAnswer {
   readonly status: number;
 }
 
+/** Listings are handed on in pieces of about so many characters; statistics sample by sample. */
+const CHUNK_LENGTH = 32 * 1024;
+
+/** Every diagnostic begins with it. */
+const line = (text: string): string => `ilbadm: ${text}\n`;
+const refuse = (failure: Failure): Chunk => ({ stderr: line(failure.text) });
+
+const answer = (status: number, stdout: string, stderr: string): LocalAnswer => ({ stdout, stderr, status });
+
+/** Answers to words that are no subcommand; null for anything else. */
+function answerFrame(word: string | undefined): LocalAnswer | null {
+  switch (word?.toLowerCase()) {
+    case undefined:
+      return answer(1, "", line(errorText("E-INCOMPLETE")) + usageList());
+    case "-?":
+      return answer(1, "", usageList());
+    case "help":
+    case "--help":
+      return answer(0, usageList(), "");
+    case "-v":
+      return word === "-V" ? answer(0, `ilbadm ${version}\n`, "") : null;
+    default:
+      return null;
+  }
+}
+
+type Parsed =
+  | { readonly kind: "answer"; readonly answer: LocalAnswer }
+  | { readonly kind: "request"; readonly spec: SubcommandSpec; readonly request: Request };
+
+/** Syntax alone: an answer that needs no daemon, or a request. */
+function parse(argv: readonly string[], origin: Origin): Parsed {
+  const frame = answerFrame(argv[0]);
+  if (frame !== null) return { kind: "answer", answer: frame };
+  const spec = findSubcommand(argv[0] as string);
+  const request = spec ? scan(spec, argv.slice(1), origin === "import") : failed("E-SUBCOMMAND");
+  if (!request.ok) return { kind: "answer", answer: answer(1, "", line(request.failure.text)) };
+  return { kind: "request", spec: request.value.spec, request: request.value };
+}
+
 /**
  * Looks at a command line without a daemon. @returns the whole answer if no daemon is needed (help, version, an error
  * of syntax: same texts, same order as `run`), null if the daemon must be asked. Never changes or resolves anything.
  */
-export declare function check(argv: readonly string[]): LocalAnswer | null;
+export function check(argv: readonly string[]): LocalAnswer | null {
+  const parsed = parse(argv, "shell");
+  if (parsed.kind === "answer") return parsed.answer;
+  // What is wrong behind a name is for the daemon to say, after it has looked the name up.
+  if (hasNames(parsed.request)) return null;
+  const command = bind(parsed.request);
+  return command.ok ? null : answer(1, "", line(command.failure.text));
+}
 
-/** What a correct command line wants of the caller's files. `file` null: standard input or output. */
-export declare function fileUse(
+/** What a correct command line wants of the caller's files; null: nothing. `file` null: standard input or output. */
+export function fileUse(
   argv: readonly string[],
-): { readonly access: "read" | "write"; readonly file: string | null; readonly preserve: boolean } | null;
+): { readonly access: "read" | "write"; readonly file: string | null; readonly preserve: boolean } | null {
+  const parsed = parse(argv, "shell");
+  if (parsed.kind === "answer") return null;
+  const command = bind(parsed.request);
+  if (!command.ok) return null;
+  const { value } = command;
+  if (value.kind === "import-config") return { access: "read", file: value.file, preserve: value.preserve };
+  return value.kind === "export-config" ? { access: "write", file: value.file, preserve: false } : null;
+}
+
+/** What the caller's program prints when it cannot open the file of import-config: the error and the usage list. */
+export function unreadableFile(file: string): LocalAnswer {
+  return answer(1, "", line(errorText("E-OPENREAD", file)) + usageList());
+}
+
+/** Puts small pieces together, in order. */
+async function* inChunks(listing: Listing): AsyncGenerator<Chunk, Result<void>, void> {
+  let pending = "";
+  for (;;) {
+    const step = await listing.next();
+    if (!step.done) pending += step.value;
+    if (pending !== "" && (step.done || pending.length >= CHUNK_LENGTH)) {
+      yield { stdout: pending };
+      pending = "";
+    }
+    if (step.done) return step.value;
+  }
+}
+
+/** Hands every piece on at once. */
+async function* asTheyCome(listing: Listing): AsyncGenerator<Chunk, Result<void>, void> {
+  for (;;) {
+    const step = await listing.next();
+    if (step.done) return step.value;
+    yield { stdout: step.value };
+  }
+}
+
+async function* exportListing(host: CommandHost): Listing {
+  yield* exportLines(host.config());
+  return ok(undefined);
+}
+
+/** Whether to go on with the next operand after this failure. */
+function goesOn(spec: SubcommandSpec, failure: Failure): boolean {
+  return spec.goOnAfter === "any" || spec.goOnAfter.some((code) => code === failure.code);
+}
+
+const hintsOf = (host: CommandHost, change: Change): Chunk[] =>
+  (host.hints?.(change) ?? []).map((text) => ({ stderr: line(text) }));
+
+/** One change after the other, each atomic and saved on its own. */
+async function* runChanges(
+  subcommand: Change["kind"],
+  changes: readonly Change[],
+  host: CommandHost,
+): AsyncGenerator<Chunk, number, void> {
+  const spec = SUBCOMMANDS[subcommand];
+  let status = 0;
+  for (const change of changes) {
+    const done = await host.transact(printChange(change), (config, context) => apply(config, change, context));
+    if (done.ok) {
+      yield* hintsOf(host, change);
+      continue;
+    }
+    status = 1;
+    yield refuse(describeFailure(change, done.failure));
+    if (!goesOn(spec, done.failure)) break;
+  }
+  return status;
+}
+
+/** The status of something that yields its output and ends with a Result. */
+async function* report(output: AsyncGenerator<Chunk, Result<void>, void>): AsyncGenerator<Chunk, number, void> {
+  const result = yield* output;
+  if (result.ok) return 0;
+  yield refuse(result.failure);
+  return 1;
+}
+
+function importNamed(command: ImportConfig, host: CommandHost, options: RunOptions): Listing {
+  return importLines(options.input ?? "", host, {
+    right: options.right,
+    preserve: command.preserve,
+    name: options.inputName ?? command.file ?? "-",
+    audit: printCommand(command),
+  });
+}
+
+/** What an origin cannot have: files of the daemon's machine, and answers without end. */
+function suitsOrigin(command: Command, options: RunOptions): boolean {
+  const isHttp = options.origin === "http";
+  switch (command.kind) {
+    case "export-config":
+      return !(isHttp && command.file !== null);
+    case "import-config":
+      return options.input !== undefined && !(isHttp && command.file !== null);
+    default:
+      return !(isHttp && isEndless(command));
+  }
+}
+
+function runCommand(command: Command, host: CommandHost, options: RunOptions): AsyncGenerator<Chunk, number, void> {
+  switch (command.kind) {
+    case "changes":
+      return runChanges(command.subcommand, command.changes, host);
+    case "export-config":
+      return report(inChunks(exportListing(host)));
+    case "import-config":
+      return report(asTheyCome(importNamed(command, host, options)));
+    case "show-statistics":
+      return report(asTheyCome(listStatistics(command, host, () => host.config())));
+    default:
+      return report(inChunks(list(command, host.config(), host)));
+  }
+}
 
 /**
- * Changes of an HTTP resource, all of them or none, as one change. Checks the right first (E-AUTH).
+ * Runs one command line.
+ * @param argv the words after `ilbadm` (and after its long options): subcommand, options, operands
+ * @returns a generator of output; its return value is the exit status, 0 or 1. A consumer that stops early ends the
+ * command at the next piece. It throws only for a bug, or when the host's `sleep` says that the caller has gone.
+ */
+export async function* run(
+  argv: readonly string[],
+  host: CommandHost,
+  options: RunOptions,
+): AsyncGenerator<Chunk, number, void> {
+  const parsed = parse(argv, options.origin);
+  if (parsed.kind === "answer") {
+    const { stdout, stderr, status } = parsed.answer;
+    yield { ...(stdout === "" ? {} : { stdout }), ...(stderr === "" ? {} : { stderr }) };
+    return status;
+  }
+  const named = await lookUpNames(parsed.request, host);
+  const command = named.ok ? bind(named.value) : named;
+  const suited = command.ok && !suitsOrigin(command.value, options) ? failed("E-ARGS") : command;
+  const allowed = suited.ok ? authorize(parsed.spec.right, printCommand(suited.value), options) : suited;
+  if (!suited.ok || !allowed.ok) {
+    if (!allowed.ok) yield refuse(allowed.failure);
+    return 1;
+  }
+  return yield* runCommand(suited.value, host, options);
+}
+
+function authorize(needed: Right, canonical: string, options: Pick<RunOptions, "right">): Result<void> {
+  return options.right(needed, canonical) ? ok(undefined) : failed("E-AUTH");
+}
+
+/**
+ * Changes of an HTTP resource, all of them or none, as one change. Checks the rights first (E-AUTH).
  * @returns the failure of the first change that fails, with the text that ilbadm would print
  */
-export declare function perform(
+export async function perform(
   changes: readonly Change[],
   host: CommandHost,
   options: Pick<RunOptions, "right">,
-): Promise<Result<void>>;
+): Promise<Result<void>> {
+  for (const change of changes) {
+    const allowed = authorize(SUBCOMMANDS[change.kind].right, printChange(change), options);
+    if (!allowed.ok) return allowed;
+  }
+  return host.transact(changes.map(printChange).join("; "), (start, context) => {
+    let config = start;
+    for (const change of changes) {
+      const changed = apply(config, change, context);
+      if (!changed.ok) return { ok: false, failure: describeFailure(change, changed.failure) };
+      config = changed.value;
+    }
+    return ok(config);
+  });
+}
 
 /** Import of a whole text as one change; yields what show-* lines print. The return value is null or the failure. */
-export declare function importText(
+export async function* importText(
   text: string,
   host: CommandHost,
-  options: Pick<RunOptions, "right" | "origin"> & { readonly name: string; readonly preserve: boolean },
-): AsyncGenerator<Chunk, Failure | null, void>;
+  options: Pick<RunOptions, "right"> & { readonly name: string; readonly preserve: boolean },
+): AsyncGenerator<Chunk, Failure | null, void> {
+  const command: ImportConfig = { kind: "import-config", preserve: options.preserve, file: null };
+  const audit = printCommand(command);
+  const allowed = authorize(SUBCOMMANDS[command.kind].right, audit, options);
+  if (!allowed.ok) return allowed.failure;
+  const result = yield* asTheyCome(importLines(text, host, { ...options, audit }));
+  return result.ok ? null : result.failure;
+}

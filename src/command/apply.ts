@@ -1,0 +1,256 @@
+/**
+ * (Config, Change) -> Config or the reason why not. Pure, and the only place where rules of validity live; port
+ * compatibility and addresses have files of their own. Checks come in the order of the specification, and the first one
+ * that fails is reported. Nothing here waits, prints, resolves names or knows who asks.
+ */
+
+import { formatAddress, sameAddress } from "../model/address.ts";
+import type { Config, HealthCheck, HealthTest, Rule, Server, ServerGroup } from "../model/config.ts";
+import { findGroup, findHealthCheck, findRule, findServer, findServerInGroup, groupFamily } from "../model/lookup.ts";
+import { fail, ok, type Result } from "../model/result.ts";
+import { isServerAddress, isValidProxySource, isVirtualAddress } from "./address-rules.ts";
+import type {
+  Change,
+  CreateHealthCheck,
+  CreateRule,
+  CreateServerGroup,
+  NewServer,
+  RuleChange,
+  ServerChange,
+} from "./command.ts";
+import { errorText, failed } from "./errors.ts";
+import type { ChangeContext } from "./host.ts";
+import { checkNewName } from "./names.ts";
+import { checkAddedServerPorts, checkRulePorts, overlaps } from "./port-rules.ts";
+
+/** Server numbers are 0..999. */
+const SERVER_NUMBERS = 1000;
+
+const freeze = <T extends object>(value: T): T => Object.freeze(value);
+
+/** The same Config with other lists; `created` when an id was taken. */
+function next(config: Config, part: Partial<Config>, created = false): Result<Config> {
+  return ok(freeze({ ...config, ...part, nextId: config.nextId + (created ? 1 : 0) }));
+}
+
+const replaceIn = <T extends { readonly id: number }>(list: readonly T[], item: T): readonly T[] =>
+  list.map((candidate) => (candidate.id === item.id ? item : candidate));
+
+const without = <T extends { readonly id: number }>(list: readonly T[], id: number): readonly T[] =>
+  list.filter((candidate) => candidate.id !== id);
+
+// Rules
+
+function createRule(config: Config, change: CreateRule): Result<Config> {
+  const name = checkNewName("rule", change.name);
+  if (!name.ok) return name;
+  if (findRule(config, change.name)) return failed("E-DUPRULE");
+  const group = findGroup(config, change.group);
+  if (group === undefined) return failed("E-SGUNAVAIL");
+  for (const server of group.servers) {
+    const ports = checkRulePorts(change, server.ports);
+    if (!ports.ok) return ports;
+  }
+  const family = groupFamily(config, group);
+  if (family !== null && family !== change.vip.family) return failed("E-MISMATCHSG");
+  const check = change.healthCheck === null ? null : findHealthCheck(config, change.healthCheck);
+  if (check === undefined) return failed("E-NOHCINFO");
+  if (check !== null && !suits(check.test, change.protocol)) return failed("E-HCMISMATCH");
+  if (!isVirtualAddress(change.vip)) return failed("E-EINVAL");
+  if (change.proxySource !== null && !isValidProxySource(change.proxySource)) return failed("E-EINVAL");
+  if (config.rules.some((rule) => overlaps(rule, change))) return failed("E-EEXIST");
+  const rule = freeze(makeRule(config.nextId, change, group.id, check?.id ?? null));
+  return next(config, { rules: [...config.rules, rule] }, true);
+}
+
+/** tcp and udp tests need a rule of that protocol; ping and external tests fit both. */
+const suits = (test: HealthTest, protocol: Rule["protocol"]): boolean =>
+  test.kind === "ping" || test.kind === "external" || test.kind === protocol;
+
+function makeRule(id: number, change: CreateRule, groupId: number, healthCheckId: number | null): Rule {
+  const { kind, group, healthCheck, ...same } = change;
+  return { ...same, id, groupId, healthCheckId };
+}
+
+function deleteRule(config: Config, { name }: RuleChange): Result<Config> {
+  if (name === null) return config.rules.length === 0 ? ok(config) : next(config, { rules: [] });
+  const rule = findRule(config, name);
+  return rule ? next(config, { rules: without(config.rules, rule.id) }) : failed("E-ENORULE");
+}
+
+/** Enabling the enabled and disabling the disabled give the same Config back. */
+function switchRule(config: Config, { name, kind }: RuleChange): Result<Config> {
+  const enabled = kind === "enable-rule";
+  const set = (rule: Rule): Rule => (rule.enabled === enabled ? rule : freeze({ ...rule, enabled }));
+  if (name === null) {
+    return config.rules.every((rule) => rule.enabled === enabled)
+      ? ok(config)
+      : next(config, { rules: config.rules.map(set) });
+  }
+  const rule = findRule(config, name);
+  if (rule === undefined) return failed("E-ENORULE");
+  return rule.enabled === enabled ? ok(config) : next(config, { rules: replaceIn(config.rules, set(rule)) });
+}
+
+// Server groups and servers
+
+function createServerGroup(config: Config, change: CreateServerGroup, context: ChangeContext): Result<Config> {
+  const name = checkNewName("servergroup", change.name);
+  if (!name.ok) return name;
+  if (findGroup(config, change.name)) return failed("E-SGEXISTS");
+  const group: ServerGroup = freeze({ id: config.nextId, name: change.name, lastNumber: 0, servers: [] });
+  let result = next(config, { groups: [...config.groups, group] }, true);
+  for (const server of change.servers) {
+    if (!result.ok) return result;
+    result = addServer(result.value, change.name, server, context);
+  }
+  return result;
+}
+
+function deleteServerGroup(config: Config, name: string): Result<Config> {
+  const group = findGroup(config, name);
+  if (group === undefined) return failed("E-SGUNAVAIL");
+  if (config.rules.some((rule) => rule.groupId === group.id)) return failed("E-SGINUSE");
+  return next(config, { groups: without(config.groups, group.id) });
+}
+
+/** The first free number from the last one handed out, round the circle; null when none is free. */
+function freeNumber(group: ServerGroup, draining: ReadonlySet<number>): number | null {
+  const taken = new Set(group.servers.map((server) => server.number));
+  for (let step = 0; step < SERVER_NUMBERS; step++) {
+    const number = (group.lastNumber + step) % SERVER_NUMBERS;
+    if (!taken.has(number) && !draining.has(number)) return number;
+  }
+  return null;
+}
+
+/** Adds one server. Its failure names server and group, the group as stored if there is one. */
+function addServer(config: Config, groupName: string, server: NewServer, context: ChangeContext): Result<Config> {
+  const group = findGroup(config, groupName);
+  const result = group ? addToGroup(config, group, server, context) : failed("E-ENOENT");
+  if (result.ok) return result;
+  const { code, text } = result.failure;
+  return fail(code, errorText("E-ADD", formatAddress(server.address), group?.name ?? groupName, text));
+}
+
+function addToGroup(config: Config, group: ServerGroup, added: NewServer, context: ChangeContext): Result<Config> {
+  const family = groupFamily(config, group);
+  if (family !== null && family !== added.address.family) return failed("E-MISMATCHH");
+  const number = freeNumber(group, context.drainingNumbers(group.id));
+  if (number === null) return failed("E-SGFULL");
+  for (const rule of config.rules) {
+    if (rule.groupId !== group.id) continue;
+    const ports = checkAddedServerPorts(rule, added.ports);
+    if (!ports.ok) return ports;
+  }
+  if (group.servers.some((server) => sameAddress(server.address, added.address))) return failed("E-EEXIST");
+  if (!isServerAddress(added.address)) return failed("E-EINVAL");
+  const server: Server = freeze({
+    id: config.nextId,
+    number,
+    address: added.address,
+    ports: added.ports,
+    enabled: true,
+  });
+  const grown: ServerGroup = freeze({ ...group, lastNumber: number, servers: [...group.servers, server] });
+  return next(config, { groups: replaceIn(config.groups, grown) }, true);
+}
+
+function removeServer(config: Config, groupName: string, serverId: string): Result<Config> {
+  const group = findGroup(config, groupName);
+  const server = group && findServerInGroup(group, serverId);
+  if (group === undefined || server === undefined) {
+    const code = group === undefined ? "E-SGUNAVAIL" : "E-SRVUNAVAIL";
+    return fail(code, errorText("E-REMOVE", serverId, group?.name ?? groupName, errorText(code)));
+  }
+  const shrunk: ServerGroup = freeze({ ...group, servers: without(group.servers, server.id) });
+  return next(config, { groups: replaceIn(config.groups, shrunk) });
+}
+
+function switchServer(config: Config, { kind, serverId }: ServerChange): Result<Config> {
+  if (!serverId.startsWith("_")) return failed("E-SERVERID");
+  if (!serverId.includes(".")) return failed("E-EINVAL");
+  const found = findServer(config, serverId);
+  if (found === undefined) return fail("E-ENOENT", `${errorText("E-ENOENT")}: ${serverId}`);
+  const { group, server } = found;
+  if (!config.rules.some((rule) => rule.groupId === group.id)) return failed("E-ENBSRVR");
+  const enabled = kind === "enable-server";
+  if (server.enabled === enabled) return ok(config);
+  const servers = replaceIn(group.servers, freeze({ ...server, enabled }));
+  return next(config, { groups: replaceIn(config.groups, freeze({ ...group, servers })) });
+}
+
+// Health checks
+
+function createHealthCheck(config: Config, change: CreateHealthCheck, context: ChangeContext): Result<Config> {
+  const name = checkNewName("healthcheck", change.name);
+  if (!name.ok) return name;
+  if (findHealthCheck(config, change.name)) return failed("E-EEXIST");
+  const test = makeTest(change.test, context);
+  if (!test.ok) return test;
+  const { timeoutSeconds, count, intervalSeconds, defaultPing } = change;
+  if (timeoutSeconds < 1 || count < 1 || intervalSeconds <= timeoutSeconds * count) return failed("E-EINVAL");
+  const check: HealthCheck = freeze({
+    id: config.nextId,
+    name: change.name,
+    test: test.value,
+    timeoutSeconds,
+    count,
+    intervalSeconds,
+    defaultPing,
+  });
+  return next(config, { healthChecks: [...config.healthChecks, check] }, true);
+}
+
+function makeTest(text: string, context: ChangeContext): Result<HealthTest> {
+  const kind = text.toLowerCase();
+  if (kind === "tcp" || kind === "udp" || kind === "ping") return ok(freeze({ kind, text }));
+  // An import line could not carry blanks; a backslash at its end would join lines.
+  if (!text.startsWith("/") || /[\s\\]/.test(text)) return failed("E-EINVAL");
+  const state = context.externalTest?.(text) ?? "executable";
+  if (state === "missing") return failed("E-ENOENT");
+  return state === "unusable" ? failed("E-EINVAL") : ok(freeze({ kind: "external", text }));
+}
+
+/** Refused while an enabled rule uses it; disabled rules lose it. */
+function deleteHealthCheck(config: Config, name: string): Result<Config> {
+  const check = findHealthCheck(config, name);
+  if (check === undefined) return failed("E-ENOENT");
+  const uses = (rule: Rule): boolean => rule.healthCheckId === check.id;
+  if (config.rules.some((rule) => rule.enabled && uses(rule))) return failed("E-INUSE");
+  const rules = config.rules.some(uses)
+    ? config.rules.map((rule) => (uses(rule) ? freeze({ ...rule, healthCheckId: null, healthCheckPort: null }) : rule))
+    : config.rules;
+  return next(config, { rules, healthChecks: without(config.healthChecks, check.id) });
+}
+
+/**
+ * One atomic step. @returns a new frozen Config, the very same one when the change has no effect, or the failure with
+ * the text that ilbadm prints
+ */
+export function apply(config: Config, change: Change, context: ChangeContext): Result<Config> {
+  switch (change.kind) {
+    case "create-rule":
+      return createRule(config, change);
+    case "delete-rule":
+      return deleteRule(config, change);
+    case "enable-rule":
+    case "disable-rule":
+      return switchRule(config, change);
+    case "create-servergroup":
+      return createServerGroup(config, change, context);
+    case "delete-servergroup":
+      return deleteServerGroup(config, change.name);
+    case "add-server":
+      return addServer(config, change.group, change.server, context);
+    case "remove-server":
+      return removeServer(config, change.group, change.serverId);
+    case "enable-server":
+    case "disable-server":
+      return switchServer(config, change);
+    case "create-healthcheck":
+      return createHealthCheck(config, change, context);
+    case "delete-healthcheck":
+      return deleteHealthCheck(config, change.name);
+  }
+}

@@ -1,0 +1,227 @@
+/**
+ * Import and export: a configuration as commands, one per line. Export turns a Config into Changes and prints them.
+ * Import turns a text into commands, judges every line against a copy, and is then one change: all of it or nothing.
+ */
+import type { Config } from "../model/config.ts";
+import { EMPTY_CONFIG } from "../model/config.ts";
+import { effectiveTimers, groupOf, healthCheckOf, sortedServers } from "../model/lookup.ts";
+import { type Failure, ok, type Result } from "../model/result.ts";
+import { apply } from "./apply.ts";
+import { bind } from "./bind.ts";
+import type { Change, Command, Query, Right } from "./command.ts";
+import { failed } from "./errors.ts";
+import type { ChangeContext, CommandHost } from "./host.ts";
+import { checkNames, list } from "./listings.ts";
+import { printChange, printCommand } from "./print.ts";
+import { hasNames, lookUpNames } from "./request.ts";
+import { findSubcommand, SUBCOMMANDS } from "./spec.ts";
+import { checkStatisticsNames, listStatistics } from "./statistics.ts";
+import { scan } from "./text.ts";
+
+/** The commands that make this configuration: groups with their servers, then health checks, then rules. */
+export function* exportChanges(config: Config): Generator<Change> {
+  for (const group of config.groups) {
+    yield { kind: "create-servergroup", name: group.name, servers: [] };
+    for (const { address, ports } of sortedServers(group)) {
+      yield { kind: "add-server", group: group.name, server: { address, ports } };
+    }
+  }
+  for (const { id, test, ...check } of config.healthChecks) {
+    yield { kind: "create-healthcheck", ...check, test: test.text };
+  }
+  for (const rule of config.rules) {
+    const { id, groupId, healthCheckId, ...same } = rule;
+    const timers = effectiveTimers(rule);
+    yield {
+      ...same,
+      kind: "create-rule",
+      group: groupOf(config, rule).name,
+      healthCheck: healthCheckOf(config, rule)?.name ?? null,
+      natTimeoutSeconds: timers.natTimeout,
+      persistTimeoutSeconds: timers.persistTimeout,
+    };
+  }
+}
+
+/** export-config: one line per command, each with its newline. */
+export function* exportLines(config: Config): Generator<string> {
+  for (const change of exportChanges(config)) yield `${printChange(change)}\n`;
+}
+
+/** A command line of a file. */
+export interface FileLine {
+  /** The first of continued lines, counted from 1 over all lines. */
+  readonly number: number;
+  readonly words: readonly string[];
+}
+
+/** Words between blanks and tabs. There is no quoting. */
+export function splitWords(line: string): string[] {
+  return line.split(/[ \t]+/).filter((word) => word !== "");
+}
+
+/** The command lines of a text: continued lines joined, comments and blank lines left out, CR before a newline ignored. */
+export function* readLines(text: string): Generator<FileLine> {
+  const lines = text.replace(/^\uFEFF/, "").split("\n");
+  for (let i = 0; i < lines.length; i++) {
+    const number = i + 1;
+    let line = (lines[i] as string).replace(/\r$/, "");
+    if (line.startsWith("#")) continue;
+    while (line.endsWith("\\")) {
+      line = line.slice(0, -1);
+      if (i + 1 >= lines.length) break;
+      line += (lines[++i] as string).replace(/\r$/, "");
+    }
+    const words = splitWords(line);
+    if (words.length > 0) yield { number, words };
+  }
+}
+
+/** One line, ready to be judged against a configuration. */
+interface Step {
+  readonly number: number;
+  readonly command: Extract<Command, { kind: "changes" }> | Query;
+}
+
+interface FailedLine {
+  readonly number: number;
+  readonly cause: Failure;
+}
+
+/** A listing in the file, with the configuration that it is to show. */
+interface PendingListing {
+  readonly number: number;
+  readonly query: Query;
+  readonly config: Config;
+}
+
+interface Folded {
+  readonly config: Config;
+  readonly listings: readonly PendingListing[];
+  readonly failed: FailedLine | null;
+}
+
+export interface ImportOptions {
+  readonly right: (needed: Right, line: string) => boolean;
+  /** Nothing is deleted first. */
+  readonly preserve: boolean;
+  /** How errors name the text: a file name, or `-`. */
+  readonly name: string;
+  /** What audit log and history keep. */
+  readonly audit: string;
+}
+
+type LineCheck = Result<Step["command"]>;
+
+async function readStep(line: FileLine, host: CommandHost, right: ImportOptions["right"]): Promise<LineCheck> {
+  const spec = findSubcommand(line.words[0] as string);
+  if (spec === undefined) return failed("E-SUBCOMMAND");
+  if (spec.long === "import-config") return failed("E-RECURSIVE");
+  if (spec.long === "export-config") return failed("E-EXPORT-IN-IMPORT");
+  const request = scan(spec, line.words.slice(1), true);
+  if (!request.ok) return request;
+  const named = hasNames(request.value) ? await lookUpNames(request.value, host) : request;
+  if (!named.ok) return named;
+  const command = bind(named.value);
+  if (!command.ok) return command;
+  if (!right(spec.right, printCommand(command.value))) return failed("E-AUTH");
+  // A file has an end, so nothing in it may be endless.
+  if (isEndless(command.value)) return failed("E-ARGS");
+  return command as LineCheck;
+}
+
+/** Whether the command never ends by itself. */
+export function isEndless(command: Command): boolean {
+  return command.kind === "show-statistics" && command.intervalSeconds !== null && command.count === null;
+}
+
+/** Every line up to the first that is no command. Looks names up; asks nothing of the configuration. */
+async function readSteps(
+  text: string,
+  host: CommandHost,
+  right: ImportOptions["right"],
+): Promise<{ steps: Step[]; failed: FailedLine | null }> {
+  const steps: Step[] = [];
+  for (const line of readLines(text)) {
+    const command = await readStep(line, host, right);
+    if (!command.ok) return { steps, failed: { number: line.number, cause: command.failure } };
+    steps.push({ number: line.number, command: command.value });
+  }
+  return { steps, failed: null };
+}
+
+function checkQuery(query: Query, config: Config): Result<void> {
+  return query.kind === "show-statistics" ? checkStatisticsNames(query, config) : checkNames(query, config);
+}
+
+/** Carries the steps out on a copy. Pure; stops at the first that fails. */
+function fold(start: Config, steps: readonly Step[], context: ChangeContext): Folded {
+  let config = start;
+  const listings: PendingListing[] = [];
+  for (const { number, command } of steps) {
+    if (command.kind !== "changes") {
+      listings.push({ number, query: command, config });
+      const names = checkQuery(command, config);
+      // The listing itself prints what comes before the failure and then fails.
+      if (!names.ok) return { config, listings, failed: { number, cause: names.failure } };
+      continue;
+    }
+    for (const change of command.changes) {
+      const changed = apply(config, change, context);
+      if (!changed.ok) {
+        return { config, listings, failed: { number, cause: describeFailure(change, changed.failure) } };
+      }
+      config = changed.value;
+    }
+  }
+  return { config, listings, failed: null };
+}
+
+/** A change's failure as its subcommand reports it: some name the operand at fault. */
+export function describeFailure(change: Change, cause: Failure): Failure {
+  const operand = SUBCOMMANDS[change.kind].namesOperand && "name" in change ? change.name : null;
+  return operand === null ? cause : { ...cause, text: `${operand}: ${cause.text}` };
+}
+
+/** Errors of a line name the text and the line. */
+function lineFailure(options: ImportOptions, { number, cause }: FailedLine): Result<never> {
+  return { ok: false, failure: { ...cause, text: `${options.name}: line ${number}: ${cause.text}` } };
+}
+
+async function* printListings(
+  listings: readonly PendingListing[],
+  host: CommandHost,
+): AsyncGenerator<string, void, void> {
+  for (const { query, config } of listings) {
+    if (query.kind === "show-statistics") yield* listStatistics(query, host, () => config);
+    else yield* list(query, config, host);
+  }
+}
+
+/**
+ * Imports a text as one change. Yields what its show-* lines print, each against the configuration at its turn.
+ * @returns success, or the failure of the first line that fails, its text led by name and line; then nothing has changed
+ */
+export async function* importLines(
+  text: string,
+  host: CommandHost,
+  options: ImportOptions,
+): AsyncGenerator<string, Result<void>, void> {
+  const read = await readSteps(text, host, options.right);
+  const start = (config: Config): Config =>
+    options.preserve ? config : Object.freeze({ ...EMPTY_CONFIG, nextId: config.nextId });
+  if (read.failed !== null) {
+    // A line before it may fail against the configuration: then that one is the first.
+    const folded = fold(start(host.config()), read.steps, host.changeContext());
+    yield* printListings(folded.listings, host);
+    return lineFailure(options, folded.failed ?? read.failed);
+  }
+  let folded: Folded | null = null;
+  const done = await host.transact(options.audit, (config, context) => {
+    folded = fold(start(config), read.steps, context);
+    return folded.failed === null ? ok(folded.config) : lineFailure(options, folded.failed);
+  });
+  const outcome = folded as Folded | null;
+  if (outcome !== null && (done.ok || outcome.failed !== null)) yield* printListings(outcome.listings, host);
+  return done;
+}

@@ -1,0 +1,388 @@
+/**
+ * Rows of every show-* but statistics, as text. Listings read one Config, so they are consistent in themselves; they
+ * come line by line and are never built up as a whole.
+ */
+import { type Address, formatAddress, formatBracketed } from "../model/address.ts";
+import type { Config, HealthCheck, Rule, Server, ServerGroup } from "../model/config.ts";
+import { effectiveTimers, findGroup, findHealthCheck, findRule, serverId, sortedServers } from "../model/lookup.ts";
+import { ok, type Result } from "../model/result.ts";
+import { EMPTY_CELL, Table, UNKNOWN_CELL } from "./columns.ts";
+import type { Query, ShowHealth, ShowRule, ShowServer, ShowServerGroup, ShowStatistics, ShowTable } from "./command.ts";
+import { failed } from "./errors.ts";
+import {
+  GROUP_FIELDS,
+  type GroupField,
+  HEALTH_FIELDS,
+  type HealthField,
+  RESULT_FIELDS,
+  type ResultField,
+  RULE_FIELDS,
+  type RuleField,
+  SERVER_FIELDS,
+  type ServerField,
+} from "./fields.ts";
+import type { CommandHost, HealthResult } from "./host.ts";
+import { addressRange, algorithm, healthCheckPort, ports, prefixLength, ruleType } from "./values.ts";
+
+/** Text lines with their newlines; the return value is the failure that ended the listing, if one did. */
+export type Listing = AsyncGenerator<string, Result<void>, void>;
+
+/** Names of fields in the multi-line form end at this column. */
+const FULL_NAME_WIDTH = 15;
+
+/** Objects of a Config by id, made once per listing. */
+class Index {
+  readonly groups: ReadonlyMap<number, ServerGroup>;
+  readonly checks: ReadonlyMap<number, HealthCheck>;
+
+  constructor(config: Config) {
+    this.groups = new Map(config.groups.map((group) => [group.id, group]));
+    this.checks = new Map(config.healthChecks.map((check) => [check.id, check]));
+  }
+
+  groupOf(rule: Rule): ServerGroup {
+    const group = this.groups.get(rule.groupId);
+    if (group === undefined) throw new Error(`rule ${rule.name} names the missing group id ${rule.groupId}`);
+    return group;
+  }
+}
+
+const onOff = (enabled: boolean): string => (enabled ? "E" : "D");
+
+// Rules
+
+const RULE_CELLS: Readonly<Record<RuleField, (rule: Rule, index: Index) => string>> = {
+  RULENAME: (rule) => rule.name,
+  STATUS: (rule) => onOff(rule.enabled),
+  PORT: (rule) => ports.print(rule.ports),
+  PROTOCOL: (rule) => rule.protocol.toUpperCase(),
+  LBALG: (rule) => algorithm.print(rule.algorithm),
+  TYPE: (rule) => ruleType.print(rule.type),
+  "PROXY-SRC": (rule) => (rule.proxySource === null ? "" : addressRange.print(rule.proxySource)),
+  PMASK: (rule) => (rule.stickyMask === null ? "" : prefixLength.print(rule.stickyMask)),
+  "HC-NAME": (rule, index) => index.checks.get(rule.healthCheckId ?? 0)?.name ?? "",
+  "HC-PORT": (rule) => (rule.healthCheckPort === null ? "" : healthCheckPort.print(rule.healthCheckPort)),
+  "CONN-DRAIN": (rule) => String(effectiveTimers(rule).connDrain),
+  "NAT-TIMEOUT": (rule) => String(effectiveTimers(rule).natTimeout),
+  "PERSIST-TIMEOUT": (rule) => String(effectiveTimers(rule).persistTimeout),
+  SERVERGROUP: (rule, index) => index.groupOf(rule).name,
+  VIP: (rule) => formatAddress(rule.vip),
+  SERVERS: (rule, index) => {
+    const group = index.groupOf(rule);
+    return sortedServers(group)
+      .map((server) => serverId(group, server))
+      .join(",");
+  },
+};
+
+/** Rules in operand order, or all in creation order; ends with a failure at the first name that is unknown. */
+function* chooseRules(config: Config, names: readonly string[]): Generator<Rule, Result<void>> {
+  if (names.length === 0) yield* config.rules;
+  for (const name of names) {
+    const rule = findRule(config, name);
+    if (rule === undefined) return failed("E-ENOENT");
+    yield rule;
+  }
+  return ok(undefined);
+}
+
+function ruleInFull(rule: Rule, index: Index, fields: readonly string[]): string {
+  const lines = fields.map((field) => {
+    const value = RULE_CELLS[field as RuleField](rule, index);
+    return `${field.padStart(FULL_NAME_WIDTH)}: ${value === "" ? EMPTY_CELL : value}\n`;
+  });
+  return lines.join("");
+}
+
+async function* listRules(query: ShowRule, config: Config): Listing {
+  const index = new Index(config);
+  const { fields, parsable } = query.output;
+  const table = new Table(RULE_FIELDS, fields, parsable);
+  const rules = chooseRules(config, query.names);
+  let isFirst = true;
+  for (let step = rules.next(); ; step = rules.next()) {
+    if (step.done) return step.value;
+    const rule = step.value;
+    if (query.enabled !== null && rule.enabled !== query.enabled) continue;
+    if (query.full) yield (isFirst ? "" : "\n") + ruleInFull(rule, index, fields);
+    else {
+      if (isFirst) yield table.header(rule.vip.family);
+      yield table.row((field) => RULE_CELLS[field as RuleField](rule, index));
+    }
+    isFirst = false;
+  }
+}
+
+// Server groups
+
+/** One row of show-servergroup: a server, or a group without any. */
+interface GroupRow {
+  readonly group: ServerGroup;
+  readonly server: Server | null;
+}
+
+const portCell = (server: Server | null, end: "min" | "max"): string =>
+  server === null || server.ports === null ? "" : String(server.ports[end]);
+
+const GROUP_CELLS: Readonly<Record<GroupField, (row: GroupRow) => string>> = {
+  sgname: ({ group }) => group.name,
+  serverID: ({ group, server }) => (server === null ? "" : serverId(group, server)),
+  minport: ({ server }) => portCell(server, "min"),
+  maxport: ({ server }) => portCell(server, "max"),
+  IP_address: ({ server }) => (server === null ? "" : formatAddress(server.address)),
+};
+
+/** `GROUP: id:ID ADDR[:PORT[-PORT]]`; an empty group has nothing behind `id:`. */
+function groupLine({ group, server }: GroupRow): string {
+  if (server === null) return `${group.name}: id:\n`;
+  const serverPorts = server.ports === null ? "" : `:${ports.print(server.ports)}`;
+  return `${group.name}: id:${serverId(group, server)} ${formatBracketed(server.address)}${serverPorts}\n`;
+}
+
+const groupRows = (group: ServerGroup): GroupRow[] =>
+  group.servers.length === 0 ? [{ group, server: null }] : sortedServers(group).map((server) => ({ group, server }));
+
+function* chooseGroups(config: Config, names: readonly string[]): Generator<ServerGroup, Result<void>> {
+  if (names.length === 0) yield* config.groups;
+  for (const name of names) {
+    const group = findGroup(config, name);
+    if (group === undefined) return failed("E-SGUNAVAIL");
+    yield group;
+  }
+  return ok(undefined);
+}
+
+async function* listGroups(query: ShowServerGroup, config: Config): Listing {
+  const table = query.output && new Table(GROUP_FIELDS, query.output.fields, query.output.parsable);
+  const groups = chooseGroups(config, query.names);
+  let isFirst = true;
+  for (let step = groups.next(); ; step = groups.next()) {
+    if (step.done) return step.value;
+    for (const row of groupRows(step.value)) {
+      if (table && isFirst) yield table.header(row.server?.address.family ?? null);
+      isFirst = false;
+      yield table ? table.row((field) => GROUP_CELLS[field as GroupField](row)) : groupLine(row);
+    }
+  }
+}
+
+// Servers of rules
+
+interface ServerRow extends GroupRow {
+  readonly server: Server;
+  readonly rule: Rule;
+  readonly hostName: string;
+}
+
+const SERVER_CELLS: Readonly<Record<ServerField, (row: ServerRow) => string>> = {
+  SERVERID: ({ group, server }) => serverId(group, server),
+  ADDRESS: ({ server }) => formatAddress(server.address),
+  PORT: ({ server }) => (server.ports === null ? UNKNOWN_CELL : ports.print(server.ports)),
+  RULENAME: ({ rule }) => rule.name,
+  STATUS: ({ server }) => onOff(server.enabled),
+  SERVERGROUP: ({ group }) => group.name,
+  HOSTNAME: ({ hostName }) => hostName,
+};
+
+/** Reverse lookups of one listing, each address once. */
+function hostNames(host: CommandHost): (address: Address) => Promise<string> {
+  const known = new Map<string, Promise<string>>();
+  return (address) => {
+    const text = formatAddress(address);
+    const name = known.get(text) ?? host.reverseLookup(address).then((found) => found ?? "");
+    known.set(text, name);
+    return name;
+  };
+}
+
+async function* listServers(query: ShowServer, config: Config, host: CommandHost): Listing {
+  const index = new Index(config);
+  const { fields, parsable } = query.output;
+  const table = new Table(SERVER_FIELDS, fields, parsable);
+  const needed: ServerField = "HOSTNAME";
+  const nameOf = fields.includes(needed) ? hostNames(host) : () => Promise.resolve("");
+  const rules = chooseRules(config, query.names);
+  let isFirst = true;
+  for (let step = rules.next(); ; step = rules.next()) {
+    if (step.done) return step.value;
+    const rule = step.value;
+    const group = index.groupOf(rule);
+    for (const server of sortedServers(group)) {
+      if (isFirst) yield table.header(rule.vip.family);
+      isFirst = false;
+      const row: ServerRow = { rule, group, server, hostName: await nameOf(server.address) };
+      yield table.row((field) => SERVER_CELLS[field as ServerField](row));
+    }
+  }
+}
+
+// Health checks
+
+const HEALTH_CELLS: Readonly<Record<HealthField, (check: HealthCheck) => string>> = {
+  HCNAME: (check) => check.name,
+  TIMEOUT: (check) => String(check.timeoutSeconds),
+  COUNT: (check) => String(check.count),
+  INTERVAL: (check) => String(check.intervalSeconds),
+  DEF_PING: (check) => (check.defaultPing ? "Y" : "N"),
+  TEST: (check) => check.test.text,
+};
+
+function* chooseHealthChecks(config: Config, names: readonly string[]): Generator<HealthCheck, Result<void>> {
+  if (names.length === 0) yield* config.healthChecks;
+  for (const name of names) {
+    const check = findHealthCheck(config, name);
+    if (check === undefined) return failed("E-ENOENT");
+    yield check;
+  }
+  return ok(undefined);
+}
+
+async function* listHealthChecks(query: ShowHealth, config: Config): Listing {
+  const table = new Table(HEALTH_FIELDS, HEALTH_FIELDS.defaults, false);
+  const checks = chooseHealthChecks(config, query.names);
+  let isFirst = true;
+  for (let step = checks.next(); ; step = checks.next()) {
+    if (step.done) return step.value;
+    const check = step.value;
+    if (isFirst) yield table.header(null);
+    isFirst = false;
+    yield table.row((field) => HEALTH_CELLS[field as HealthField](check));
+  }
+}
+
+/** Rules whose results are asked for: those with a health check, or the named ones, which must have one. */
+function* chooseCheckedRules(config: Config, names: readonly string[]): Generator<Rule, Result<void>> {
+  if (names.length === 0) yield* config.rules.filter((rule) => rule.healthCheckId !== null);
+  for (const name of names) {
+    const rule = findRule(config, name);
+    if (rule === undefined || rule.healthCheckId === null) return failed("E-NOHC");
+    yield rule;
+  }
+  return ok(undefined);
+}
+
+const pad = (number: number): string => String(number).padStart(2, "0");
+
+/** Local `HH:MM:SS`. */
+function timeOfDay(atMs: number): string {
+  const date = new Date(atMs);
+  return `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
+}
+
+interface ResultRow extends GroupRow {
+  readonly server: Server;
+  readonly rule: Rule;
+  readonly check: HealthCheck;
+  readonly result: HealthResult;
+}
+
+const RESULT_CELLS: Readonly<Record<ResultField, (row: ResultRow) => string>> = {
+  RULENAME: ({ rule }) => rule.name,
+  HCNAME: ({ check }) => check.name,
+  SERVERID: ({ group, server }) => serverId(group, server),
+  STATUS: ({ result }) => result.status,
+  FAIL: ({ result }) => String(result.fail),
+  LAST: ({ result }) => timeOfDay(result.lastAtMs),
+  NEXT: ({ result }) => (result.nextAtMs === null ? "" : timeOfDay(result.nextAtMs)),
+  RTT: ({ result }) => String(result.rttMicroseconds),
+};
+
+async function* listResults(query: ShowHealth, config: Config, host: CommandHost): Listing {
+  if (host.healthResults === undefined) return failed("E-UNSUPPORTED", query.kind);
+  const index = new Index(config);
+  const results = new Map(host.healthResults().map((result) => [`${result.ruleId} ${result.serverId}`, result]));
+  const table = new Table(RESULT_FIELDS, RESULT_FIELDS.defaults, false);
+  const rules = chooseCheckedRules(config, query.names);
+  let isFirst = true;
+  for (let step = rules.next(); ; step = rules.next()) {
+    if (step.done) return step.value;
+    const rule = step.value;
+    const group = index.groupOf(rule);
+    const check = index.checks.get(rule.healthCheckId ?? 0);
+    for (const server of sortedServers(group)) {
+      const result = results.get(`${rule.id} ${server.id}`);
+      if (check === undefined || result === undefined) continue; // gone since the Config was read
+      if (isFirst) yield table.header(null);
+      isFirst = false;
+      yield table.row((field) => RESULT_CELLS[field as ResultField]({ rule, group, server, check, result }));
+    }
+  }
+}
+
+// Engine tables
+
+const PROTOCOL_WIDTH = 4;
+const endpoint = (address: Address, port: number): string => `${formatAddress(address)}.${port}`;
+
+async function* listConnections(query: ShowTable, host: CommandHost): Listing {
+  let left = query.limit ?? Number.POSITIVE_INFINITY;
+  for (const flow of host.natEntries()) {
+    if (left-- <= 0) break;
+    const client = endpoint(flow.client, flow.clientPort);
+    const vip = endpoint(flow.vip, flow.vipPort);
+    const source = endpoint(flow.source, flow.sourcePort);
+    const server = endpoint(flow.server, flow.serverPort);
+    yield `${flow.protocol.toUpperCase().padStart(PROTOCOL_WIDTH)}: ${client} > ${vip} >>> ${source} > ${server}\n`;
+  }
+  return ok(undefined);
+}
+
+async function* listPersistence(query: ShowTable, config: Config, host: CommandHost): Listing {
+  const rules = new Map(config.rules.map((rule) => [rule.id, rule.name]));
+  const servers = new Map(config.groups.flatMap((group) => group.servers).map((server) => [server.id, server.address]));
+  let left = query.limit ?? Number.POSITIVE_INFINITY;
+  for (const entry of host.persistEntries()) {
+    const rule = rules.get(entry.ruleId);
+    const server = servers.get(entry.serverId);
+    if (rule === undefined || server === undefined) continue; // orphaned
+    if (left-- <= 0) break;
+    yield `${rule}: ${formatAddress(entry.client)} --> ${formatAddress(server)}\n`;
+  }
+  return ok(undefined);
+}
+
+/** The listing that a query asks for, of `config`. */
+export function list(query: Exclude<Query, ShowStatistics>, config: Config, host: CommandHost): Listing {
+  switch (query.kind) {
+    case "show-rule":
+      return listRules(query, config);
+    case "show-servergroup":
+      return listGroups(query, config);
+    case "show-server":
+      return listServers(query, config, host);
+    case "show-healthcheck":
+      return listHealthChecks(query, config);
+    case "show-hc-result":
+      return listResults(query, config, host);
+    case "show-nat":
+      return listConnections(query, host);
+    case "show-persist":
+      return listPersistence(query, config, host);
+  }
+}
+
+/** Runs a generator to its end for its verdict alone. */
+function verdict(items: Generator<unknown, Result<void>>): Result<void> {
+  for (;;) {
+    const step = items.next();
+    if (step.done) return step.value;
+  }
+}
+
+/** Whether everything that a listing names is there, without listing it: what import must know before it commits. */
+export function checkNames(query: Exclude<Query, ShowStatistics>, config: Config): Result<void> {
+  switch (query.kind) {
+    case "show-rule":
+    case "show-server":
+      return verdict(chooseRules(config, query.names));
+    case "show-servergroup":
+      return verdict(chooseGroups(config, query.names));
+    case "show-healthcheck":
+      return verdict(chooseHealthChecks(config, query.names));
+    case "show-hc-result":
+      return verdict(chooseCheckedRules(config, query.names));
+    case "show-nat":
+    case "show-persist":
+      return ok(undefined);
+  }
+}

@@ -1,0 +1,44 @@
+/**
+ * Command -> canonical text: one line without `ilbadm`, options in the order of spec.ts, values by their codecs. What
+ * export-config writes, audit log and history keep, and the demo shows. Parsing it gives the same command.
+ */
+import { type Utterance, utterance } from "./bind.ts";
+import type { Change, Command } from "./command.ts";
+import { type AnyKey, OPTIONS, type OptionSpec, SUBCOMMANDS } from "./spec.ts";
+
+function printKey(key: AnyKey, value: unknown): string {
+  const text = key.list ? (value as unknown[]).map((item) => key.codec.print(item)).join(",") : key.codec.print(value);
+  return `${key.key}=${text}`;
+}
+
+/** The words of one option, none when it says nothing. */
+function printOption(option: OptionSpec, said: Utterance): string[] {
+  if (option.kind === "text") return [];
+  if (option.kind === "flag") return said.flags.has(option) ? [`-${option.letter}`] : [];
+  const keys = option.keys.filter((key) => said.values.has(key));
+  if (keys.length === 0) return [];
+  return [`-${option.letter}`, keys.map((key) => printKey(key, said.values.get(key))).join(",")];
+}
+
+/** The canonical line of one change, without newline. */
+export function printChange(change: Change): string {
+  const said = utterance(change);
+  const spec = SUBCOMMANDS[change.kind];
+  return [spec.long, ...spec.options.flatMap((option) => printOption(option, said)), ...said.operands].join(" ");
+}
+
+/** A line that names a command for audit purposes: changes in full, anything else by name and operands. */
+export function printCommand(command: Command): string {
+  switch (command.kind) {
+    case "changes":
+      return command.changes.map(printChange).join("; ");
+    case "export-config":
+      return [command.kind, ...(command.file === null ? [] : [command.file])].join(" ");
+    case "import-config": {
+      const preserve = command.preserve ? [`-${OPTIONS.preserve.letter}`] : [];
+      return [command.kind, ...preserve, ...(command.file === null ? [] : [command.file])].join(" ");
+    }
+    default:
+      return command.kind;
+  }
+}

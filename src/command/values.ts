@@ -1,0 +1,382 @@
+/**
+ * One codec per kind of value: how it is read from a word, written back, shown in JSON and described. Text and JSON use
+ * the same codecs, so a value has one spelling everywhere. A codec that may hold names (hosts, services) parses them
+ * without looking them up; `lookUp` does that later, through the daemon. No keywords here: those are in spec.ts.
+ */
+import { z } from "zod";
+import {
+  type Address,
+  type AddressRange,
+  addressAt,
+  formatAddress,
+  formatBracketed,
+  parseAddress,
+  parseIPv4,
+  parseIPv6,
+} from "../model/address.ts";
+import type { Algorithm, PortRange, Protocol, RuleType } from "../model/config.ts";
+import type { NewServer } from "./command.ts";
+import type { ErrorCode } from "./errors.ts";
+import type { CommandHost } from "./host.ts";
+
+/** Who looks names up. */
+export type Resolver = Pick<CommandHost, "resolveHost" | "resolveService">;
+
+/** Why a value is refused. `keyed`: the text follows `KEY: `; otherwise it is a whole sentence. */
+export interface ValueError {
+  readonly code: ErrorCode;
+  readonly args: readonly string[];
+  readonly keyed: boolean;
+}
+
+export type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: ValueError };
+
+const good = <T>(value: T): Parsed<T> => ({ ok: true, value });
+const keyed = (code: ErrorCode): Parsed<never> => ({ ok: false, error: { code, args: [], keyed: true } });
+const sentence = (code: ErrorCode, ...args: string[]): Parsed<never> => ({
+  ok: false,
+  error: { code, args, keyed: false },
+});
+
+/** @typeParam V the finished value  @typeParam P what parsing gives; differs from V where names are looked up later */
+export interface Codec<V, P = V> {
+  /** What help and reference call it. */
+  readonly kind: string;
+  readonly help: string;
+  parse(text: string): Parsed<P>;
+  /** Text that parses back to the same value. */
+  print(value: V): string;
+  /** Shape of the value in JSON. Input may always be the text as well. */
+  readonly json: z.ZodType;
+  /** The value in JSON; default: its text. */
+  toJson?(value: V): unknown;
+  /** Whether names in it must be looked up. Absent: never. */
+  hasNames?(parsed: P): boolean;
+  /** The same without names. @param protocol preferred for service names */
+  lookUp?(parsed: P, resolver: Resolver, protocol: Protocol): Promise<Parsed<P>>;
+  /** The value of what holds no names. Absent: they are the same. */
+  finish?(parsed: P): V;
+}
+
+const DIGITS = /^[0-9]+$/;
+const DIGIT_RANGE = /^([0-9]+)-([0-9]+)$/;
+const MAX_PORT = 65535;
+const MAX_U32 = 4294967295;
+const MAX_I32 = 2147483647;
+const MAX_PREFIX = 128;
+/** An address range in a server list spans at most this difference of first and last. */
+const MAX_RANGE_SPAN = 255n;
+
+/** Decimal digits only, leading zeros allowed. @returns the number, or null for anything else or above `max`. */
+export function parseCount(text: string, max: number): number | null {
+  if (!DIGITS.test(text)) return null;
+  const number = Number(text);
+  return number <= max ? number : null;
+}
+
+/** An integer with bounds; anything else is "invalid value". */
+function integer(kind: string, help: string, max: number): Codec<number> {
+  return {
+    kind,
+    help,
+    parse(text) {
+      const number = parseCount(text, max);
+      return number === null ? keyed("E-VALUE") : good(number);
+    },
+    print: String,
+    json: z.int().min(0).max(max),
+    toJson: (value) => value,
+  };
+}
+
+/** One of a few words, each with aliases, in any case. */
+function word<W extends string>(
+  kind: string,
+  words: Readonly<Record<W, readonly string[]>>,
+  refuse: Parsed<never>,
+): Codec<W> {
+  const names = Object.keys(words) as W[];
+  const spelling = new Map<string, W>();
+  for (const name of names) for (const text of [name, ...words[name]]) spelling.set(text.toLowerCase(), name);
+  return {
+    kind,
+    help: names.map((name) => [name, ...words[name]].join("|")).join(", "),
+    parse(text) {
+      const name = spelling.get(text.toLowerCase());
+      return name === undefined ? refuse : good(name);
+    },
+    print: (value) => value,
+    json: z.enum(names),
+  };
+}
+
+/** Any text; whether such an object exists is for apply to say. */
+export const name: Codec<string> = {
+  kind: "name",
+  help: "the name of an object, in any case",
+  parse: good,
+  print: (value) => value,
+  json: z.string(),
+};
+
+export const seconds = integer("seconds", `0 to ${MAX_U32}`, MAX_U32);
+export const count = integer("number", `0 to ${MAX_I32}`, MAX_I32);
+
+export const protocol = word<Protocol>("protocol", { tcp: [], udp: [] }, sentence("E-EINVAL"));
+export const algorithm = word<Algorithm>(
+  "algorithm",
+  { roundrobin: ["rr"], "hash-ip": ["hip"], "hash-ip-port": ["hipp"], "hash-ip-vip": ["hipv"] },
+  keyed("E-LBALG"),
+);
+export const ruleType = word<RuleType>("type", { DSR: ["d"], NAT: ["n"], "HALF-NAT": ["h"] }, keyed("E-TYPE"));
+
+/** A numeric address, IPv6 bare or in brackets. */
+function parseNumeric(text: string): Parsed<Address> {
+  if (!text.startsWith("[")) {
+    const value = parseAddress(text);
+    return value === null ? keyed("E-ADDRESS") : good(value);
+  }
+  if (!text.endsWith("]")) return keyed("E-SYNTAX");
+  const inner = text.slice(1, -1);
+  const value = parseIPv6(inner);
+  if (value !== null) return good(value);
+  return parseIPv4(inner) === null ? keyed("E-ADDRESS") : sentence("E-BRACKETS");
+}
+
+export const address: Codec<Address> = {
+  kind: "address",
+  help: "numeric IPv4 or IPv6 address; IPv6 may be in brackets",
+  parse: parseNumeric,
+  print: formatAddress,
+  json: z.string(),
+};
+
+/** One address or two. Their order and number are for apply to judge. */
+export const addressRange: Codec<AddressRange> = {
+  kind: "address range",
+  help: "A or A-B, numeric addresses of one family",
+  parse(text) {
+    // No numeric address holds a hyphen.
+    const hyphen = text.indexOf("-");
+    const first = parseNumeric(hyphen < 0 ? text : text.slice(0, hyphen));
+    if (!first.ok || hyphen < 0) return first.ok ? good({ first: first.value, last: first.value }) : first;
+    const last = parseNumeric(text.slice(hyphen + 1));
+    if (!last.ok) return last;
+    if (first.value.family !== last.value.family) return sentence("E-RANGEFAMILY");
+    return good({ first: first.value, last: last.value });
+  },
+  print: (range) => `${formatAddress(range.first)}-${formatAddress(range.last)}`,
+  json: z.string(),
+};
+
+/** Ports, or the name of a service that is still to be looked up. */
+export type PortsToken = PortRange | { readonly service: string };
+
+const isService = (token: PortsToken): token is { readonly service: string } => "service" in token;
+
+/** A token of digits, or of digits-hyphen-digits, is numeric; any other is a service name, hyphens included. */
+function parsePorts(text: string): Parsed<PortsToken> {
+  const range = DIGIT_RANGE.exec(text);
+  if (range === null && !DIGITS.test(text)) return good({ service: text });
+  const ends = range === null ? [text] : [range[1] as string, range[2] as string];
+  let previous = 0;
+  for (const end of ends) {
+    const port = parseCount(end, MAX_PORT);
+    if (port === null || port <= previous) return sentence("E-PORT", end);
+    previous = port;
+  }
+  return good({ min: Number(ends[0]), max: previous });
+}
+
+const printPorts = (ports: PortRange): string =>
+  ports.min === ports.max ? String(ports.min) : `${ports.min}-${ports.max}`;
+
+/** Looks a service up. @param unknown what to say when there is none of that name */
+async function resolvePorts(
+  token: PortsToken,
+  resolver: Resolver,
+  prefer: Protocol,
+  unknown: (service: string) => Parsed<never>,
+): Promise<Parsed<PortRange>> {
+  if (!isService(token)) return good(token);
+  const port = await resolver.resolveService(token.service, prefer);
+  return port === null ? unknown(token.service) : good({ min: port, max: port });
+}
+
+/** What looks like a number that went wrong (`80abc`, `+5`) is refused as a number, not as an unknown name. */
+const meantAsNumber = (text: string): boolean => /^[-+0-9]/.test(text);
+
+export const ports: Codec<PortRange, PortsToken> = {
+  kind: "ports",
+  help: "N or N-M, 1 to 65535, or a service name",
+  parse: parsePorts,
+  print: printPorts,
+  json: z.union([z.string(), z.int().min(1).max(MAX_PORT)]),
+  hasNames: isService,
+  lookUp: (token, resolver, prefer) =>
+    resolvePorts(token, resolver, prefer, (service) =>
+      meantAsNumber(service) ? sentence("E-PORT", service) : keyed("E-SERVICE"),
+    ),
+};
+
+export const prefixLength: Codec<number> = {
+  kind: "prefix length",
+  help: "N or /N, 0 to 32 (IPv4) or 0 to 128 (IPv6)",
+  parse(text) {
+    const digits = text.startsWith("/") ? text.slice(1) : text;
+    if (!DIGITS.test(digits)) return sentence("E-PMASK");
+    const bits = parseCount(digits, MAX_PREFIX);
+    return bits === null ? sentence("E-PMASKRANGE") : good(bits);
+  },
+  print: (bits) => `/${bits}`,
+  json: z.union([z.int().min(0).max(MAX_PREFIX), z.string()]),
+  toJson: (bits) => bits,
+};
+
+export const healthCheckPort: Codec<"ANY" | "ALL" | number> = {
+  kind: "health check port",
+  help: "1 to 65535, ANY or ALL; no service names",
+  parse(text) {
+    const upper = text.toUpperCase();
+    if (upper === "ANY" || upper === "ALL") return good(upper);
+    if (!DIGITS.test(text)) return keyed("E-VALUE");
+    const port = parseCount(text, MAX_PORT);
+    return port === null || port === 0 ? sentence("E-HCPORT", text) : good(port);
+  },
+  print: String,
+  json: z.union([z.int().min(1).max(MAX_PORT), z.string()]),
+  toJson: (value) => value,
+};
+
+/** Servers of one list element: addresses or a host name, and ports or none. */
+export interface ServersToken {
+  readonly hosts: AddressRange | { readonly hostName: string };
+  readonly ports: PortsToken | null;
+}
+
+/** Names that a resolver may be asked for (RFC 1123 section 2.1). Numbers in disguise (`192.0.2`, `0x7f000001`) are none. */
+function isHostName(text: string): boolean {
+  if (!/^[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_.])?$/.test(text)) return false;
+  const lastLabel = text.replace(/\.$/, "").split(".").at(-1) as string;
+  return !DIGITS.test(lastLabel) && !/^0x/i.test(lastLabel);
+}
+
+function makeHosts(first: Address, last: Address): Parsed<AddressRange> {
+  if (first.family !== last.family) return sentence("E-RANGEFAMILY");
+  if (first.value > last.value) return sentence("E-RANGEORDER");
+  return last.value - first.value > MAX_RANGE_SPAN ? keyed("E-RANGESIZE") : good({ first, last });
+}
+
+function withPorts(hosts: ServersToken["hosts"], suffix: string): Parsed<ServersToken> {
+  if (suffix === "") return good({ hosts, ports: null });
+  if (!suffix.startsWith(":") || suffix === ":") return keyed("E-SYNTAX");
+  const token = parsePorts(suffix.slice(1));
+  return token.ok ? good({ hosts, ports: token.value }) : token;
+}
+
+/** `[V6]` at the beginning of `text`, and what follows the bracket. */
+function takeBracketed(text: string): Parsed<{ address: Address; rest: string }> {
+  const close = text.indexOf("]");
+  if (close < 0) return keyed("E-SYNTAX");
+  const inner = text.slice(1, close);
+  const value = parseIPv6(inner);
+  if (value !== null) return good({ address: value, rest: text.slice(close + 1) });
+  return keyed(parseIPv4(inner) === null ? "E-ADDRESS" : "E-FAMILY");
+}
+
+/** `[V6]`, `[V6]-[V6]`, each with a port suffix. A second end without brackets is another family or a mistake. */
+function parseBracketedServers(text: string): Parsed<ServersToken> {
+  const first = takeBracketed(text);
+  if (!first.ok) return first;
+  const { address: start, rest } = first.value;
+  if (!rest.startsWith("-")) return withPorts({ first: start, last: start }, rest);
+  const second = rest.slice(1);
+  if (!second.startsWith("[")) {
+    return parseIPv4(second.split(":")[0] as string) === null ? keyed("E-SYNTAX") : sentence("E-RANGEFAMILY");
+  }
+  const last = takeBracketed(second);
+  if (!last.ok) return last;
+  const hosts = makeHosts(start, last.value.address);
+  return hosts.ok ? withPorts(hosts.value, last.value.rest) : hosts;
+}
+
+/** `HOST`, `A1-A2`, each with a port suffix. */
+function parsePlainServers(text: string): Parsed<ServersToken> {
+  const hyphen = text.indexOf("-");
+  const start = hyphen < 0 ? null : parseIPv4(text.slice(0, hyphen));
+  if (start !== null) {
+    const second = text.slice(hyphen + 1);
+    if (second.startsWith("[") || parseIPv6(second) !== null) return sentence("E-RANGEFAMILY");
+  }
+  const colon = text.indexOf(":");
+  if (colon !== text.lastIndexOf(":")) return keyed("E-SYNTAX"); // IPv6 wants brackets
+  const host = colon < 0 ? text : text.slice(0, colon);
+  const suffix = colon < 0 ? "" : text.slice(colon);
+  const end = start === null ? null : parseIPv4(host.slice(hyphen + 1));
+  if (start !== null && end !== null) {
+    const hosts = makeHosts(start, end);
+    return hosts.ok ? withPorts(hosts.value, suffix) : hosts;
+  }
+  const single = parseIPv4(host);
+  if (single !== null) return withPorts({ first: single, last: single }, suffix);
+  return isHostName(host) ? withPorts({ hostName: host }, suffix) : keyed("E-ADDRESS");
+}
+
+/** A hyphenated token of the form name-digits was meant as a range; anything else is a bad port. */
+const unknownServerPort = (text: string): Parsed<never> =>
+  /^(?![0-9]+-)[^-]*-[0-9]+$/.test(text) ? sentence("E-PORTRANGE") : sentence("E-PORT", text);
+
+function expand(hosts: AddressRange, serverPorts: PortRange | null): NewServer[] {
+  const size = Number(hosts.last.value - hosts.first.value) + 1;
+  return Array.from({ length: size }, (_, i) =>
+    Object.freeze({ address: addressAt(hosts.first, i), ports: serverPorts }),
+  );
+}
+
+/** Text of one server, as create-servergroup and add-server read it. */
+export const printServer = (server: NewServer): string =>
+  formatBracketed(server.address) + (server.ports === null ? "" : `:${printPorts(server.ports)}`);
+
+/** One element of a server list: a host, or a range of addresses, ascending. */
+export const servers: Codec<readonly NewServer[], ServersToken> = {
+  kind: "servers",
+  help: "HOST, A1-A2, [V6] or [V6A]-[V6B], each with :PORT or :P1-P2 behind it if wanted",
+  parse: (text) => (text.startsWith("[") ? parseBracketedServers(text) : parsePlainServers(text)),
+  print: (list) => list.map(printServer).join(","),
+  json: z.string(),
+  hasNames: (token) => "hostName" in token.hosts || (token.ports !== null && isService(token.ports)),
+  async lookUp(token, resolver) {
+    let { hosts } = token;
+    if ("hostName" in hosts) {
+      const found = await resolver.resolveHost(hosts.hostName);
+      if (found === null) return keyed("E-ADDRESS");
+      hosts = { first: found, last: found };
+    }
+    if (token.ports === null) return good({ hosts, ports: null });
+    const range = await resolvePorts(token.ports, resolver, "tcp", unknownServerPort);
+    return range.ok ? good({ hosts, ports: range.value }) : range;
+  },
+  finish(token) {
+    if ("hostName" in token.hosts || (token.ports !== null && isService(token.ports))) {
+      throw new Error("servers are used before their names were looked up");
+    }
+    return expand(token.hosts, token.ports);
+  },
+};
+
+/** A server ID where only its form can be judged. */
+export const serverIdText: Codec<string> = {
+  kind: "server ID",
+  help: "_GROUP.N",
+  parse: (text) => (text.startsWith("_") ? good(text) : keyed("E-SERVERID")),
+  print: (value) => value,
+  json: z.string(),
+};
+
+export const healthTest: Codec<string> = {
+  kind: "health test",
+  help: "tcp, udp, ping or the absolute path of an executable",
+  parse: good,
+  print: (value) => value,
+  json: z.string(),
+};
