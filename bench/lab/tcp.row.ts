@@ -28,8 +28,12 @@ async function setup(context: BenchContext, streams: number): Promise<BenchSides
       const server = lab.start(name, ["iperf3", "-s", "-p", String(PORT), "--forceflush"]);
       await server.line(/Server listening/);
     }
-    const rules = `table ip peer { chain prerouting { type nat hook prerouting priority dstnat;
-      ip daddr ${PEER_VIP} tcp dport ${PORT} dnat to ${serverAddress(1)}:${PORT} } }`;
+    const rules = `table ip peer {
+      chain prerouting {
+        type nat hook prerouting priority dstnat
+        ip daddr ${PEER_VIP} tcp dport ${PORT} dnat to ${serverAddress(1)}:${PORT}
+      }
+    }`;
     await lab.must(lab.names.box, ["nft", rules]);
     await lab.startDaemon({ io: "packet" });
     await lab.configure("create-servergroup", "-s", `server=${serverAddress(0)}:${PORT}`, "bench");
