@@ -7,7 +7,7 @@
  * that the engine gave back (they carry the pass mark). The table has the owner flag: it vanishes with this process.
  */
 import type { Interest } from "../engine/engine.ts";
-import { InterestTable, type NftRunner } from "./interest-table.ts";
+import { InterestTable, interestRules, type NftRunner } from "./interest-table.ts";
 
 /** Before all of the user's own ingress chains: the engine has the packet already when they would look at it. */
 const HOOK_PRIORITY = -500;
@@ -21,27 +21,11 @@ export interface GuardOptions {
   readonly tableName?: string;
 }
 
-/**
- * The rules, in order. The transport header of a later fragment does not exist for `th`, so such a packet meets the
- * address-only rules at the end. ICMP: 3, 11 and 12 are the errors that quote packets (ICMPv6: 1 to 4).
- */
-const GUARD_RULES = (passMark: number): string => `chain guard {
+/** In order: what the engine gave back, what belongs to a VLAN, the interest set. */
+const guardRules = (passMark: number): string => `chain guard {
   meta mark ${passMark} accept
   ether type { 8021q, 8021ad } accept
-  ip daddr . ip protocol . th dport @dst4 counter drop
-  ip saddr . ip protocol . th sport @src4 counter drop
-  ip6 daddr . meta l4proto . th dport @dst6 counter drop
-  ip6 saddr . meta l4proto . th sport @src6 counter drop
-  ip protocol icmp ip daddr @vip4 counter drop
-  ip protocol icmp ip daddr @prx4 icmp type { 3, 11, 12 } counter drop
-  meta l4proto ipv6-icmp ip6 daddr @vip6 icmpv6 type != { 130-137, 143 } counter drop
-  meta l4proto ipv6-icmp ip6 daddr @prx6 icmpv6 type { 1-4 } counter drop
-  ip frag-off & 0x1fff != 0 ip daddr @vip4 counter drop
-  ip frag-off & 0x1fff != 0 ip daddr @prx4 counter drop
-  ip frag-off & 0x1fff != 0 ip saddr @srv4 counter drop
-  exthdr frag exists frag frag-off != 0 ip6 daddr @vip6 counter drop
-  exthdr frag exists frag frag-off != 0 ip6 daddr @prx6 counter drop
-  exthdr frag exists frag frag-off != 0 ip6 saddr @srv6 counter drop
+  ${interestRules("counter drop")}
 }`;
 
 export class Guard {
@@ -63,7 +47,7 @@ export class Guard {
     );
     const table = new InterestTable(nft, {
       table: `netdev ${name}`,
-      chains: [GUARD_RULES(options.passMark), ...hooks].join("\n"),
+      chains: [guardRules(options.passMark), ...hooks].join("\n"),
       what: `the guard (nft table netdev ${name})`,
     });
     await table.create();

@@ -10,6 +10,7 @@ import type { Interest, InterestEntry } from "../engine/engine.ts";
 import { type Address, formatAddress } from "../model/address.ts";
 import type { PortRange } from "../model/config.ts";
 import { intersectRanges, mergeRanges, subtractRanges } from "../model/port-ranges.ts";
+import { NftError } from "../native/nftables.ts";
 
 /**
  * Above these numbers of elements added or removed the table is made anew. Removing one costs the kernel a walk over its
@@ -34,6 +35,28 @@ export interface TableFrame {
   /** For errors: `the guard`. */
   readonly what: string;
 }
+
+/**
+ * The rules that match exactly the interest set, each ending in `verdict`. The transport header of a later fragment does
+ * not exist for `th`, so such a packet meets the address-only rules at the end, whatever its protocol. ICMP to proxy
+ * addresses: 3, 11 and 12, the errors that quote packets (ICMPv6: 1 to 4). ICMPv6 to VIPs: all but 130 to 137 and 143,
+ * neighbour discovery and multicast listeners, which belong to the kernel alone.
+ */
+export const interestRules = (verdict: string): string => `
+  ip daddr . ip protocol . th dport @dst4 ${verdict}
+  ip saddr . ip protocol . th sport @src4 ${verdict}
+  ip6 daddr . meta l4proto . th dport @dst6 ${verdict}
+  ip6 saddr . meta l4proto . th sport @src6 ${verdict}
+  ip protocol icmp ip daddr @vip4 ${verdict}
+  ip protocol icmp ip daddr @prx4 icmp type { 3, 11, 12 } ${verdict}
+  meta l4proto ipv6-icmp ip6 daddr @vip6 icmpv6 type != { 130-137, 143 } ${verdict}
+  meta l4proto ipv6-icmp ip6 daddr @prx6 icmpv6 type { 1-4 } ${verdict}
+  ip frag-off & 0x1fff != 0 ip daddr @vip4 ${verdict}
+  ip frag-off & 0x1fff != 0 ip daddr @prx4 ${verdict}
+  ip frag-off & 0x1fff != 0 ip saddr @srv4 ${verdict}
+  exthdr frag exists frag frag-off != 0 ip6 daddr @vip6 ${verdict}
+  exthdr frag exists frag frag-off != 0 ip6 daddr @prx6 ${verdict}
+  exthdr frag exists frag frag-off != 0 ip6 saddr @srv6 ${verdict}`;
 
 /** Names of the address sets and of the lists of Interest that they hold. */
 const ADDRESS_SETS = { vip: "vips", prx: "proxies", srv: "servers" } as const;
@@ -76,7 +99,13 @@ export class InterestTable {
 
   /** Creates the table with empty sets. Rejects when it exists already, or with NftError. */
   create(): Promise<void> {
-    return this.#serialised(() => this.#nft.run(this.#whole(this.#installed), `create ${this.#frame.what}`));
+    return this.#serialised(async () => {
+      try {
+        await this.#nft.run(this.#whole(this.#installed), `create ${this.#frame.what}`);
+      } catch (error) {
+        throw explained(error, this.#frame.table);
+      }
+    });
   }
 
   /** Adds what `next` has and the table has not. Rejects with NftError; then nothing has changed. */
@@ -143,6 +172,17 @@ export class InterestTable {
       "\n",
     );
   }
+}
+
+/** A table of that name is there already, with another owner or without one: say so in words that help. */
+function explained(error: unknown, table: string): unknown {
+  if (!(error instanceof NftError)) return error;
+  const way = error.details.includes("File exists")
+    ? `it exists already; if no other ilbd runs in this network namespace, remove it: nft delete table ${table}`
+    : error.details.includes("not permitted")
+      ? "another ilbd in this network namespace owns it (one is allowed), or CAP_NET_ADMIN is missing"
+      : null;
+  return way === null ? error : new NftError(`${error.message}: ${way}`, error.details);
 }
 
 const NO_PORTS: Contents["ports"] extends Map<string, infer V> ? V : never = new Map();

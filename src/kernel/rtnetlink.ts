@@ -214,10 +214,14 @@ const addressPart = (family: number, prefixLength: number, index: number): Uint8
 export const dumpAddresses = (): Uint8Array =>
   new MessageWriter(RTM_GETADDR, NLM_F_REQUEST | NLM_F_DUMP).fixed(addressPart(0, 0, 0)).finish();
 
-/** A host address (/32 or /128) on an interface of ours. */
+const RT_SCOPE_HOST = 254;
+
+/** A host address (/32 or /128) on an interface of ours, never picked as a source. */
 export function addHostAddress(index: number, address: Address): Uint8Array {
+  const part = addressPart(familyNumber(address.family), widthBits(address.family), index);
+  part[3] = RT_SCOPE_HOST;
   return new MessageWriter(RTM_NEWADDR, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL)
-    .fixed(addressPart(familyNumber(address.family), widthBits(address.family), index))
+    .fixed(part)
     .attribute(IFA_LOCAL, addressBytes(address))
     .attribute(IFA_ADDRESS, addressBytes(address))
     .finish();
@@ -269,6 +273,15 @@ const neighbourPart = (family: number, index: number, flags: number): Uint8Array
 
 export const dumpNeighbours = (): Uint8Array =>
   new MessageWriter(RTM_GETNEIGH, NLM_F_REQUEST | NLM_F_DUMP).fixed(neighbourPart(0, 0, 0)).finish();
+
+export const dumpProxyNeighbours = (): Uint8Array =>
+  new MessageWriter(RTM_GETNEIGH, NLM_F_REQUEST | NLM_F_DUMP).fixed(neighbourPart(0, 0, NTF_PROXY)).finish();
+
+/** The address that a proxy entry answers for; null for anything else. */
+export function readProxyNeighbour(body: Uint8Array): Address | null {
+  if (body.length < 12 || !((body[10] ?? 0) & NTF_PROXY)) return null;
+  return asAddress(new Attributes(body.subarray(12)).bytes(NDA_DST));
+}
 
 /**
  * Makes the kernel behave as if it had a packet for the neighbour: an unknown or failed one is asked for, a stale one is

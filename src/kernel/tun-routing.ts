@@ -1,0 +1,157 @@
+/**
+ * How packets of the interest set reach the engine with the `tun` device: an nft chain marks them where they come in, a
+ * policy rule per owned device sends the mark to a routing table whose only route is the TUN. What comes out of the TUN is
+ * routed by the kernel as if it had come from the network. Design record 0005.
+ *
+ * The kernel's local table is asked before any policy rule, so a VIP or proxy address that is one of the box's own never
+ * reaches the TUN: refused (localAddressRefusal).
+ */
+import { writeFileSync } from "node:fs";
+import type { Interest } from "../engine/engine.ts";
+import { type Address, formatAddress, parseIPv4 } from "../model/address.ts";
+import { type HostChanges, readSysctl } from "./host-changes.ts";
+import { InterestTable, interestRules, type NftRunner } from "./interest-table.ts";
+import type { NetworkWatch } from "./network-watch.ts";
+import { addDefaultRoute, addHostAddress, changeLink } from "./rtnetlink.ts";
+
+export interface TunRoutingOptions {
+  /** Name of the TUN, which exists already. */
+  readonly tun: string;
+  /** Names of the devices at which packets of the interest set come in. */
+  readonly devices: readonly string[];
+  /** Name of the nft table, family inet; default `ilb`. */
+  readonly tableName?: string;
+  readonly routing?: RoutingNumbers;
+}
+
+/** Numbers that the host's own policy routing must not use for something else. */
+export interface RoutingNumbers {
+  /** The bits of the packet mark that `mask` covers. */
+  readonly mark: number;
+  readonly mask: number;
+  readonly table: number;
+  /** Of the policy rules: behind the local table (0), before the main table (32766). */
+  readonly priority: number;
+}
+
+export const DEFAULT_ROUTING: RoutingNumbers = { mark: 0x1b000000, mask: 0xff000000, table: 2822, priority: 2822 };
+
+/** No packet is too big for the TUN: what fits the way on is decided when it leaves. */
+const TUN_MTU_BYTES = 65535;
+/** Source validation refuses packets from an interface without an IPv4 address; this one is never seen on a wire. */
+const TUN_ADDRESS = parseIPv4("169.254.183.27") as Address;
+
+const hex = (value: number): string => `0x${(value >>> 0).toString(16).padStart(8, "0")}`;
+const names = (list: readonly string[]): string => `{ ${list.map((name) => JSON.stringify(name)).join(", ")} }`;
+
+export class TunRouting {
+  readonly #table: InterestTable;
+
+  private constructor(table: InterestTable) {
+    this.#table = table;
+  }
+
+  /** Sets up everything with an empty interest set. Rejects with one line; the caller then undoes `changes`. */
+  static async create(
+    nft: NftRunner,
+    network: NetworkWatch,
+    changes: HostChanges,
+    options: TunRoutingOptions,
+  ): Promise<TunRouting> {
+    const routing = options.routing ?? DEFAULT_ROUTING;
+    // Read before it is changed: who was no router before does not become one for others.
+    const closed = options.devices.filter((device) => readSysctl(forwardingOf(device)) === "0");
+    prepareTun(network, options.tun, routing.table);
+    const tableName = options.tableName ?? "ilb";
+    const table = new InterestTable(nft, {
+      table: `inet ${tableName}`,
+      chains: chains(options, routing, closed),
+      what: `the marks for ${options.tun} (nft table inet ${tableName})`,
+    });
+    await table.create();
+    for (const device of options.devices) {
+      changes.sysctl(forwardingOf(device), "1");
+      changes.addPolicyRule({ family: 4, incoming: device, ...routing });
+    }
+    return new TunRouting(table);
+  }
+
+  widen(next: Interest): Promise<void> {
+    return this.#table.widen(next);
+  }
+  narrow(next: Interest): Promise<void> {
+    return this.#table.narrow(next);
+  }
+  apply(next: Interest): Promise<void> {
+    return this.#table.apply(next);
+  }
+  remove(): Promise<void> {
+    return this.#table.remove();
+  }
+}
+
+const forwardingOf = (device: string): string => `net/ipv4/conf/${device}/forwarding`;
+
+/**
+ * Marks on arrival, before routing. A device that did not forward before forwards now, but only to and from the TUN: the
+ * second chain sees to it, so the box becomes no router for traffic that is not ours.
+ */
+function chains(options: TunRoutingOptions, routing: RoutingNumbers, closed: readonly string[]): string {
+  const keep = hex(~routing.mask);
+  const protect =
+    closed.length === 0
+      ? ""
+      : `chain forward {
+  type filter hook forward priority filter
+  iifname ${names(closed)} oifname != ${JSON.stringify(options.tun)} counter drop
+}`;
+  return `chain take { meta mark set meta mark and ${keep} or ${hex(routing.mark)} accept; }
+chain interest {
+  ${interestRules("goto take")}
+}
+chain prerouting {
+  type filter hook prerouting priority mangle
+  iifname ${names(options.devices)} jump interest
+}
+${protect}`;
+}
+
+/** Address, MTU, table and settings of the TUN; all of it vanishes with the TUN. */
+function prepareTun(network: NetworkWatch, name: string, table: number): void {
+  network.poll();
+  const tun = network.linkNamed(name);
+  if (!tun) throw new Error(`cannot set up ${name}: no such interface`);
+  const set = (key: string, value: string) => writeTunSysctl(name, key, value);
+  // Loose: sources are valid when they are reachable by any interface. The greater one of this and `all` counts.
+  set("rp_filter", "2");
+  set("forwarding", "1");
+  network.request(changeLink(tun.index, { noLinkLocal: true, mtu: TUN_MTU_BYTES }), `set up ${name}`);
+  network.request(addHostAddress(tun.index, TUN_ADDRESS), `give ${name} an address`);
+  network.request(changeLink(tun.index, { up: true }), `switch ${name} on`);
+  network.request(addDefaultRoute(4, table, tun.index), `route table ${table} to ${name}`);
+  network.poll();
+}
+
+function writeTunSysctl(name: string, key: string, value: string): void {
+  const path = `/proc/sys/net/ipv4/conf/${name}/${key}`;
+  try {
+    writeFileSync(path, value);
+  } catch (error) {
+    const { code } = error as NodeJS.ErrnoException;
+    throw new Error(`cannot set net.ipv4.conf.${name}.${key}: ${code}; mount /proc/sys writable, or use --io packet`);
+  }
+}
+
+/**
+ * Why the `tun` device cannot carry a rule with these addresses; null when it can.
+ * @param addresses VIPs and proxy addresses with what they are called: `virtual IP address`, `proxy-src address`
+ */
+export function localAddressRefusal(
+  addresses: Iterable<{ readonly address: Address; readonly what: string }>,
+  isLocal: (address: Address) => boolean,
+): string | null {
+  for (const { address, what } of addresses)
+    if (isLocal(address))
+      return `${what} ${formatAddress(address)} is an address of this box, which --io tun cannot serve; remove it from the interface or use --io packet`;
+  return null;
+}
