@@ -88,7 +88,7 @@ enum ilb_counter {
   ILB_PASS_BYTES,
   ILB_PASS_ERRORS, /* could not be given back: no pass port, or writing failed */
   ILB_LAST_ERRNO,  /* of the last failed receive, transmit or pass call; 0: none so far */
-  ILB_PORT_DEAD,   /* 1 when the interface is gone and the port is no longer read */
+  ILB_PORT_DEAD,   /* 1 when the interface is gone; the port must be opened anew */
   ILB_COUNTERS
 };
 
@@ -129,7 +129,8 @@ ILB_API int ilb_io_set_port(struct ilb_io *io, uint32_t index, struct ilb_port *
  *
  * Waiting: with `spin_us` above 0 the call looks again and again for that long before it blocks, but only while spinning
  * pays: a two-bit history rises when a wait ended in frames within `spin_us` and falls when it took longer; its upper
- * half means spin. So an idle or slow port costs no processor time.
+ * half means spin, unless batches are bulk (more than 8 KiB on average, where a wait costs little and the sender can use
+ * the processor). So idle, slow and bulk traffic costs no processor time; what is sped up is question and answer.
  * One thread at a time for receive and transmit. Errors: what ppoll(2) says, but for EINTR.
  */
 ILB_API int ilb_io_receive(struct ilb_io *io, uint32_t timeout_us, uint32_t spin_us);
@@ -140,7 +141,7 @@ ILB_API int ilb_io_receive(struct ilb_io *io, uint32_t timeout_us, uint32_t spin
  * Then the made frames among ILB_BATCH_SIZE .. + `made` - 1 that no received frame named. Order is kept per port; a frame
  * that the kernel refuses is counted and skipped. Of the vnet flags only NEEDS_CSUM is handed on.
  * A full socket is waited for, briefly (about a millisecond per port and call), then the rest of the port's run is
- * dropped and counted. Returns the number of frames handed to the kernel, -EINVAL for count or made out of range.
+ * dropped and counted. A frame dropped by the interface's queue is not offered again: that is congestion, as in a router. Returns the number of frames handed to the kernel, -EINVAL for count or made out of range.
  */
 ILB_API int ilb_io_transmit(struct ilb_io *io, uint32_t count, uint32_t made);
 

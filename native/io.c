@@ -17,7 +17,7 @@
 #include "port.h"
 
 #define NEEDS_CSUM 1u
-/* A full socket is waited for this often and this long (ns), per port and call; then the rest of its run is dropped. */
+/* A full port is waited for this often and this long (ns) per transmit; then the rest of its run is dropped. */
 #define FULL_RETRIES 5
 #define FULL_WAIT_NS 200000
 /* With more ports than this, one poll tells which of them are worth a receive call. */
@@ -25,6 +25,8 @@
 /* Two-bit history: spin while it is in the upper half. */
 #define HISTORY_MAX 3
 #define HISTORY_SPIN 2
+/* Batches of more bytes than this, on average, are bulk: a wait then costs little and the sender can use the processor. */
+#define BULK_BYTES 8192
 
 _Static_assert(ILB_BATCH_SIZE + ILB_MADE_SIZE == ILB_DESCRIPTOR_COUNT, "two kinds of descriptors");
 _Static_assert(ILB_DESCRIPTOR_COUNT <= 128, "indices are kept in a byte");
@@ -47,12 +49,16 @@ struct ilb_io {
   uint64_t heads, tails;
 
   struct ilb_port *ports[ILB_MAX_PORTS];
-  uint8_t active[ILB_MAX_PORTS]; /* port indices, in order of ilb_io_set_port */
+  uint8_t attached[ILB_MAX_PORTS]; /* port indices, in order of ilb_io_set_port */
+  uint32_t attached_count;
+  uint8_t active[ILB_MAX_PORTS]; /* those that receive, in the same order */
   uint32_t active_count;
   uint32_t next; /* place in `active` whose turn it is */
 
   int wake_fd;
   uint8_t history;
+  uint64_t batch_bytes;   /* of the batch being gathered */
+  uint64_t average_bytes; /* per batch, over some sixteen of them */
   uint64_t idle_since_ns; /* when a receive first found nothing; 0: the last one found frames */
   int64_t now_ms;
 
@@ -63,6 +69,7 @@ struct ilb_io {
 
   uint8_t queue[ILB_MAX_PORTS][ILB_DESCRIPTOR_COUNT]; /* descriptor indices to send, per packet port */
   uint32_t queued[ILB_MAX_PORTS];
+  unsigned waits[ILB_MAX_PORTS]; /* of this transmit, per port; giving back counts for the port it came from */
   bool placed[ILB_DESCRIPTOR_COUNT]; /* made frames already in a queue */
   struct mmsghdr tx_messages[ILB_DESCRIPTOR_COUNT];
   struct scatter tx[ILB_DESCRIPTOR_COUNT];
@@ -135,6 +142,7 @@ int ilb_io_set_port(struct ilb_io *io, uint32_t index, struct ilb_port *port) {
   if (index >= ILB_MAX_PORTS || !port) return -EINVAL;
   if (io->ports[index]) return -EEXIST;
   io->ports[index] = port;
+  io->attached[io->attached_count++] = (uint8_t)index;
   if (!port->receives) return 0;
   io->active[io->active_count] = (uint8_t)index;
   io->polls[io->active_count++] = (struct pollfd){.fd = port->fd, .events = POLLIN};
@@ -219,6 +227,7 @@ static unsigned receive_packets(struct ilb_io *io, unsigned place, unsigned coun
   ilb_count(port, ILB_RX_FRAMES, (uint64_t)received);
   ilb_count(port, ILB_RX_BYTES, bytes);
   if (truncated) ilb_count(port, ILB_RX_TRUNCATED, truncated);
+  io->batch_bytes += bytes;
   return count + (unsigned)received;
 }
 
@@ -245,12 +254,14 @@ static unsigned receive_tun(struct ilb_io *io, unsigned place, unsigned count) {
   }
   ilb_count(port, ILB_RX_FRAMES, count - first);
   ilb_count(port, ILB_RX_BYTES, bytes);
+  io->batch_bytes += bytes;
   return count;
 }
 
 /* One turn over the ports without waiting. `polled`: only those that the last poll found ready. */
 static unsigned gather(struct ilb_io *io, bool polled) {
   unsigned count = 0, place = io->next, last = io->next;
+  io->batch_bytes = 0;
   for (unsigned turn = 0; turn < io->active_count && count < ILB_BATCH_SIZE; turn++) {
     if (place >= io->active_count) place = 0;
     if (io->polls[place].fd >= 0 && (!polled || io->polls[place].revents != 0)) {
@@ -284,7 +295,9 @@ static unsigned try_ports(struct ilb_io *io) {
   return ppoll(io->polls, io->active_count, &no_time, NULL) > 0 ? gather(io, true) : 0;
 }
 
+/* What a batch teaches about the next wait. */
 static void learn(struct ilb_io *io, bool short_wait) {
+  io->average_bytes = (io->average_bytes * 15 + io->batch_bytes) / 16;
   if (short_wait && io->history < HISTORY_MAX) io->history++;
   if (!short_wait && io->history > 0) io->history--;
 }
@@ -304,7 +317,7 @@ static int receive_later(struct ilb_io *io, uint64_t timeout_ns, uint64_t spin_n
   uint64_t now = started;
   unsigned count = 0;
   const uint64_t spin_limit = spin_ns < timeout_ns ? spin_ns : timeout_ns;
-  if (io->history >= HISTORY_SPIN) {
+  if (io->history >= HISTORY_SPIN && io->average_bytes < BULK_BYTES) {
     while (count == 0 && now - io->idle_since_ns < spin_limit) {
       relax();
       count = try_ports(io);
@@ -379,33 +392,34 @@ static bool scatter_frame(struct ilb_io *io, unsigned index, unsigned *parts) {
   return true;
 }
 
-/* Waits for room. False: enough waited in this run. */
+/* Waits for room. False: enough waited in this transmit. */
 static bool wait_for_room(int fd, unsigned *waits) {
-  if ((*waits)++ >= FULL_RETRIES) return false;
+  if (*waits >= FULL_RETRIES) return false;
+  (*waits)++;
   struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
   const struct timespec limit = {.tv_nsec = FULL_WAIT_NS};
   ppoll(&poll_fd, 1, &limit, NULL);
   return true;
 }
 
-static bool write_frame(int fd, const struct iovec *part, unsigned parts, int *error) {
-  unsigned waits = 0;
+static bool write_frame(int fd, const struct iovec *part, unsigned parts, unsigned *waits, int *error) {
   for (;;) {
     if (writev(fd, part, (int)parts) >= 0) return true;
     *error = errno;
     if (*error == EINTR) continue;
-    if (*error != EAGAIN || !wait_for_room(fd, &waits)) return false;
+    if (*error != EAGAIN || !wait_for_room(fd, waits)) return false;
   }
 }
 
 static unsigned write_tun(struct ilb_io *io, struct ilb_port *port, unsigned index) {
+  unsigned *waits = &io->waits[io->descriptors[index].out_port];
   unsigned parts;
   int error;
   if (!scatter_frame(io, index, &parts)) {
     ilb_count(port, ILB_TX_INVALID, 1);
     return 0;
   }
-  if (!write_frame(port->fd, io->tx[index].part, parts, &error)) {
+  if (!write_frame(port->fd, io->tx[index].part, parts, waits, &error)) {
     ilb_count(port, counter_of_error(error), 1);
     ilb_note_errno(port, error);
     return 0;
@@ -423,7 +437,7 @@ static unsigned pass_frame(struct ilb_io *io, unsigned index) {
   int error = ENOTCONN;
   if (!port) return 0;
   if (!scatter_frame(io, index, &parts) || port->pass_fd < 0 ||
-      !write_frame(port->pass_fd, io->tx[index].part, parts, &error)) {
+      !write_frame(port->pass_fd, io->tx[index].part, parts, &io->waits[d->in_port], &error)) {
     ilb_count(port, ILB_PASS_ERRORS, 1);
     ilb_note_errno(port, error);
     return 0;
@@ -462,8 +476,8 @@ static unsigned place_made(struct ilb_io *io, uint32_t first, uint32_t end, uint
 }
 
 /* Offers messages from..count; returns how many the kernel took, skipping and counting those that it refuses. */
-static unsigned send_messages(struct ilb_port *port, struct mmsghdr *messages, unsigned count) {
-  unsigned done = 0, sent = 0, waits = 0;
+static unsigned send_messages(struct ilb_port *port, struct mmsghdr *messages, unsigned count, unsigned *waits) {
+  unsigned done = 0, sent = 0;
   while (done < count) {
     const int taken = sendmmsg(port->fd, messages + done, count - done, MSG_DONTWAIT);
     if (taken > 0) {
@@ -479,7 +493,7 @@ static unsigned send_messages(struct ilb_port *port, struct mmsghdr *messages, u
     if (error == EINTR) continue;
     ilb_note_errno(port, error);
     if (error == EAGAIN) {
-      if (wait_for_room(port->fd, &waits)) continue;
+      if (wait_for_room(port->fd, waits)) continue;
       ilb_count(port, ILB_TX_BUSY, count - done);
       break;
     }
@@ -503,7 +517,7 @@ static unsigned flush_port(struct ilb_io *io, unsigned port_index) {
     io->tx_messages[count++].msg_hdr = (struct msghdr){.msg_iov = io->tx[index].part, .msg_iovlen = parts};
   }
   io->queued[port_index] = 0;
-  return send_messages(port, io->tx_messages, count);
+  return send_messages(port, io->tx_messages, count, &io->waits[port_index]);
 }
 
 int ilb_io_transmit(struct ilb_io *io, uint32_t count, uint32_t made) {
@@ -520,8 +534,10 @@ int ilb_io_transmit(struct ilb_io *io, uint32_t count, uint32_t made) {
       sent += place_made(io, d->made_first, d->made_first + d->made_count, made_end);
   }
   sent += place_made(io, ILB_BATCH_SIZE, made_end, made_end);
-  for (unsigned p = 0; p < ILB_MAX_PORTS; p++) {
-    if (io->queued[p] > 0) sent += flush_port(io, p);
+  for (unsigned i = 0; i < io->attached_count; i++) {
+    const unsigned port_index = io->attached[i];
+    if (io->queued[port_index] > 0) sent += flush_port(io, port_index);
+    io->waits[port_index] = 0;
   }
   return (int)sent;
 }

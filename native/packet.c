@@ -148,17 +148,26 @@ int64_t ilb_packet_open(const char *interface, uint32_t flags, uint32_t buffer_b
   return ilb_handle(port);
 }
 
-/* The kernel's own count is cleared by reading it, so it is added up here; atomically, for there may be two readers. */
-static void collect_kernel_drops(struct ilb_port *port) {
+/*
+ * What only the kernel knows of a packet socket. Its count of drops is cleared by reading it, so it is added up here;
+ * atomically, for there may be two readers. A socket whose interface was removed is bound to index -1 and silent for ever.
+ */
+static void collect_from_kernel(struct ilb_port *port) {
   struct tpacket_stats statistics;
+  struct sockaddr_ll address;
   socklen_t length = sizeof statistics;
   if (port->kind != ILB_PORT_ETHERNET) return;
-  if (getsockopt(port->fd, SOL_PACKET, PACKET_STATISTICS, &statistics, &length) < 0) return;
-  __atomic_fetch_add(&port->counters[ILB_RX_KERNEL_DROPS], statistics.tp_drops, __ATOMIC_RELAXED);
+  if (getsockopt(port->fd, SOL_PACKET, PACKET_STATISTICS, &statistics, &length) == 0) {
+    __atomic_fetch_add(&port->counters[ILB_RX_KERNEL_DROPS], statistics.tp_drops, __ATOMIC_RELAXED);
+  }
+  length = sizeof address;
+  if (getsockname(port->fd, (struct sockaddr *)&address, &length) == 0 && address.sll_ifindex < 0) {
+    __atomic_store_n(&port->counters[ILB_PORT_DEAD], 1, __ATOMIC_RELAXED);
+  }
 }
 
 int ilb_port_counters(struct ilb_port *port, uint64_t *out) {
-  collect_kernel_drops(port);
+  collect_from_kernel(port);
   for (int i = 0; i < ILB_COUNTERS; i++) out[i] = __atomic_load_n(&port->counters[i], __ATOMIC_RELAXED);
   return 0;
 }

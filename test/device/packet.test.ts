@@ -344,6 +344,35 @@ describe.skipIf(NO_NAMESPACES !== null)(
       expect(await arrived()).toEqual(hex.slice(0, 5));
     });
 
+    /** A batch of 40 long frames for a second port that sends a byte per millisecond, and one for the first. */
+    async function congested(limit: number, bufferBytes: number) {
+      const namespaces = topology();
+      const shaper = `qdisc add dev b1 root tbf rate 8kbit burst 2000 limit ${limit}`;
+      namespaces.run("box", "tc", ...shaper.split(" "));
+      const ports = [packetPort("b0"), packetPort("b1", { bufferBytes })];
+      const box = await Box.start(namespaces, "box", { ports, work: "record", hold: true });
+      const arrived = await sniff(namespaces, "client", "c0", 1);
+      const long = Array.from({ length: 40 }, (_, i) => ({ hex: toHex(datagram(1514, i)), port: 1 }));
+      await box.send([...long, { hex: toHex(datagram(80, 1)), port: 0 }]);
+      expect(await arrived()).toEqual([toHex(datagram(80, 1))]);
+      return (await box.counters())[1]!;
+    }
+
+    test("a socket that stays full costs its own frames, not those of other ports", async () => {
+      const counters = await congested(1_000_000, 16384);
+      expect(counters.txBusy).toBeGreaterThan(0);
+      expect(counters.txFrames).toBeGreaterThan(0);
+      expect(counters.txFrames + counters.txBusy).toBe(40);
+      expect(counters.lastErrno).toBe(11);
+    });
+
+    test("frames that the interface's queue drops are counted and not offered again", async () => {
+      const counters = await congested(4000, 1_000_000);
+      expect(counters.txFull).toBeGreaterThan(30);
+      expect(counters.txFrames + counters.txFull).toBe(40);
+      expect(counters.lastErrno).toBe(105);
+    });
+
     test("an interface that goes down is counted and recovers", async () => {
       const namespaces = topology();
       const box = await Box.start(namespaces, "box", { ports: BOTH_PORTS, work: "record", hold: true });
@@ -358,6 +387,19 @@ describe.skipIf(NO_NAMESPACES !== null)(
       );
       await sendFrom(namespaces, "server", "s0", [datagram(80, 2, { destination: BOX[1] })]);
       expect(plain(await box.frames(1))).toEqual([toHex(datagram(80, 2, { destination: BOX[1] }))]);
+      await box.stop();
+    });
+
+    test("an interface that is removed ends its port, not the others", async () => {
+      const namespaces = topology();
+      const box = await Box.start(namespaces, "box", { ports: BOTH_PORTS, work: "record" });
+      namespaces.run("box", "ip", "link", "del", "b1");
+      await until(
+        () => box.counters(),
+        ([in0, gone]) => in0!.portDead === 0 && gone!.portDead === 1,
+      );
+      await sendFrom(namespaces, "client", "c0", [datagram(80, 1)]);
+      expect(plain(await box.frames(1))).toEqual([toHex(datagram(80, 1))]);
       await box.stop();
     });
 
