@@ -18,6 +18,14 @@ function randomToken(): string {
   return Buffer.from(crypto.getRandomValues(new Uint8Array(18))).toString("base64url");
 }
 
+/**
+ * The Host header is an address, or localhost. A page that a browser reached by a name of its own choice, which was
+ * then made to point here (DNS rebinding), sends that name.
+ */
+function isOwnHost(host: string): boolean {
+  return /^(localhost|\d+\.\d+\.\d+\.\d+|\[[0-9a-fA-F:.]+\])(:\d+)?$/.test(host);
+}
+
 /** Headers that hold for one connection only (RFC 9110 section 7.6.1), and those that the daemon must not see. */
 const NOT_FORWARDED = ["connection", "keep-alive", "te", "transfer-encoding", "upgrade", "host", "cookie", "origin"];
 
@@ -31,11 +39,9 @@ export function startDashboardProxy(host: string, port: number, socketPath: stri
   const server = Bun.serve({ hostname: host, port, idleTimeout: 0, fetch: (request) => answer(request) });
   const shownHost = host.includes(":") ? `[${host}]` : host;
   const url = `http://${shownHost}:${server.port}/`;
-  // A page that a browser reached by another name pointing here (DNS rebinding) sends that name.
-  const knownHosts = [`${shownHost}:${server.port}`, `localhost:${server.port}`];
 
   async function answer(request: Request): Promise<Response> {
-    if (!knownHosts.includes(request.headers.get("host") ?? "")) return new Response("wrong host\n", { status: 421 });
+    if (!isOwnHost(request.headers.get("host") ?? "")) return new Response("wrong host\n", { status: 421 });
     const { pathname, searchParams, search } = new URL(request.url);
     const offered = searchParams.get("token");
     if (offered !== null) {
