@@ -124,7 +124,7 @@ function renderTypeScript(): string {
 
 function renderAssembly(): string {
   const out = [`// ${BANNER}`, "", `export const LAYOUT_FINGERPRINT: u32 = ${hex(fingerprint())};`, ""];
-  for (const [name, value, doc] of CONSTANTS) out.push(`/** ${doc} */`, `export const ${name}: i32 = ${value};`);
+  for (const [name, value, doc] of CONSTANTS) out.push(`/** ${doc} */`, `export const ${name}: u32 = ${value};`);
   for (const [name, spec] of Object.entries(ENUMS)) {
     out.push("", `/** ${spec.doc} */`, `export namespace ${name} {`);
     for (const v of spec.values) out.push(`  /** ${v.doc} */`, `  export const ${v.name}: u32 = ${v.value};`);

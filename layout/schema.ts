@@ -7,19 +7,12 @@
  * wire and stay in network order end in `Be`. `addr` is 16 bytes in network order, IPv4 as ::ffff:a.b.c.d (RFC 4291
  * section 2.5.5.2); the languages see it as two u64 halves, `…Head` and `…Tail`.
  */
+import { IMAGE_RECORDS } from "./image.ts";
+import type { RecordSpec } from "./record.ts";
+import { WORKER_RECORDS } from "./worker.ts";
+
 export * from "./enums.ts";
-
-export type FieldType = "u8" | "u16" | "u32" | "i32" | "u64" | "addr";
-export type Field = readonly [name: string, type: FieldType, doc: string];
-
-export interface RecordSpec {
-  readonly doc: string;
-  /** Total bytes; the generator checks it. */
-  readonly size: number;
-  /** Also written to the C header, under this name. */
-  readonly c?: string;
-  readonly fields: readonly Field[];
-}
+export * from "./record.ts";
 
 export const RECORDS: Readonly<Record<string, RecordSpec>> = {
   Descriptor: {
@@ -96,4 +89,6 @@ export const RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["pad5", "u64", "zero"],
     ],
   },
+  ...IMAGE_RECORDS,
+  ...WORKER_RECORDS,
 };

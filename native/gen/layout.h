@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0xe5c20e9au
+#define ILB_LAYOUT_FINGERPRINT 0x44759628u
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64

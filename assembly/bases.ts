@@ -1,0 +1,96 @@
+/**
+ * Where this instance's memory regions begin. The only mutable globals of the module: set once by attach(), and `image`
+ * by adopt(). Several instances share one memory, and each has these of its own (decision record 0001).
+ */
+import { LAYOUT_FINGERPRINT, SharedHeader, WorkerMap } from "./gen/layout";
+
+export let sharedHeader: usize = 0;
+export let control: usize = 0;
+export let crcTable: usize = 0;
+export let hashKeys: usize = 0;
+export let ports: usize = 0;
+export let nextHops: usize = 0;
+export let nextHopCount: u32 = 0;
+export let descriptors: usize = 0;
+export let heads: usize = 0;
+export let scratch: usize = 0;
+export let viewBase: usize = 0;
+export let stateBase: usize = 0;
+export let counters: usize = 0;
+export let ruleStates: usize = 0;
+export let ruleStateCount: u32 = 0;
+export let flowHeader: usize = 0;
+export let buckets: usize = 0;
+export let bucketMask: u32 = 0;
+export let slotRecords: usize = 0;
+export let flows: usize = 0;
+export let flowCount: u32 = 0;
+export let pairs: usize = 0;
+export let pairCount: u32 = 0;
+export let pairTable: usize = 0;
+export let pairTableMask: u32 = 0;
+export let stickies: usize = 0;
+export let stickyCount: u32 = 0;
+export let stickyHeads: usize = 0;
+export let stickyHeadMask: u32 = 0;
+export let pools: usize = 0;
+export let poolCount: u32 = 0;
+export let poolTable: usize = 0;
+export let poolTableMask: u32 = 0;
+export let chunks: usize = 0;
+export let chunkCount: u32 = 0;
+export let clientHops: usize = 0;
+/** The image in use, 0: none. */
+export let image: usize = 0;
+
+/**
+ * Ties this instance to one worker's region.
+ * @param mapOffset linear offset of its WorkerMap
+ * @returns false when the memory was laid out by another layout; then nothing is attached
+ */
+export function attach(mapOffset: usize): bool {
+  const map = changetype<WorkerMap>(mapOffset);
+  if (changetype<SharedHeader>(map.sharedHeader).fingerprint != LAYOUT_FINGERPRINT) return false;
+  sharedHeader = map.sharedHeader;
+  control = map.control;
+  crcTable = map.crcTable;
+  hashKeys = map.hashKeys;
+  ports = map.ports;
+  nextHops = map.nextHops;
+  nextHopCount = map.nextHopCount;
+  descriptors = map.descriptors;
+  heads = map.heads;
+  scratch = map.scratch;
+  viewBase = map.view;
+  stateBase = map.state;
+  counters = map.counters;
+  ruleStates = map.ruleStates;
+  ruleStateCount = map.ruleStateCount;
+  flowHeader = map.flowHeader;
+  buckets = map.buckets;
+  bucketMask = map.bucketMask;
+  slotRecords = map.slotRecords;
+  flows = map.flows;
+  flowCount = map.flowCount;
+  pairs = map.pairs;
+  pairCount = map.pairCount;
+  pairTable = map.pairTable;
+  pairTableMask = map.pairTableMask;
+  stickies = map.stickies;
+  stickyCount = map.stickyCount;
+  stickyHeads = map.stickyHeads;
+  stickyHeadMask = map.stickyHeadMask;
+  pools = map.pools;
+  poolCount = map.poolCount;
+  poolTable = map.poolTable;
+  poolTableMask = map.poolTableMask;
+  chunks = map.chunks;
+  chunkCount = map.chunkCount;
+  clientHops = map.clientHops;
+  return true;
+}
+
+/** Makes `offset` the image in use. */
+export function useImage(offset: usize): void {
+  image = offset;
+}

@@ -1,0 +1,84 @@
+/**
+ * The Internet checksum (RFC 1071) and its incremental update (RFC 1624). Words are read little-endian throughout: the
+ * sum commutes with swapping the bytes of every word (RFC 1071 section 2 B), so nothing is ever swapped.
+ * A stored 16-bit value is complemented with `^ 0xffff`, never with `~`, which would be a 32-bit NOT.
+ */
+
+/** One's complement sum folded to 16 bits. Correct for every u32. */
+// @ts-ignore: decorator
+@inline
+export function fold(sum: u32): u32 {
+  const once: u32 = (sum & 0xffff) + (sum >>> 16);
+  return (once & 0xffff) + (once >>> 16);
+}
+
+/** What turns the 16-bit word `before` into `after`, to be added to a sum. At most 2 * 0xffff. */
+// @ts-ignore: decorator
+@inline
+export function delta16(before: u32, after: u32): u32 {
+  return (before ^ 0xffff) + after;
+}
+
+/** The same for two words in a u32. At most 4 * 0xffff. */
+// @ts-ignore: decorator
+@inline
+export function delta32(before: u32, after: u32): u32 {
+  return ((before & 0xffff) ^ 0xffff) + ((before >>> 16) ^ 0xffff) + (after & 0xffff) + (after >>> 16);
+}
+
+/**
+ * Checksum after a change. @param stored the field as loaded @param delta sum of delta16 and delta32 of all changes, not 0
+ * @returns the value to store. RFC 1624 section 3, equation 3.
+ */
+// @ts-ignore: decorator
+@inline
+export function updated(stored: u32, delta: u32): u32 {
+  return fold((stored ^ 0xffff) + delta) ^ 0xffff;
+}
+
+/**
+ * The same for a partial checksum: the field holds the uncomplemented sum of the pseudo header, which a device
+ * completes later. @param delta changes of the pseudo header only
+ */
+// @ts-ignore: decorator
+@inline
+export function updatedPartial(stored: u32, delta: u32): u32 {
+  return fold(stored + delta);
+}
+
+/** Sum of `length` bytes, an odd last byte padded with zero. @returns folded to 16 bits, not complemented. */
+export function sumBytes(at: usize, length: u32): u32 {
+  let sum: u64 = 0;
+  let left = length;
+  while (left >= 8) {
+    const word = load<u64>(at);
+    sum += (word & 0xffffffff) + (word >>> 32);
+    at += 8;
+    left -= 8;
+  }
+  while (left >= 2) {
+    sum += load<u16>(at);
+    at += 2;
+    left -= 2;
+  }
+  if (left) sum += load<u8>(at);
+  // At most 2^16 bytes: the sum is under 2^47.
+  const low: u32 = fold(<u32>(sum & 0xffffffff));
+  const high: u32 = fold(<u32>(sum >>> 32));
+  return fold(low + high);
+}
+
+/** Sum of two runs of bytes that follow each other, as if they were one. @returns folded, not complemented. */
+export function sumTwo(first: usize, firstLength: u32, second: usize, secondLength: u32): u32 {
+  let rest = sumBytes(second, secondLength);
+  // An odd first run shifts the second by one byte (RFC 1071 section 2 B).
+  if (firstLength & 1) rest = ((rest << 8) | (rest >>> 8)) & 0xffff;
+  return fold(sumBytes(first, firstLength) + rest);
+}
+
+/** One of the two stored forms of zero: UDP sends a computed 0 as 0xffff (RFC 768), TCP and ICMP store it. */
+// @ts-ignore: decorator
+@inline
+export function udpChecksum(computed: u32): u32 {
+  return computed == 0 ? 0xffff : computed;
+}

@@ -1,0 +1,178 @@
+/**
+ * The flow table: fingerprint -> entry, in buckets of four that fill one cache line each. An entry lies in one of two
+ * buckets; `index ^ (key & mask)` leads from either to the other. Knows keys, deadlines and metas, not what flows mean;
+ * but when an entry moves it tells the flow record its new slot.
+ */
+import { bucketMask, buckets, flows, slotRecords } from "./bases";
+import { BUCKET_SIZE, FLOW_RECORD_SIZE, FlowRecord, META_REVERSE, NONE } from "./gen/layout";
+import { totals } from "./state";
+
+const DEADLINES: usize = 32;
+const METAS: usize = 48;
+
+// @ts-ignore: decorator
+@inline
+export function bucketAt(index: u32): usize {
+  return buckets + (<usize>index << 6);
+}
+
+/** Index of the bucket that is tried first. */
+// @ts-ignore: decorator
+@inline
+export function firstBucket(key: u64): u32 {
+  return <u32>(key >>> 32) & bucketMask;
+}
+
+/** Index of the other bucket of a key; bit 0 of every key is set, so it is another one. */
+// @ts-ignore: decorator
+@inline
+export function otherBucket(index: u32, key: u64): u32 {
+  return index ^ (<u32>key & bucketMask);
+}
+
+/** Bits of the ways of a bucket that hold `key`. */
+// @ts-ignore: decorator
+@inline
+export function matchWays(bucket: usize, key: u64): u32 {
+  const wanted = i64x2.splat(key);
+  return i64x2.bitmask(i64x2.eq(v128.load(bucket), wanted)) | (i64x2.bitmask(i64x2.eq(v128.load(bucket, 16), wanted)) << 2);
+}
+
+// @ts-ignore: decorator
+@inline
+function keyAddress(slot: u32): usize {
+  return bucketAt(slot >>> 2) + ((slot & 3) << 3);
+}
+
+// @ts-ignore: decorator
+@inline
+export function keyOf(slot: u32): u64 {
+  return load<u64>(keyAddress(slot));
+}
+
+/** Where the deadline of a slot lies. */
+// @ts-ignore: decorator
+@inline
+export function deadlineAddress(slot: u32): usize {
+  return bucketAt(slot >>> 2) + DEADLINES + ((slot & 3) << 2);
+}
+
+// @ts-ignore: decorator
+@inline
+export function deadlineOf(slot: u32): u32 {
+  return load<u32>(deadlineAddress(slot));
+}
+
+// @ts-ignore: decorator
+@inline
+export function setDeadline(slot: u32, deadlineMs: u32): void {
+  store<u32>(deadlineAddress(slot), deadlineMs);
+}
+
+// @ts-ignore: decorator
+@inline
+function metaAddress(slot: u32): usize {
+  return bucketAt(slot >>> 2) + METAS + ((slot & 3) << 2);
+}
+
+// @ts-ignore: decorator
+@inline
+export function metaOf(slot: u32): u32 {
+  return load<u32>(metaAddress(slot));
+}
+
+// @ts-ignore: decorator
+@inline
+export function setMeta(slot: u32, meta: u32): void {
+  store<u32>(metaAddress(slot), meta);
+}
+
+/** Index of the flow record that a slot belongs to. */
+// @ts-ignore: decorator
+@inline
+export function recordOf(slot: u32): u32 {
+  return load<u32>(slotRecords + (<usize>slot << 2));
+}
+
+// @ts-ignore: decorator
+@inline
+export function setRecord(slot: u32, record: u32): void {
+  store<u32>(slotRecords + (<usize>slot << 2), record);
+}
+
+/** Slot of a key, NONE when it is not in the table. */
+export function findSlot(key: u64): u32 {
+  const first = firstBucket(key);
+  let ways = matchWays(bucketAt(first), key);
+  if (ways) return (first << 2) | ctz(ways);
+  const other = otherBucket(first, key);
+  ways = matchWays(bucketAt(other), key);
+  return ways ? (other << 2) | ctz(ways) : NONE;
+}
+
+/** A free slot of a bucket, NONE when it is full. */
+function freeIn(bucket: u32): u32 {
+  const ways = matchWays(bucketAt(bucket), 0);
+  return ways ? (bucket << 2) | ctz(ways) : NONE;
+}
+
+/** Moves an entry to a free slot and tells its flow record. */
+function move(from: u32, to: u32): void {
+  const record = recordOf(from);
+  const meta = metaOf(from);
+  store<u64>(keyAddress(to), keyOf(from));
+  setDeadline(to, deadlineOf(from));
+  setMeta(to, meta);
+  setRecord(to, record);
+  const flow = changetype<FlowRecord>(flows + <usize>record * FLOW_RECORD_SIZE);
+  if (meta & META_REVERSE) flow.slotReverse = to;
+  else flow.slotForward = to;
+  store<u64>(keyAddress(from), 0);
+  totals().kicks += 1;
+}
+
+/** Frees a slot of a full bucket by moving one of its entries to that entry's other bucket. */
+function makeRoomIn(bucket: u32): u32 {
+  for (let way: u32 = 0; way < 4; way++) {
+    const slot = (bucket << 2) | way;
+    const to = freeIn(otherBucket(bucket, keyOf(slot)));
+    if (to == NONE) continue;
+    move(slot, to);
+    return slot;
+  }
+  return NONE;
+}
+
+/**
+ * Adds an entry. The key must not be in the table. At most one entry is moved: the table is never more than half full
+ * (docs/memory.md), so that more would not be worth its time.
+ * @returns its slot, NONE when there is no room
+ */
+export function insertEntry(key: u64, deadlineMs: u32, meta: u32, record: u32): u32 {
+  const first = firstBucket(key);
+  const other = otherBucket(first, key);
+  let slot = freeIn(first);
+  if (slot == NONE) slot = freeIn(other);
+  if (slot == NONE) slot = makeRoomIn(first);
+  if (slot == NONE) slot = makeRoomIn(other);
+  if (slot == NONE) return NONE;
+  setDeadline(slot, deadlineMs);
+  setMeta(slot, meta);
+  setRecord(slot, record);
+  store<u64>(keyAddress(slot), key);
+  return slot;
+}
+
+/** Empties a slot. */
+export function removeEntry(slot: u32): void {
+  store<u64>(keyAddress(slot), 0);
+}
+
+/** Number of buckets. */
+// @ts-ignore: decorator
+@inline
+export function bucketCount(): u32 {
+  return bucketMask + 1;
+}
+
+if (BUCKET_SIZE != 64) ERROR("a bucket is one cache line");

@@ -1,0 +1,313 @@
+/**
+ * Flows: a record and two entries in the flow table each. Install, refresh and remove are the only ways to change them.
+ * A flow that is half open (nobody has proven that both ends talk) or closed stands in a list, oldest first, from which
+ * one is given up when the table is full; so a flood never costs an established flow its place.
+ */
+import { following, mapped, swap16 } from "./address";
+import { clientHops, flowCount, flows } from "./bases";
+import {
+  CLIENT_HOPS,
+  CLOSED_LINGER_MS,
+  DEADLINE_STEP_MS,
+  FLOW_ANSWERED,
+  FLOW_CLOSED_FORWARD,
+  FLOW_CLOSED_REVERSE,
+  FLOW_HALF_OPEN,
+  FLOW_LIVE,
+  FLOW_RECORD_SIZE,
+  FLOW_RESET,
+  FlowRecord,
+  HOP_IN_RECORD,
+  META_HOP_SHIFT,
+  META_PAIR_SHIFT,
+  META_RECORD,
+  META_REVERSE,
+  META_SLOW,
+  NONE,
+  PAIR_PORT_KEPT,
+  PAIR_PORT_RANGE,
+  PairRecord,
+  RuleType,
+  View,
+} from "./gen/layout";
+import { tupleKey4 } from "./hash";
+import { findPool, releasePort } from "./nat-ports";
+import { deadlineOf, findSlot, insertEntry, metaOf, recordOf, removeEntry, setDeadline, setMeta, setRecord } from "./flow-table";
+import { pairAt, serverPort } from "./pairs";
+import { releaseSticky } from "./sticky";
+import { flowMemory, isPast, totals } from "./state";
+import { unmapped } from "./address";
+
+// @ts-ignore: decorator
+@inline
+export function flowAt(index: u32): FlowRecord {
+  return changetype<FlowRecord>(flows + <usize>index * FLOW_RECORD_SIZE);
+}
+
+/** Last half of the address that the server sees as the client's. */
+// @ts-ignore: decorator
+@inline
+export function sourceTailOf(flow: FlowRecord, pair: PairRecord): u64 {
+  return pair.type == RuleType.Nat ? following(pair.proxyFirstTail, flow.proxyIndex) : flow.clientTail;
+}
+
+// @ts-ignore: decorator
+@inline
+export function serverPortBeOf(flow: FlowRecord, pair: PairRecord): u32 {
+  return swap16(serverPort(pair, swap16(flow.vipPortBe)));
+}
+
+/** Whether the flow still takes a SYN for a new connection's sake: RST seen, or both FINs acknowledged. */
+export function isClosed(flow: FlowRecord): bool {
+  const both: u32 = FLOW_CLOSED_FORWARD | FLOW_CLOSED_REVERSE;
+  return (flow.state & FLOW_RESET) != 0 || (flow.state & both) == both;
+}
+
+/** Key of the packets that the server sends. */
+export function reverseKey(pair: PairRecord, sourceTail: u64, sourcePortBe: u32, serverPortBe: u32, protocol: u32): u64 {
+  return tupleKey4(unmapped(pair.serverTail), unmapped(sourceTail), serverPortBe | (sourcePortBe << 16), protocol);
+}
+
+/** Whether the packet's full tuple is the flow's, in the direction that the entry says. */
+export function belongs(flow: FlowRecord, packet: View, reverse: bool): bool {
+  const pair = pairAt(flow.pair);
+  if (flow.protocol != packet.protocol) return false;
+  const source = swap16(packet.sourcePort);
+  const destination = swap16(packet.destinationPort);
+  if (!reverse)
+    return (
+      flow.clientTail == packet.sourceTail && flow.clientHead == packet.sourceHead && flow.clientPortBe == source &&
+      pair.vipTail == packet.destinationTail && pair.vipHead == packet.destinationHead && flow.vipPortBe == destination
+    );
+  return (
+    pair.serverTail == packet.sourceTail && pair.serverHead == packet.sourceHead && serverPortBeOf(flow, pair) == source &&
+    sourceTailOf(flow, pair) == packet.destinationTail && flow.sourcePortBe == destination
+  );
+}
+
+/** Whether a flow record can be had, if need be by giving one up. */
+export function hasFlowRoom(): bool {
+  const header = flowMemory();
+  return header.flowsFree != 0 || header.flowsTop < flowCount || header.halfOpenHead != 0;
+}
+
+/** Index of a record; call hasFlowRoom first. */
+function takeRecord(now: u32): u32 {
+  const header = flowMemory();
+  if (!header.flowsFree && header.flowsTop == flowCount) {
+    totals().evicted += 1;
+    removeFlow(header.halfOpenHead - 1, now);
+  }
+  header.flowsLive += 1;
+  if (header.flowsFree) {
+    const index = header.flowsFree - 1;
+    header.flowsFree = flowAt(index).next;
+    return index;
+  }
+  return header.flowsTop++;
+}
+
+function giveRecordBack(index: u32): void {
+  const header = flowMemory();
+  flowAt(index).state = 0;
+  flowAt(index).next = header.flowsFree;
+  header.flowsFree = index + 1;
+  header.flowsLive -= 1;
+}
+
+/**
+ * Installs a flow for the packet in hand; call hasFlowRoom first.
+ * @param sourceTail what the server sees as the client: last half of the address, @param sourcePortBe and its port
+ * @param sticky index of its sticky entry or NONE
+ * @returns index of the flow, NONE when the buckets have no room; then nothing has changed but perhaps a flow given up
+ */
+export function installFlow(packet: View, pairIndex: u32, proxyIndex: u32, sourceTail: u64, sourcePortBe: u32, sticky: u32, now: u32): u32 {
+  const pair = pairAt(pairIndex);
+  const index = takeRecord(now);
+  const flow = flowAt(index);
+  memory.fill(changetype<usize>(flow), 0, FLOW_RECORD_SIZE);
+  flow.clientHead = packet.sourceHead;
+  flow.clientTail = packet.sourceTail;
+  flow.clientPortBe = <u16>swap16(packet.sourcePort);
+  flow.vipPortBe = <u16>swap16(packet.destinationPort);
+  flow.sourcePortBe = <u16>sourcePortBe;
+  flow.pair = pairIndex;
+  flow.protocol = <u8>packet.protocol;
+  flow.proxyIndex = <u8>proxyIndex;
+  flow.sticky = sticky;
+  flow.state = <u8>(FLOW_LIVE | FLOW_HALF_OPEN);
+  flow.slotForward = NONE;
+  flow.slotReverse = NONE;
+  const hop = rememberHop(flow, packet.sourceHop);
+  let meta: u32 = (pairIndex << META_PAIR_SHIFT) | (hop << META_HOP_SHIFT) | META_SLOW;
+  if (pair.type == RuleType.Nat || !(pair.flags & PAIR_PORT_KEPT)) meta |= META_RECORD;
+  const deadline = now + pair.idleTimeoutMs + DEADLINE_STEP_MS;
+  const back = reverseKey(pair, sourceTail, sourcePortBe, serverPortBeOf(flow, pair), packet.protocol);
+  if (!enter(index, flow, packet.key, back, deadline, meta)) {
+    giveRecordBack(index);
+    return NONE;
+  }
+  pair.flowCount += 1;
+  appendHalfOpen(index);
+  return index;
+}
+
+/** Both entries or none. */
+function enter(index: u32, flow: FlowRecord, key: u64, back: u64, deadline: u32, meta: u32): bool {
+  if (findSlot(key) != NONE) return false;
+  flow.slotForward = insertEntry(key, deadline, meta, index);
+  if (flow.slotForward == NONE) return false;
+  const taken = findSlot(back);
+  if (taken == NONE) {
+    flow.slotReverse = insertEntry(back, deadline, meta | META_REVERSE, index);
+  } else if (metaOf(taken) & META_REVERSE) {
+    // Two half-NAT flows whose answers look alike: the newest has them (specification E.3).
+    flowAt(recordOf(taken)).slotReverse = NONE;
+    setRecord(taken, index);
+    setMeta(taken, meta | META_REVERSE);
+    setDeadline(taken, deadline);
+    flow.slotReverse = taken;
+  }
+  if (flow.slotReverse != NONE) return true;
+  removeEntry(flow.slotForward);
+  return false;
+}
+
+/** Removes a flow and everything that it holds. */
+export function removeFlow(index: u32, now: u32): void {
+  const flow = flowAt(index);
+  const pair = pairAt(flow.pair);
+  removeEntry(flow.slotForward);
+  if (flow.slotReverse != NONE) removeEntry(flow.slotReverse);
+  leaveHalfOpen(index);
+  if (pair.type == RuleType.Nat) {
+    const port: u32 = pair.flags & PAIR_PORT_RANGE ? 0 : swap16(serverPortBeOf(flow, pair));
+    const pool = findPool(pair.proxyFirstHead, sourceTailOf(flow, pair), pair.serverHead, pair.serverTail, port);
+    releasePort(pool, swap16(flow.sourcePortBe), now);
+  }
+  if (flow.sticky != NONE) releaseSticky(flow.sticky, now);
+  pair.flowCount -= 1;
+  giveRecordBack(index);
+}
+
+/** The direction of the entry has just been used. Written only when it moves by a step. */
+// @ts-ignore: decorator
+@inline
+export function refresh(slot: u32, idleTimeoutMs: u32, now: u32): void {
+  const due = now + idleTimeoutMs;
+  if (<i32>(due - deadlineOf(slot)) > 0) setDeadline(slot, due + DEADLINE_STEP_MS);
+}
+
+/** Lets a closed flow end soon, whatever still arrives. */
+export function endSoon(index: u32, now: u32): void {
+  const flow = flowAt(index);
+  setDeadline(flow.slotForward, now + CLOSED_LINGER_MS);
+  if (flow.slotReverse != NONE) setDeadline(flow.slotReverse, now + CLOSED_LINGER_MS);
+  leaveHalfOpen(index);
+  prependHalfOpen(index);
+}
+
+/** A closed flow is in use again. */
+export function reopen(index: u32): void {
+  const flow = flowAt(index);
+  leaveHalfOpen(index);
+  if (flow.state & FLOW_HALF_OPEN) appendHalfOpen(index);
+}
+
+/** Both ends have shown that they talk. */
+export function establish(index: u32): void {
+  const flow = flowAt(index);
+  flow.state &= <u8>~FLOW_HALF_OPEN;
+  leaveHalfOpen(index);
+}
+
+/** Tells both entries whether packets without SYN, FIN and RST may take the fast path. */
+export function setSlow(flow: FlowRecord, slow: bool): void {
+  const keep: u32 = ~META_SLOW;
+  const bit: u32 = slow ? META_SLOW : 0;
+  setMeta(flow.slotForward, (metaOf(flow.slotForward) & keep) | bit);
+  if (flow.slotReverse != NONE) setMeta(flow.slotReverse, (metaOf(flow.slotReverse) & keep) | bit);
+}
+
+/** Whether a sweep at `now` removes the flow. */
+export function isOver(flow: FlowRecord, now: u32): bool {
+  if (!isPast(deadlineOf(flow.slotForward), now)) return false;
+  return flow.slotReverse == NONE || isPast(deadlineOf(flow.slotReverse), now);
+}
+
+// --- where the client is reached ---
+
+/** Index of a client hop, entered if need be; HOP_IN_RECORD when the table is full, then the record holds it. */
+function rememberHop(flow: FlowRecord, hop: u64): u32 {
+  flow.hopMacHead = <u32>hop;
+  flow.hopMacTail = <u16>(hop >>> 32);
+  flow.hopPort = <u8>(hop >>> 48);
+  const top = flowMemory().clientHopsTop;
+  for (let index: u32 = 0; index < top; index++) if (load<u64>(clientHops + (<usize>index << 3)) == hop) return index;
+  if (top == <u32>CLIENT_HOPS) return HOP_IN_RECORD;
+  store<u64>(clientHops + (<usize>top << 3), hop);
+  flowMemory().clientHopsTop = top + 1;
+  return top;
+}
+
+// @ts-ignore: decorator
+@inline
+export function hopIndexOf(meta: u32): u32 {
+  return (meta >>> META_HOP_SHIFT) & 0xff;
+}
+
+// @ts-ignore: decorator
+@inline
+export function indexedHop(index: u32): u64 {
+  return load<u64>(clientHops + (<usize>index << 3));
+}
+
+/** Where the flow's client packets come from: bytes 0..5 MAC, byte 6 port. */
+export function clientHopOf(flow: FlowRecord, meta: u32): u64 {
+  const index = hopIndexOf(meta);
+  if (index != HOP_IN_RECORD) return indexedHop(index);
+  return <u64>flow.hopMacHead | (<u64>flow.hopMacTail << 32) | (<u64>flow.hopPort << 48) | (<u64>1 << 56);
+}
+
+/** The client's packets now come from there. */
+export function moveClient(flow: FlowRecord, hop: u64): void {
+  const hopBits: u32 = rememberHop(flow, hop) << META_HOP_SHIFT;
+  const keep: u32 = ~(<u32>0xff << META_HOP_SHIFT);
+  setMeta(flow.slotForward, (metaOf(flow.slotForward) & keep) | hopBits);
+  if (flow.slotReverse != NONE) setMeta(flow.slotReverse, (metaOf(flow.slotReverse) & keep) | hopBits);
+}
+
+// --- flows that may be given up ---
+
+function appendHalfOpen(index: u32): void {
+  const header = flowMemory();
+  const flow = flowAt(index);
+  flow.next = 0;
+  flow.previous = header.halfOpenTail;
+  if (header.halfOpenTail) flowAt(header.halfOpenTail - 1).next = index + 1;
+  else header.halfOpenHead = index + 1;
+  header.halfOpenTail = index + 1;
+}
+
+function prependHalfOpen(index: u32): void {
+  const header = flowMemory();
+  const flow = flowAt(index);
+  flow.previous = 0;
+  flow.next = header.halfOpenHead;
+  if (header.halfOpenHead) flowAt(header.halfOpenHead - 1).previous = index + 1;
+  else header.halfOpenTail = index + 1;
+  header.halfOpenHead = index + 1;
+}
+
+/** Does nothing when the flow is not in the list. */
+function leaveHalfOpen(index: u32): void {
+  const header = flowMemory();
+  const flow = flowAt(index);
+  if (!flow.previous && !flow.next && header.halfOpenHead != index + 1) return;
+  if (flow.previous) flowAt(flow.previous - 1).next = flow.next;
+  else header.halfOpenHead = flow.next;
+  if (flow.next) flowAt(flow.next - 1).previous = flow.previous;
+  else header.halfOpenTail = flow.previous;
+  flow.previous = 0;
+  flow.next = 0;
+}

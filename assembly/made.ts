@@ -1,0 +1,209 @@
+/**
+ * Frames that the engine makes: ICMP errors of the box (RFC 792, RFC 1812 section 4.3.2) and fragments (RFC 791 section
+ * 3.2). They come from a pool of MADE_SIZE head blocks that is empty again with every batch.
+ */
+import { isMartian4, swap16, unmapped } from "./address";
+import { descriptors, heads } from "./bases";
+import { fold, sumBytes, sumTwo, udpChecksum } from "./checksum";
+import {
+  BATCH_SIZE,
+  DESCRIPTOR_SIZE,
+  Descriptor,
+  ETHERNET_HEADER,
+  HEAD_L3_CAPACITY,
+  HEAD_L3_OFFSET,
+  HEAD_STRIDE,
+  ICMP_QUOTE_BYTES,
+  ICMP_TOKEN_MS,
+  ICMP_TOKENS,
+  MADE_SIZE,
+  PortKind,
+  REPLY_TTL,
+  Reason,
+  Verdict,
+  View,
+} from "./gen/layout";
+import { DONT_FRAGMENT, fragmentWord, ICMP, MAC_BITS, MORE_FRAGMENTS, OFFSET_BITS, TCP, UDP } from "./parse";
+import { writeLink, writeMac } from "./rewrite";
+import { port, state } from "./state";
+
+/** Frames left in the pool. */
+export function madeLeft(): u32 {
+  return MADE_SIZE - state().madeUsed;
+}
+
+/** Takes a frame; call madeLeft first. Its layer 3 begins at layer3Of(). */
+function take(): Descriptor {
+  const index = state().madeUsed++;
+  const made = changetype<Descriptor>(descriptors + <usize>(BATCH_SIZE + index) * DESCRIPTOR_SIZE);
+  memory.fill(changetype<usize>(made), 0, DESCRIPTOR_SIZE);
+  made.slot = <u16>index;
+  return made;
+}
+
+function layer3Of(made: Descriptor): usize {
+  return heads + <usize>(BATCH_SIZE + made.slot) * HEAD_STRIDE + HEAD_L3_OFFSET;
+}
+
+/** Fills the descriptor in and puts the link header before layer 3. */
+function finish(made: Descriptor, layer3: usize, length: u32, verdict: u32, reason: u32, outPort: u32, kind: u32, to: u64, from: u64): void {
+  const link: u32 = kind == PortKind.Ethernet ? ETHERNET_HEADER : 0;
+  made.frame = <u32>layer3 - link;
+  made.length = length + link;
+  made.headLength = made.length;
+  made.outPort = <u8>outPort;
+  made.inPort = <u8>outPort;
+  made.verdict = <u8>verdict;
+  made.reason = <u8>reason;
+  if (link) writeMac(made.frame, to, from);
+}
+
+/** Ties a made frame to the frame that it was made for. */
+function attachMade(descriptor: Descriptor, made: Descriptor): void {
+  if (descriptor.madeCount == 0) descriptor.madeFirst = BATCH_SIZE + made.slot;
+  descriptor.madeCount += 1;
+  made.ruleId = descriptor.ruleId;
+  made.serverId = descriptor.serverId;
+}
+
+/** One token per ICMP_TOKEN_MS, ICMP_TOKENS at most. */
+function takeToken(now: u32): bool {
+  const s = state();
+  const earned = (now - s.icmpTokensMs) / ICMP_TOKEN_MS;
+  s.icmpTokensMs += earned * ICMP_TOKEN_MS;
+  s.icmpTokens = min(s.icmpTokens + min(earned, ICMP_TOKENS), ICMP_TOKENS);
+  if (s.icmpTokens == 0) return false;
+  s.icmpTokens -= 1;
+  return true;
+}
+
+/**
+ * Tells the sender of the packet in hand that it went nowhere. The packet must be as it was received.
+ * @param rest the second word of the ICMP header, as stored
+ * @returns whether a message was made: not about ICMP, to no host, without an address, or over the rate (RFC 1812 4.3.2)
+ */
+export function sendError(packet: View, type: u32, code: u32, rest: u32, reason: u32, now: u32): bool {
+  const own = port(packet.inPort);
+  if (packet.protocol == ICMP || own.address4Be == 0 || isMartian4(unmapped(packet.sourceTail))) return false;
+  if (madeLeft() == 0 || !takeToken(now)) return false;
+  const made = take();
+  const ip = layer3Of(made);
+  const quote = min(packet.total, ICMP_QUOTE_BYTES);
+  const length = 28 + quote;
+  store<u32>(ip, 0xc045 | (swap16(length) << 16));
+  store<u32>(ip, 0x00400000, 4);
+  store<u32>(ip, REPLY_TTL | (ICMP << 8), 8);
+  store<u32>(ip, own.address4Be, 12);
+  store<u32>(ip, unmapped(packet.sourceTail), 16);
+  store<u16>(ip, fold(sumBytes(ip, 20)) ^ 0xffff, 10);
+  store<u32>(ip, type | (code << 8), 20);
+  store<u32>(ip, rest, 24);
+  copyOut(packet, 0, quote, ip + 28);
+  store<u16>(ip, sumBytes(ip + 20, length - 20) ^ 0xffff, 22);
+  finish(made, ip, length, Verdict.Reply, reason, packet.inPort, packet.inKind, packet.sourceHop & MAC_BITS, own.mac);
+  attachMade(changetype<Descriptor>(packet.descriptor), made);
+  return true;
+}
+
+// --- fragments ---
+
+/** Bytes of the options of every fragment but the first: those with the copied bit, padded to four (RFC 791 section 3.1). */
+function copiedOptions(packet: View, to: usize): u32 {
+  let at: usize = packet.layer3 + 20;
+  const end: usize = packet.layer4;
+  let length: u32 = 0;
+  while (at < end) {
+    const kind: u32 = load<u8>(at);
+    if (kind == 0) break;
+    if (kind == 1) {
+      at++;
+      continue;
+    }
+    const size: u32 = at + 1 < end ? load<u8>(at, 1) : 0;
+    if (size < 2 || at + size > end) break;
+    if (kind & 0x80) {
+      if (to) memory.copy(to + length, at, size);
+      length += size;
+    }
+    at += size;
+  }
+  const padded = (length + 3) & ~3;
+  if (to) memory.fill(to + length, 0, padded - length);
+  return padded;
+}
+
+/** Data bytes of a fragment with a header of that length, 0 when not even eight fit. */
+function room(mtu: u32, header: u32): u32 {
+  const most = min(mtu, HEAD_L3_CAPACITY);
+  return most < header + 8 ? 0 : (most - header) & ~7;
+}
+
+/** How many fragments the packet makes for the MTU of its way out; 0: it cannot be fragmented. */
+export function countFragments(packet: View): u32 {
+  const data = packet.total - packet.headerLength;
+  const first = room(packet.mtu, packet.headerLength);
+  const others = room(packet.mtu, 20 + copiedOptions(packet, 0));
+  if (first == 0 || others == 0) return 0;
+  return data <= first ? 1 : 1 + (data - first + others - 1) / others;
+}
+
+/** Copies bytes of the packet that may lie in the head block or in the tail. @param from offset from layer 3 */
+function copyOut(packet: View, from: u32, length: u32, to: usize): void {
+  const inHead = packet.headAvailable;
+  let copied: u32 = 0;
+  if (from < inHead) {
+    copied = min(inHead - from, length);
+    memory.copy(to, packet.layer3 + from, copied);
+  }
+  if (copied < length) memory.copy(to + copied, changetype<Descriptor>(packet.descriptor).tail + (from + copied - inHead), length - copied);
+}
+
+/** Finishes a partial checksum: fragments cannot carry one. The field holds the pseudo-header sum. */
+function completeChecksum(packet: View): void {
+  if (!packet.partial) return;
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  const offset: u32 = packet.protocol == TCP ? 16 : 6;
+  const inHead = packet.headAvailable - packet.headerLength;
+  const inTail = packet.total - packet.headAvailable;
+  const sum = sumTwo(packet.layer4, inHead, descriptor.tail, inTail) ^ 0xffff;
+  store<u16>(packet.layer4 + offset, packet.protocol == UDP ? udpChecksum(sum) : sum);
+  descriptor.vnetFlags = 0;
+}
+
+/** Makes the fragments of the packet, rewritten already; countFragments and madeLeft have said that they fit. */
+export function makeFragments(packet: View): void {
+  completeChecksum(packet);
+  const data = packet.total - packet.headerLength;
+  const word = fragmentWord(packet);
+  let offset: u32 = 0;
+  while (offset < data) {
+    const made = take();
+    const ip = layer3Of(made);
+    let header = packet.headerLength;
+    memory.copy(ip, packet.layer3, offset == 0 ? <usize>header : <usize>20);
+    if (offset) header = 20 + copiedOptions(packet, ip + 20);
+    const length = min(data - offset, room(packet.mtu, header));
+    const isLast = offset + length == data;
+    store<u8>(ip, 0x40 | (header >>> 2));
+    store<u16>(ip, swap16(header + length), 2);
+    store<u16>(ip, swap16(((word & OFFSET_BITS) + (offset >>> 3)) | (isLast ? word & MORE_FRAGMENTS : MORE_FRAGMENTS)), 6);
+    store<u16>(ip, 0, 10);
+    store<u16>(ip, sumBytes(ip, header) ^ 0xffff, 10);
+    copyOut(packet, packet.headerLength + offset, length, ip + header);
+    finish(made, ip, header + length, Verdict.Forward, Reason.FragmentsMade, packet.outPort, packet.outKind, packet.nextHop, packet.nextSource);
+    attachMade(changetype<Descriptor>(packet.descriptor), made);
+    offset += length;
+  }
+}
+
+/** Sends the rewritten packet: gives it its link header, or makes its fragments. */
+export function emit(packet: View): void {
+  if (packet.fragments) makeFragments(packet);
+  else writeLink(packet);
+}
+
+/** Whether the sender forbids fragments. */
+export function forbidsFragments(packet: View): bool {
+  return (fragmentWord(packet) & DONT_FRAGMENT) != 0;
+}
+

@@ -1,0 +1,347 @@
+/**
+ * One packet from top to bottom, in the order of docs/packet-path.md: parse, find its flow or pick a server, see whether
+ * it may leave, and only then change anything. The fast path of batch.ts is a short cut through forwardFlow().
+ */
+import { following, isMartian4, swap16, unmapped } from "./address";
+import { leaveToClient, leaveToServer } from "./egress";
+import {
+  clientHopOf,
+  belongs,
+  flowAt,
+  hasFlowRoom,
+  installFlow,
+  isClosed,
+  moveClient,
+  refresh,
+  removeFlow,
+  reverseKey,
+  serverPortBeOf,
+  sourceTailOf,
+} from "./flows";
+import { findSlot, metaOf, recordOf } from "./flow-table";
+import {
+  Descriptor,
+  Direction,
+  ENDPOINT_PROXY,
+  ENDPOINT_SERVER,
+  ENDPOINT_VIP,
+  Endpoint,
+  FlowState,
+  ImageMember,
+  ImageRule,
+  ImageServer,
+  META_REVERSE,
+  NAT_PORT_FIRST,
+  NAT_PORT_LAST,
+  NONE,
+  PAIR_PORT_RANGE,
+  PairRecord,
+  RULE_ENABLED,
+  RULE_STICKY,
+  RULE_VIP_LOCAL,
+  Reason,
+  RuleType,
+  View,
+} from "./gen/layout";
+import { tupleKey4 } from "./hash";
+import { processIcmp } from "./icmp";
+import { findEndpoint, findRule, guardsDestination, guardsSource, membersUpTo, memberAt, serverAt } from "./image";
+import { emit } from "./made";
+import { freePort, obtainPool, portCursor, releasePort, takePort } from "./nat-ports";
+import { obtainPair, pairAt, serverPort } from "./pairs";
+import { ACK, FIN, fragmentWord, ICMP, OFFSET_BITS, parseFrame, parseTransport, RST, SYN, TCP, UDP } from "./parse";
+import { addressChange, describe, joinAddresses, joinPorts, rewriteIpv4, stepTtl, TTL_STEP } from "./rewrite";
+import { choose } from "./select";
+import { addSticky, findSticky, hasStickyRoom, redirectSticky, stickyAt, touchSticky } from "./sticky";
+import { ruleState, totals, view } from "./state";
+import { track } from "./tcp-tracking";
+
+/** MF and offset: what makes a packet a fragment. */
+const FRAGMENT_BITS: u32 = 0x3fff;
+/** Proxy ports that are tried beside each other before a pool counts as empty: others may use them through another pool. */
+const PORT_TRIES: u32 = 64;
+
+/** Decides about the frame of a descriptor and carries the decision out. @returns its Reason */
+export function processPacket(descriptor: Descriptor, now: u32): u32 {
+  const packet = view();
+  packet.now = now;
+  const reason = parseFrame(descriptor, packet);
+  if (reason != NONE) return reason;
+  if (fragmentWord(packet) & FRAGMENT_BITS) return processFragment(packet);
+  if (packet.protocol == TCP || packet.protocol == UDP) return processTransport(packet, now);
+  if (packet.protocol == ICMP) return processIcmp(packet, now);
+  return Reason.Unguarded;
+}
+
+// --- fragments: known to be ours or not, not translated yet ---
+
+function processFragment(packet: View): u32 {
+  const to = findEndpoint(packet.destinationHead, packet.destinationTail);
+  const from = findEndpoint(packet.sourceHead, packet.sourceTail);
+  const isLater = (fragmentWord(packet) & OFFSET_BITS) != 0;
+  if (!(isLater ? guardsLater(to, from) : guardsFirst(packet, to, from))) return Reason.Unguarded;
+  const flags: u32 = to ? to.flags : 0;
+  if (flags & ENDPOINT_VIP) {
+    totals().fragmentsIn += 1;
+    totals().fragmentsDropped += 1;
+    return Reason.FragmentToVip;
+  }
+  return flags & ENDPOINT_PROXY ? Reason.ProxyFragment : Reason.ServerFragment;
+}
+
+function guardsLater(to: Endpoint | null, from: Endpoint | null): bool {
+  if (to && to.flags & (ENDPOINT_VIP | ENDPOINT_PROXY)) return true;
+  return from != null && (from.flags & ENDPOINT_SERVER) != 0;
+}
+
+/** A first fragment still shows its ports, and the guard goes by them. */
+function guardsFirst(packet: View, to: Endpoint | null, from: Endpoint | null): bool {
+  if (packet.protocol == ICMP) return to != null && (to.flags & (ENDPOINT_VIP | ENDPOINT_PROXY)) != 0;
+  if (packet.protocol != TCP && packet.protocol != UDP) return false;
+  if (packet.headAvailable < packet.headerLength + 4) return false;
+  const isTcp = packet.protocol == TCP;
+  if (to && guardsDestination(to, isTcp, swap16(load<u16>(packet.layer4, 2)))) return true;
+  return from != null && guardsSource(from, isTcp, swap16(load<u16>(packet.layer4)));
+}
+
+// --- TCP and UDP ---
+
+function processTransport(packet: View, now: u32): u32 {
+  const reason = parseTransport(packet);
+  if (reason != NONE) return reason;
+  packet.key = tupleKey4(unmapped(packet.sourceTail), unmapped(packet.destinationTail), load<u32>(packet.layer4), packet.protocol);
+  const slot = findSlot(packet.key);
+  if (slot != NONE) {
+    const index = recordOf(slot);
+    const reverse = (metaOf(slot) & META_REVERSE) != 0;
+    if (belongs(flowAt(index), packet, reverse)) {
+      packet.slot = slot;
+      packet.flow = index;
+      packet.reverse = reverse ? 1 : 0;
+      // A closed flow gives way to a new connection from the same port (ILB-187).
+      if (reverse || !isOpening(packet) || !isClosed(flowAt(index))) return forwardFlow(packet, now);
+    }
+  }
+  return openFlow(packet, now);
+}
+
+/** A segment that can only begin a connection. */
+function isOpening(packet: View): bool {
+  return packet.protocol == TCP && (packet.tcpFlags & (SYN | ACK | RST | FIN)) == SYN;
+}
+
+/** Sends a packet of a known flow on. */
+function forwardFlow(packet: View, now: u32): u32 {
+  const flow = flowAt(packet.flow);
+  const pair = pairAt(flow.pair);
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  const reverse = packet.reverse != 0;
+  describe(packet, pair);
+  descriptor.direction = <u8>(reverse ? Direction.ServerToClient : Direction.ClientToServer);
+  descriptor.flowState = <u8>FlowState.Found;
+  const reason = reverse ? leaveToClient(packet, clientHopOf(flow, metaOf(packet.slot)), now) : leaveToServer(packet, pair.nextHop, now);
+  if (reason != NONE) return reason;
+  if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);
+  if (!reverse && clientHopOf(flow, metaOf(packet.slot)) != packet.sourceHop) moveClient(flow, packet.sourceHop);
+  track(packet.flow, packet, now);
+  countPair(pair, packet);
+  translate(packet, Reason.FlowFound);
+  return packet.fragments ? Reason.FragmentsMade : Reason.FlowFound;
+}
+
+// @ts-ignore: decorator
+@inline
+function countPair(pair: PairRecord, packet: View): void {
+  pair.packets += 1;
+  pair.bytes += packet.total;
+}
+
+/** Rewrites the packet for its flow and sends it, whole or in fragments. */
+function translate(packet: View, reason: u32): void {
+  const flow = flowAt(packet.flow);
+  const pair = pairAt(flow.pair);
+  const sourceTail = sourceTailOf(flow, pair);
+  let addresses: u64;
+  let ports: u32;
+  if (packet.reverse) {
+    addresses = joinAddresses(pair.vipTail, flow.clientTail);
+    ports = <u32>flow.vipPortBe | (<u32>flow.clientPortBe << 16);
+  } else {
+    addresses = joinAddresses(sourceTail, pair.serverTail);
+    ports = <u32>flow.sourcePortBe | (serverPortBeOf(flow, pair) << 16);
+  }
+  const ip: usize = packet.layer3;
+  rewriteIpv4(ip, packet.layer4, packet.protocol == TCP, packet.partial != 0, addresses, ports, addressChange(ip, addresses), packet.stepsTtl ? TTL_STEP : 0);
+  emit(packet);
+}
+
+// --- packets of no flow ---
+
+function openFlow(packet: View, now: u32): u32 {
+  const isTcp = packet.protocol == TCP;
+  const to = findEndpoint(packet.destinationHead, packet.destinationTail);
+  const rule = to ? findRule(to, isTcp, packet.destinationPort) : null;
+  if (rule == null) return ofNoRule(packet, to, isTcp);
+  const answers: u32 = SYN | ACK;
+  if (rule.flags & RULE_VIP_LOCAL && isTcp && (packet.tcpFlags & answers) == answers) return Reason.LocalSynAck;
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  descriptor.ruleId = rule.id;
+  descriptor.direction = <u8>Direction.ClientToServer;
+  const own = ruleState(rule.slot);
+  if (!(rule.flags & RULE_ENABLED)) {
+    own.packetsNotProcessed += 1;
+    own.bytesNotProcessed += packet.total;
+    return Reason.RuleDisabled;
+  }
+  if (isMartian4(unmapped(packet.sourceTail))) return Reason.MartianSource;
+  const pick = choose(rule, packet);
+  if (pick == NONE) return dropped(rule, packet, Reason.NoServer);
+  const sticky = rule.flags & RULE_STICKY ? findSticky(rule, packet) : NONE;
+  return sendToServer(packet, rule, pick, sticky, now);
+}
+
+/** Guarded traffic that nothing of the configuration wants goes back to the kernel. */
+function ofNoRule(packet: View, to: Endpoint | null, isTcp: bool): u32 {
+  if (to && guardsDestination(to, isTcp, packet.destinationPort)) return to.flags & ENDPOINT_PROXY ? Reason.ProxyTraffic : Reason.RuleGone;
+  const from = findEndpoint(packet.sourceHead, packet.sourceTail);
+  return from && guardsSource(from, isTcp, packet.sourcePort) ? Reason.ServerTraffic : Reason.Unguarded;
+}
+
+/** Counts a packet of the rule that is dropped for want of something. */
+function dropped(rule: ImageRule, packet: View, reason: u32): u32 {
+  const own = ruleState(rule.slot);
+  own.packetsDropped += 1;
+  own.bytesDropped += packet.total;
+  if (reason == Reason.NoPort) {
+    own.packetsNoPort += 1;
+    own.bytesNoPort += packet.total;
+  } else if (reason != Reason.NoServer) {
+    own.packetsNoMemory += 1;
+    own.bytesNoMemory += packet.total;
+  }
+  return reason;
+}
+
+/** Index of the sticky entry's server among the rule's members, NONE when it takes no new flows. */
+function stickyMember(rule: ImageRule, sticky: u32): u32 {
+  const pair = pairAt(stickyAt(sticky).pair);
+  const after = membersUpTo(rule, pair.insertSequence);
+  if (after == 0) return NONE;
+  const member = memberAt(rule, after - 1);
+  return member.serverId == pair.serverId && member.enabled ? after - 1 : NONE;
+}
+
+function sendToServer(packet: View, rule: ImageRule, pick: u32, sticky: u32, now: u32): u32 {
+  let holds = false;
+  if (sticky != NONE) {
+    const bound = stickyMember(rule, sticky);
+    if (bound != NONE) {
+      pick = bound;
+      holds = true;
+    }
+  }
+  const member = memberAt(rule, pick);
+  const server = serverAt(member.server);
+  changetype<Descriptor>(packet.descriptor).serverId = member.serverId;
+  const reason = leaveToServer(packet, server.nextHop, now);
+  if (reason != NONE) return reason;
+  const pair = obtainPair(rule, member, server);
+  if (pair == NONE) return dropped(rule, packet, Reason.NoPairMemory);
+  if (rule.flags & RULE_STICKY && sticky == NONE && !hasStickyRoom() && rule.type == RuleType.Dsr) return dropped(rule, packet, Reason.NoStickyMemory);
+  return rule.type == RuleType.Dsr ? sendDirect(packet, rule, pair, sticky, holds, now) : sendTranslated(packet, rule, pair, sticky, holds, now);
+}
+
+/** Enters, redirects or leaves alone the client's sticky entry. @returns its index, NONE when the rule is not sticky */
+function bind(packet: View, rule: ImageRule, pair: u32, proxyIndex: u32, sticky: u32, holds: bool, now: u32): u32 {
+  if (!(rule.flags & RULE_STICKY)) return NONE;
+  if (sticky == NONE) return addSticky(rule, packet, pair, proxyIndex, now);
+  if (!holds) redirectSticky(sticky, pair, proxyIndex);
+  return sticky;
+}
+
+/** DSR: no flow, the packet stays as it is. */
+function sendDirect(packet: View, rule: ImageRule, pair: u32, sticky: u32, holds: bool, now: u32): u32 {
+  const bound = bind(packet, rule, pair, 0, sticky, holds, now);
+  if (bound != NONE) touchSticky(bound, now);
+  countPair(pairAt(pair), packet);
+  if (packet.stepsTtl) stepTtl(packet.layer3);
+  emit(packet);
+  return packet.fragments ? Reason.FragmentsMade : Reason.DsrSent;
+}
+
+/** NAT and HALF-NAT: the packet opens a flow. */
+function sendTranslated(packet: View, rule: ImageRule, pairIndex: u32, sticky: u32, holds: bool, now: u32): u32 {
+  const pair = pairAt(pairIndex);
+  let proxyIndex: u32 = 0;
+  let pool: u32 = NONE;
+  let sourcePort = packet.sourcePort;
+  let sourceTail = packet.sourceTail;
+  if (rule.type == RuleType.Nat) {
+    const lease = leaseAny(packet, pair, sticky, holds, now);
+    if (lease == NONE) return dropped(rule, packet, Reason.NoPort);
+    proxyIndex = lease >>> 16;
+    sourcePort = lease & 0xffff;
+    sourceTail = following(pair.proxyFirstTail, proxyIndex);
+    pool = poolOf(packet, pair, proxyIndex, now);
+    if (pool == NONE || !takePort(pool, sourcePort)) return dropped(rule, packet, Reason.NoFlowMemory);
+  }
+  // The flow that this one replaces makes room by going.
+  if (packet.flow == NONE && !hasFlowRoom()) return giveUp(packet, rule, pool, sourcePort, Reason.NoFlowMemory, now);
+  if (rule.flags & RULE_STICKY && sticky == NONE && !hasStickyRoom()) return giveUp(packet, rule, pool, sourcePort, Reason.NoStickyMemory, now);
+  if (packet.flow != NONE) removeFlow(packet.flow, now);
+  const index = installFlow(packet, pairIndex, proxyIndex, sourceTail, swap16(sourcePort), NONE, now);
+  if (index == NONE) return giveUp(packet, rule, pool, sourcePort, Reason.NoFlowMemory, now);
+  const bound = bind(packet, rule, pairIndex, proxyIndex, sticky, holds, now);
+  if (bound != NONE) {
+    flowAt(index).sticky = bound;
+    stickyAt(bound).flowCount += 1;
+  }
+  packet.flow = index;
+  changetype<Descriptor>(packet.descriptor).flowState = <u8>FlowState.New;
+  track(index, packet, now);
+  countPair(pair, packet);
+  translate(packet, Reason.FlowNew);
+  return packet.fragments ? Reason.FragmentsMade : Reason.FlowNew;
+}
+
+function giveUp(packet: View, rule: ImageRule, pool: u32, port: u32, reason: u32, now: u32): u32 {
+  if (pool != NONE) releasePort(pool, port, now);
+  return dropped(rule, packet, reason);
+}
+
+// --- proxy ports ---
+
+function poolOf(packet: View, pair: PairRecord, proxyIndex: u32, now: u32): u32 {
+  const port: u32 = pair.flags & PAIR_PORT_RANGE ? 0 : serverPort(pair, packet.destinationPort);
+  return obtainPool(pair.proxyFirstHead, following(pair.proxyFirstTail, proxyIndex), pair.serverHead, pair.serverTail, port, now);
+}
+
+/**
+ * A free proxy port, not taken yet: the address of the sticky entry and no other, or the next address of the rotation,
+ * which begins with the second, and then the ones after it.
+ * @returns proxy index << 16 | port in host order, NONE when all pools are empty
+ */
+function leaseAny(packet: View, pair: PairRecord, sticky: u32, holds: bool, now: u32): u32 {
+  if (holds) return leaseOne(packet, pair, stickyAt(sticky).proxyIndex, now);
+  pair.proxyCursor += 1;
+  for (let tried: u32 = 0; tried < pair.proxyCount; tried++) {
+    const lease = leaseOne(packet, pair, (pair.proxyCursor + tried) % pair.proxyCount, now);
+    if (lease != NONE) return lease;
+  }
+  return NONE;
+}
+
+function leaseOne(packet: View, pair: PairRecord, proxyIndex: u32, now: u32): u32 {
+  const pool = poolOf(packet, pair, proxyIndex, now);
+  if (pool == NONE) return NONE;
+  const sourceTail = following(pair.proxyFirstTail, proxyIndex);
+  const serverPortBe = swap16(serverPort(pair, packet.destinationPort));
+  let from = portCursor(pool);
+  for (let tried: u32 = 0; tried < PORT_TRIES; tried++) {
+    const port = freePort(pool, from);
+    if (port == NONE) return NONE;
+    if (findSlot(reverseKey(pair, sourceTail, swap16(port), serverPortBe, packet.protocol)) == NONE) return (proxyIndex << 16) | port;
+    from = port == NAT_PORT_LAST ? NAT_PORT_FIRST : port + 1;
+  }
+  return NONE;
+}

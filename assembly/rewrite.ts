@@ -1,0 +1,99 @@
+/** The edits: addresses, ports, TTL and checksums in one go, then the link header. The only code that changes a packet. */
+import { swap16, unmapped } from "./address";
+import { delta32, udpChecksum, updated, updatedPartial } from "./checksum";
+import { Descriptor, ETHERNET_HEADER, PairRecord, PortKind, View } from "./gen/layout";
+import { MAC_BITS } from "./parse";
+
+/** What a TTL step adds to a sum of little-endian words: the low byte of TTL and protocol falls by one. */
+export const TTL_STEP: u32 = 0xfffe;
+export const NEEDS_CSUM: u32 = 1;
+
+/** Decrements the TTL and mends the header checksum. */
+// @ts-ignore: decorator
+@inline
+export function stepTtl(ip: usize): void {
+  store<u8>(ip, load<u8>(ip, 8) - 1, 8);
+  store<u16>(ip, updated(load<u16>(ip, 10), TTL_STEP), 10);
+}
+
+/**
+ * Gives an IPv4 packet new addresses and ports.
+ * @param addresses source low, destination high, as stored @param portsBe source low, destination high, as stored
+ * @param addressDelta one's complement sum of the change of addresses @param partial the checksum is partial
+ * @param ttlDelta TTL_STEP to decrement the TTL, 0 to leave it
+ */
+// @ts-ignore: decorator
+@inline
+export function rewriteIpv4(ip: usize, l4: usize, isTcp: bool, partial: bool, addresses: u64, portsBe: u32, addressDelta: u32, ttlDelta: u32): void {
+  if (ttlDelta) store<u8>(ip, load<u8>(ip, 8) - 1, 8);
+  store<u16>(ip, updated(load<u16>(ip, 10), addressDelta + ttlDelta), 10);
+  store<u64>(ip, addresses, 12);
+  const before = load<u32>(l4);
+  store<u32>(l4, portsBe);
+  const at: usize = isTcp ? l4 + 16 : l4 + 6;
+  const sum: u32 = load<u16>(at);
+  if (partial) {
+    store<u16>(at, updatedPartial(sum, addressDelta));
+  } else if (isTcp) {
+    store<u16>(at, updated(sum, addressDelta + delta32(before, portsBe)));
+  } else if (sum != 0) {
+    store<u16>(at, udpChecksum(updated(sum, addressDelta + delta32(before, portsBe))));
+  }
+}
+
+/** One's complement sum that turns the packet's addresses into others. */
+// @ts-ignore: decorator
+@inline
+export function addressChange(ip: usize, addresses: u64): u32 {
+  return delta32(load<u32>(ip, 12), <u32>addresses) + delta32(load<u32>(ip, 16), <u32>(addresses >>> 32));
+}
+
+// @ts-ignore: decorator
+@inline
+export function joinAddresses(sourceTail: u64, destinationTail: u64): u64 {
+  return <u64>unmapped(sourceTail) | (<u64>unmapped(destinationTail) << 32);
+}
+
+/** @param source host order @param destination host order */
+// @ts-ignore: decorator
+@inline
+export function joinPorts(source: u32, destination: u32): u32 {
+  return swap16(source) | (swap16(destination) << 16);
+}
+
+/** Writes a MAC header before the packet. @param to, from bytes 0..5 */
+// @ts-ignore: decorator
+@inline
+export function writeMac(frame: usize, to: u64, from: u64): void {
+  store<u64>(frame, (to & MAC_BITS) | (from << 48));
+  store<u32>(frame, <u32>((from & MAC_BITS) >>> 16), 8);
+  store<u16>(frame, 0x0008, 12);
+}
+
+/**
+ * Gives the frame the link header of its egress port and brings the virtio header in line: only NEEDS_CSUM means
+ * anything to a sender, and offsets count from the start of the frame.
+ */
+export function writeLink(packet: View): void {
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  const link: u32 = packet.outKind == PortKind.Ethernet ? ETHERNET_HEADER : 0;
+  const grown = link - packet.link;
+  if (grown) {
+    descriptor.frame = packet.layer3 - link;
+    descriptor.length += grown;
+    descriptor.headLength += grown;
+    if (descriptor.vnetCsumStart) descriptor.vnetCsumStart += <u16>grown;
+    if (descriptor.vnetHdrLen) descriptor.vnetHdrLen += <u16>grown;
+    packet.link = link;
+  }
+  if (link) writeMac(descriptor.frame, packet.nextHop, packet.nextSource);
+  descriptor.vnetFlags &= <u8>NEEDS_CSUM;
+  descriptor.outPort = <u8>packet.outPort;
+}
+
+/** Writes who the packet belongs to into its descriptor. */
+export function describe(packet: View, pair: PairRecord): void {
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  descriptor.ruleId = pair.ruleId;
+  descriptor.serverId = pair.serverId;
+}
