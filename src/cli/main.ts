@@ -1,0 +1,144 @@
+/**
+ * ilbadm: words in, the daemon's bytes and exit status out. What is wrong with the words themselves is said without
+ * asking the daemon, by the same grammar; FILE operands are opened here, with the caller's rights. It knows no
+ * subcommand beyond that.
+ */
+import { readFileSync } from "node:fs";
+import { errorText } from "../command/errors.ts";
+import type { Chunk } from "../command/run.ts";
+import { check, fileUse } from "../command/run.ts";
+import { usageList } from "../command/usage.ts";
+import { ask, NotReachable, type Query, type Target } from "./connection.ts";
+import { ExportFailed, ExportFile } from "./export-file.ts";
+import { parseOptions } from "./options.ts";
+import { ReaderGone, writeAll } from "./output.ts";
+
+const NDJSON = "application/x-ndjson";
+
+/** Runs one command line. @returns the exit status */
+export async function main(
+  argv: readonly string[],
+  environment: Readonly<Record<string, string | undefined>>,
+): Promise<number> {
+  try {
+    const options = parseOptions(argv, environment);
+    if ("wrong" in options) return complain(options.wrong);
+    const local = check(options.argv);
+    if (local !== null) {
+      if (local.stdout !== "") writeAll(1, local.stdout);
+      if (local.stderr !== "") writeAll(2, local.stderr);
+      return local.status;
+    }
+    return await talk(options.target, options.argv);
+  } catch (error) {
+    if (error instanceof ReaderGone) return 1;
+    if (error instanceof ExportFailed) return complain(error.failure.text);
+    throw error;
+  }
+}
+
+function complain(...lines: string[]): 1 {
+  for (const line of lines) writeAll(2, `ilbadm: ${line}\n`);
+  return 1;
+}
+
+async function talk(target: Target, argv: readonly string[]): Promise<number> {
+  const use = fileUse(argv);
+  if (use?.access === "read") {
+    const input = readInput(use.file);
+    if (input === null) {
+      complain(errorText("E-OPENREAD", use.file ?? "-"));
+      writeAll(2, usageList());
+      return 1;
+    }
+    const where = `/v1/config?preserve=${use.preserve}&name=${encodeURIComponent(use.file ?? "-")}`;
+    return send(
+      target,
+      { method: "PUT", path: where, contentType: "text/plain", accept: NDJSON, body: input },
+      TO_CALLER,
+    );
+  }
+  const body = JSON.stringify({ argv });
+  const query: Query = { method: "POST", path: "/v1/ilbadm", contentType: "application/json", accept: NDJSON, body };
+  if (use === null || use.file === null) return send(target, query, TO_CALLER);
+  return exportTo(use.file, (stdout) => send(target, query, { stdout, stderr: TO_CALLER.stderr }));
+}
+
+/** The daemon's output into FILE, all of it or nothing. */
+async function exportTo(path: string, run: (stdout: (text: string) => void) => Promise<number>): Promise<number> {
+  const file = new ExportFile(path);
+  let status = 1;
+  try {
+    status = await run((text) => file.write(text));
+    if (status === 0) file.commit();
+  } finally {
+    if (status !== 0) file.abandon();
+  }
+  return status;
+}
+
+/** null: cannot be read. */
+function readInput(file: string | null): Uint8Array<ArrayBuffer> | null {
+  try {
+    return new Uint8Array(readFileSync(file ?? 0));
+  } catch {
+    return null;
+  }
+}
+
+interface Sink {
+  stdout(text: string): void;
+  stderr(text: string): void;
+}
+const TO_CALLER: Sink = { stdout: (text) => writeAll(1, text), stderr: (text) => writeAll(2, text) };
+
+async function send(target: Target, query: Query, sink: Sink): Promise<number> {
+  let answer: Response;
+  try {
+    answer = await ask(target, query);
+  } catch (error) {
+    if (error instanceof NotReachable) return complain(errorText("E-SOCKET"), hint(target, error.message));
+    throw error;
+  }
+  if (!answer.ok || !answer.headers.get("content-type")?.startsWith(NDJSON)) return complain(await problemText(answer));
+  try {
+    for await (const piece of pieces(answer)) {
+      if (piece.stdout !== undefined) sink.stdout(piece.stdout);
+      if (piece.stderr !== undefined) sink.stderr(piece.stderr);
+      if (piece.exit !== undefined) return piece.exit;
+    }
+  } catch (error) {
+    if (error instanceof ReaderGone || error instanceof ExportFailed) throw error;
+  }
+  return complain(errorText("E-READ"));
+}
+
+function hint(target: Target, reason: string): string {
+  if (target.socket === null) return `nobody answers at ${target.url} (${reason})`;
+  return `no ilbd answers on ${target.socket} (${reason}): start it with 'ilbd run', or name its socket with --socket or ILB_SOCKET`;
+}
+
+/** What an answer that is no command output says. */
+async function problemText(answer: Response): Promise<string> {
+  const text = await answer.text().catch(() => "");
+  try {
+    const { detail } = JSON.parse(text) as { detail?: unknown };
+    if (typeof detail === "string") return detail;
+  } catch {
+    // Not from an ilbd; the status says what there is to say.
+  }
+  return `${errorText("E-READ")} (HTTP status ${answer.status})`;
+}
+
+/** The objects of a stream of lines, as they come. Ends quietly where the stream ends. */
+async function* pieces(answer: Response): AsyncGenerator<Chunk & { readonly exit?: number }> {
+  const decoder = new TextDecoder();
+  let rest = "";
+  for await (const bytes of answer.body ?? []) {
+    const lines = (rest + decoder.decode(bytes, { stream: true })).split("\n");
+    rest = lines.pop()!;
+    for (const line of lines) yield JSON.parse(line) as Chunk & { exit?: number };
+  }
+}
+
+if (import.meta.main) process.exitCode = await main(process.argv.slice(2), process.env);

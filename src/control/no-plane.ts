@@ -1,0 +1,62 @@
+/** `--io none`: a control plane without packets. Engine and kernel that take everything and count nothing. */
+import type { EngineCounters, TableImage } from "../engine/engine.ts";
+import { REASON_NAMES } from "../gen/layout.ts";
+import type { EngineControl, KernelControl } from "./ports.ts";
+
+export class NoEngine implements EngineControl {
+  private image: TableImage | null = null;
+
+  stage(image: TableImage): { publish(): void; discard(): void } {
+    return {
+      publish: () => {
+        this.image = image;
+      },
+      discard: () => undefined,
+    };
+  }
+
+  async adopted(): Promise<boolean> {
+    return true;
+  }
+
+  counters(): EngineCounters {
+    const zero = {
+      packetsNotProcessed: 0n,
+      bytesNotProcessed: 0n,
+      packetsDropped: 0n,
+      bytesDropped: 0n,
+      icmpEchoProcessed: 0n,
+      icmpDropped: 0n,
+      icmpTooBigProcessed: 0n,
+      icmpTooBigDropped: 0n,
+      packetsNoMemory: 0n,
+      bytesNoMemory: 0n,
+      packetsNoPort: 0n,
+      bytesNoPort: 0n,
+    };
+    return {
+      packetsIn: 0n,
+      reasons: REASON_NAMES.map(() => 0n),
+      rules: (this.image?.rules ?? []).map((rule) => ({ ruleId: rule.id, ...zero })),
+      pairs: [],
+      fragmentsIn: 0n,
+      fragmentsDropped: 0n,
+    };
+  }
+
+  flows(): [] {
+    return [];
+  }
+
+  sticky(): [] {
+    return [];
+  }
+}
+
+export const NO_KERNEL: KernelControl = {
+  check: () => null,
+  widen: async () => undefined,
+  narrow: async () => undefined,
+  isLocal: () => false,
+  watch: () => undefined,
+};

@@ -1,0 +1,240 @@
+/**
+ * `ilbd run`: puts the parts together, in the order of docs/decisions/0012 (options, privileges, state, sockets, tables,
+ * guard, devices, workers, ready), waits for a signal or a failure, and takes them apart again. The only file that knows
+ * them all.
+ */
+import { readFileSync } from "node:fs";
+import { importText } from "./command/run.ts";
+import { DAEMON_CALLER } from "./control/caller.ts";
+import { type Clock, systemClock } from "./control/clock.ts";
+import { Controller } from "./control/controller.ts";
+import { systemNames } from "./control/names.ts";
+import type { Log } from "./control/ports.ts";
+import { openStore, type Store } from "./control/store.ts";
+import { parseRunOptions, type RunOptions } from "./daemon-options.ts";
+import { type DataPlane, openDataPlane } from "./data-plane.ts";
+import { createApp } from "./http/app.ts";
+import { callerOfPeer, systemAccounts } from "./http/peer.ts";
+import { httpFailure, problemResponse } from "./http/problem.ts";
+import type { Service } from "./http/service.ts";
+import { listenTcp } from "./http/tcp-server.ts";
+import { TokenFile } from "./http/tokens.ts";
+import { listenUnix, type RunningServer } from "./http/unix-server.ts";
+import { createLog } from "./log.ts";
+import { fail, ok, type Result } from "./model/result.ts";
+import { LibraryError } from "./native/library.ts";
+import { monotonicMs, peerIdentity } from "./native/system.ts";
+import { VERSION } from "./version.ts";
+
+/** SIGTERM promises two seconds; what has not let go by then is left to the kernel. */
+const STOP_DEADLINE_MS = 1800;
+const STOP_SIGNALS = ["SIGTERM", "SIGINT", "SIGQUIT"] as const;
+
+/** Runs until it is told to stop. @param argv words after `run`. @returns the exit status */
+export async function runDaemon(argv: readonly string[]): Promise<number> {
+  const options = parseRunOptions(argv);
+  if (!options.ok) return complain(options.failure.text);
+  const log = createLog(options.value.logLevel, options.value.logFormat);
+  const daemon = new Daemon(options.value, log);
+  const stopping = untilToldToStop(log);
+  try {
+    const started = await daemon.start();
+    if (!started.ok) return complain(started.failure.text);
+    const reason = await Promise.race([stopping, daemon.failure()]);
+    if (reason === null) return 0;
+    return complain(reason);
+  } catch (error) {
+    if (error instanceof LibraryError) return complain(error.message);
+    log.error("unexpected failure", {
+      reason: error instanceof Error ? (error.stack ?? error.message) : String(error),
+    });
+    return complain("stopped by an unexpected failure; its record is in the log");
+  } finally {
+    await daemon.stop();
+  }
+}
+
+function complain(line: string): 1 {
+  process.stderr.write(`ilbd: ${line}\n`);
+  return 1;
+}
+
+/** Resolves null at a stop signal, with a line at a bug that nobody caught. */
+function untilToldToStop(log: Log): Promise<string | null> {
+  return new Promise((resolve) => {
+    for (const signal of STOP_SIGNALS) {
+      process.once(signal, () => {
+        log.info("stopping", { signal });
+        resolve(null);
+      });
+    }
+    process.on("SIGHUP", () => undefined);
+    const bug = (error: unknown): void => {
+      log.error("unexpected failure", {
+        reason: error instanceof Error ? (error.stack ?? error.message) : String(error),
+      });
+      resolve("stopped by an unexpected failure; its record is in the log");
+    };
+    process.on("uncaughtException", bug);
+    process.on("unhandledRejection", bug);
+  });
+}
+
+class Daemon {
+  private readonly servers: RunningServer[] = [];
+  private store: Store | null = null;
+  private plane: DataPlane | null = null;
+  private controller: Controller | null = null;
+  private ready = false;
+
+  constructor(
+    private readonly options: RunOptions,
+    private readonly log: Log,
+  ) {}
+
+  /** All or nothing: after a failure the caller still calls stop(). */
+  async start(): Promise<Result<void>> {
+    const { options, log } = this;
+    monotonicMs(); // throws LibraryError here, before anything is touched, when the native library is missing or strange
+    const opened = openStore(options.stateDirectory);
+    if (!opened.ok) return opened;
+    this.store = opened.value;
+    const listening = await this.listen();
+    if (!listening.ok) return listening;
+    const plane = await openDataPlane(options, log);
+    if (!plane.ok) return plane;
+    this.plane = plane.value;
+    const { engine, kernel } = plane.value;
+    const controller = new Controller({
+      engine,
+      kernel,
+      store: opened.value,
+      names: systemNames(),
+      clock: this.clock(),
+      log,
+    });
+    this.controller = controller;
+    const inForce = await controller.start();
+    if (!inForce.ok)
+      return fail(inForce.failure.code, `the saved configuration cannot be put in force: ${inForce.failure.text}`);
+    const imported = await this.importOnce(controller);
+    if (!imported.ok) return imported;
+    try {
+      await plane.value.start();
+    } catch (error) {
+      return fail("E-START", error instanceof Error ? error.message : String(error));
+    }
+    plane.value.onLocalChange(() => void controller.refresh());
+    this.ready = true;
+    log.info("ready", { version: VERSION, rules: controller.config().rules.length });
+    process.stdout.write(
+      `ilbd ready socket=${options.socket} io=${options.io} workers=${options.io === "none" ? 0 : options.workers}\n`,
+    );
+    return ok(undefined);
+  }
+
+  /** Resolves with a line when a part fails while running. */
+  async failure(): Promise<string> {
+    return this.plane!.failed;
+  }
+
+  /** Takes apart whatever start() has put together, newest first. Never throws, never takes long. */
+  async stop(): Promise<void> {
+    this.ready = false;
+    const done = this.takeApart().catch((error) =>
+      this.log.error("not everything could be taken apart", {
+        reason: error instanceof Error ? error.message : String(error),
+      }),
+    );
+    const late = Bun.sleep(STOP_DEADLINE_MS).then(() => this.log.error("stopping takes too long; leaving"));
+    await Promise.race([done, late]);
+    this.log.info("stopped");
+  }
+
+  private async takeApart(): Promise<void> {
+    await Promise.all([...this.servers.map((server) => server.stop()), this.controller?.close()]);
+    await this.plane?.stop();
+    this.store?.close();
+  }
+
+  private clock(): Clock {
+    const clock = systemClock();
+    return { ...clock, nowMs: () => this.plane!.nowMs() };
+  }
+
+  /** Opens the management socket and, if asked for, the TCP port. They answer "starting" until everything is ready. */
+  private async listen(): Promise<Result<void>> {
+    const { options, log } = this;
+    let app: ReturnType<typeof createApp> | null = null;
+    const handler: Parameters<typeof listenUnix>[0]["handler"] = (request, caller) => {
+      if (app === null && this.ready) app = createApp(this.service());
+      if (app !== null) return app.fetch(request, { caller });
+      if (new URL(request.url).pathname === "/healthz") return new Response("ok\n");
+      return problemResponse(request, httpFailure("E-NOTREADY", "ilbd is starting; try again in a moment"));
+    };
+    const accounts = systemAccounts();
+    const ownUid = process.geteuid?.() ?? 0;
+    const unix = await listenUnix({
+      path: options.socket,
+      identify: (fd) => callerOfPeer(peerIdentity(fd), accounts, ownUid),
+      handler,
+      log,
+    });
+    if (!unix.ok) return unix;
+    this.servers.push(unix.value);
+    if (options.listen === null) return ok(undefined);
+    const tokens = options.tokenFile === null ? ok(null) : TokenFile.open(options.tokenFile, log);
+    if (!tokens.ok) return tokens;
+    const tcp = listenTcp({
+      listen: options.listen,
+      tokens: tokens.value,
+      tls: options.tls,
+      handler,
+      refused: (caller, command) => log.warn("refused", { who: caller.name, command, code: "E-NOTOKEN" }),
+      log,
+    });
+    if (!tcp.ok) return tcp;
+    this.servers.push(tcp.value);
+    log.info("listening", { address: `${options.listen.hostname}:${tcp.value.port}` });
+    return ok(undefined);
+  }
+
+  private service(): Service {
+    const controller = this.controller!;
+    const plane = this.plane!;
+    return {
+      version: VERSION,
+      log: this.log,
+      hostFor: (caller, gone) => controller.hostFor(caller, gone),
+      auditRefusal: (caller, command, code) => controller.auditRefusal(caller, command, code),
+      counters: () => controller.counters(),
+      ports: () => plane.ports(),
+      isReady: () => this.ready,
+    };
+  }
+
+  /** `--config`: only into a database that has never held anything, so that a restart does not bring back what was deleted. */
+  private async importOnce(controller: Controller): Promise<Result<void>> {
+    const file = this.options.configFile;
+    if (file === null) return ok(undefined);
+    if (controller.config().nextId > 1) {
+      this.log.info("--config is not imported: the database has a configuration of its own", { file });
+      return ok(undefined);
+    }
+    let text: string;
+    try {
+      text = readFileSync(file, "utf8");
+    } catch (error) {
+      return fail("E-START", `--config ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? error})`);
+    }
+    const host = controller.hostFor(DAEMON_CALLER);
+    const output = importText(text, host, { right: () => true, name: file, preserve: false });
+    for (;;) {
+      const step = await output.next();
+      if (!step.done) continue;
+      if (step.value !== null) return fail("E-START", `--config cannot be imported: ${step.value.text}`);
+      this.log.info("configuration imported", { file, rules: controller.config().rules.length });
+      return ok(undefined);
+    }
+  }
+}

@@ -1,0 +1,45 @@
+/**
+ * The packet side of the daemon as one thing that starts, fails and stops: engine memory, devices, kernel guard, packet
+ * workers. `--io none` has none of it. Ties parts together; decides nothing about packets or configurations.
+ */
+import { NO_KERNEL, NoEngine } from "./control/no-plane.ts";
+import type { EngineControl, KernelControl, Log } from "./control/ports.ts";
+import type { RunOptions } from "./daemon-options.ts";
+import type { PortFigures } from "./http/service.ts";
+import { ok, type Result } from "./model/result.ts";
+
+export interface DataPlane {
+  readonly engine: EngineControl;
+  readonly kernel: KernelControl;
+  /** Engine clock, milliseconds. */
+  nowMs(): number;
+  /** Called after the tables are in force: packets flow from here on. Rejects with one clear line. */
+  start(): Promise<void>;
+  ports(): readonly PortFigures[];
+  /** Resolves with one clear line when the plane has failed on its own; never before, never rejects. */
+  readonly failed: Promise<string>;
+  /** Called when addresses of the box changed. */
+  onLocalChange(listener: () => void): void;
+  /** Workers stopped, devices closed, kernel as before. Idempotent. */
+  stop(): Promise<void>;
+}
+
+/** Opens what the options ask for. Fails with one clear line; then everything is as before. */
+export async function openDataPlane(options: RunOptions, log: Log): Promise<Result<DataPlane>> {
+  if (options.io === "none") return ok(noPlane());
+  const { openPacketPlane } = await import("./packet-plane.ts");
+  return openPacketPlane(options, log);
+}
+
+function noPlane(): DataPlane {
+  return {
+    engine: new NoEngine(),
+    kernel: NO_KERNEL,
+    nowMs: () => Math.floor(performance.now()),
+    start: async () => undefined,
+    ports: () => [],
+    failed: new Promise(() => undefined),
+    onLocalChange: () => undefined,
+    stop: async () => undefined,
+  };
+}

@@ -1,0 +1,103 @@
+/**
+ * `POST /v1/ilbadm`: a command line in, its bytes and exit status out. Two forms of answer: one JSON (or MessagePack)
+ * object, or, for `Accept: application/x-ndjson`, one object per piece of output as it comes (`stdout` or `stderr`)
+ * and `exit` at the end; only the second can follow an endless listing. Runs nothing itself: command/run.ts does.
+ */
+import type { CommandHost } from "../command/host.ts";
+import { type Chunk, type RunOptions, run } from "../command/run.ts";
+import type { Log } from "../control/ports.ts";
+import { fail, ok, type Result } from "../model/result.ts";
+
+export const NDJSON_TYPE = "application/x-ndjson";
+
+/** A command line as it comes in a body. */
+export interface LineRequest {
+  readonly argv: readonly string[];
+  /** The text that import-config reads. */
+  readonly input?: string;
+}
+
+const FIELDS = ["line", "argv", "input"];
+
+/** Reads a request body. A `line` is split at blanks and tabs, as in an import file: no quoting. */
+export function lineRequest(body: unknown): Result<LineRequest> {
+  if (typeof body !== "object" || body === null || Array.isArray(body))
+    return fail("E-BODY", 'the body must be {"line": "..."} or {"argv": [...]}');
+  const stray = Object.keys(body).find((key) => !FIELDS.includes(key));
+  if (stray !== undefined) return fail("E-BODY", `unknown field ${stray}`, stray);
+  const { line, argv, input } = body as Record<string, unknown>;
+  if (input !== undefined && typeof input !== "string") return fail("E-BODY", "input must be a string", "input");
+  const words = wordsOf(line, argv);
+  if (!words.ok) return words;
+  return ok(input === undefined ? { argv: words.value } : { argv: words.value, input });
+}
+
+function wordsOf(line: unknown, argv: unknown): Result<readonly string[]> {
+  if ((line === undefined) === (argv === undefined)) return fail("E-BODY", "exactly one of line and argv is needed");
+  if (argv !== undefined) {
+    if (Array.isArray(argv) && argv.every((word) => typeof word === "string")) return ok(argv as string[]);
+    return fail("E-BODY", "argv must be an array of strings", "argv");
+  }
+  if (typeof line !== "string") return fail("E-BODY", "line must be a string", "line");
+  return ok(line.split(/[ \t]+/).filter((word) => word !== ""));
+}
+
+export interface LineAnswer {
+  readonly exit: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs to the end and gives the whole answer. */
+export async function answerWhole(
+  argv: readonly string[],
+  host: CommandHost,
+  options: RunOptions,
+): Promise<LineAnswer> {
+  const output = run(argv, host, options);
+  let stdout = "";
+  let stderr = "";
+  for (;;) {
+    const step = await output.next();
+    if (step.done) return { exit: step.value, stdout, stderr };
+    stdout += step.value.stdout ?? "";
+    stderr += step.value.stderr ?? "";
+  }
+}
+
+/** The answer piece by piece. It ends early when the client goes away (`gone`). */
+export function answerStream(
+  argv: readonly string[],
+  host: CommandHost,
+  options: RunOptions,
+  gone: AbortSignal,
+  log: Log,
+): Response {
+  const output = run(argv, host, options);
+  const body = new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      try {
+        const step = await output.next();
+        controller.enqueue(encodeLine(step.done ? { exit: step.value } : step.value));
+        if (step.done) controller.close();
+      } catch (error) {
+        if (!gone.aborted) {
+          log.error("command failed", { command: argv.join(" "), reason: stackOf(error) });
+          controller.enqueue(encodeLine({ stderr: "ilbadm: error internal to the library\n" }));
+          controller.enqueue(encodeLine({ exit: 1 }));
+        }
+        controller.close();
+      }
+    },
+    async cancel() {
+      await output.return(1).catch(() => undefined);
+    },
+  });
+  return new Response(body, { headers: { "content-type": NDJSON_TYPE, "cache-control": "no-store" } });
+}
+
+const encoder = new TextEncoder();
+const encodeLine = (piece: Chunk | { readonly exit: number }): Uint8Array =>
+  encoder.encode(`${JSON.stringify(piece)}\n`);
+
+const stackOf = (error: unknown): string => (error instanceof Error ? (error.stack ?? error.message) : String(error));

@@ -1,0 +1,23 @@
+/** What the HTTP application needs of the daemon. src/daemon.ts implements it, tests do so with fakes. */
+import type { CommandHost } from "../command/host.ts";
+import type { Caller } from "../control/caller.ts";
+import type { Log } from "../control/ports.ts";
+import type { EngineCounters } from "../engine/engine.ts";
+
+/** One attached interface and what it counted, for metrics. */
+export interface PortFigures {
+  readonly name: string;
+  readonly counters: Readonly<Record<string, bigint>>;
+}
+
+export interface Service {
+  readonly version: string;
+  readonly log: Log;
+  /** The daemon as this caller may use it. `gone` fires when the caller has left. */
+  hostFor(caller: Caller, gone: AbortSignal): CommandHost;
+  auditRefusal(caller: Caller, command: string, code: string): void;
+  counters(): EngineCounters;
+  ports(): readonly PortFigures[];
+  /** Tables are loaded and devices are open. */
+  isReady(): boolean;
+}

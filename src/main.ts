@@ -1,0 +1,49 @@
+/** ilbd: chooses the program by its first word. Each is loaded only when it is asked for. */
+import { RUN_USAGE } from "./daemon-options.ts";
+import { VERSION } from "./version.ts";
+
+const USAGE = `Usage: ilbd run [OPTION...]     the load balancer
+       ilbd demo [OPTION...]    a laboratory with real servers and real requests
+       ilbd --help | --version
+
+${RUN_USAGE}`;
+
+async function main(argv: readonly string[]): Promise<number> {
+  const [command, ...rest] = argv;
+  switch (command) {
+    case "run": {
+      if (rest.includes("--help")) return print(RUN_USAGE);
+      const { runDaemon } = await import("./daemon.ts");
+      return runDaemon(rest);
+    }
+    case "demo": {
+      const { runDemo } = await import("./demo/main.ts");
+      return runDemo(rest);
+    }
+    case "--help":
+    case "-h":
+    case "help":
+      return print(USAGE);
+    case "--version":
+    case "-V":
+      return print(`ilbd ${VERSION}\n`);
+    case undefined:
+      return complain("a command is needed: run or demo; 'ilbd --help' says more");
+    default:
+      return complain(
+        `unknown ${command.startsWith("-") ? "option" : "command"} ${command}; 'ilbd --help' lists what there is`,
+      );
+  }
+}
+
+function print(text: string): 0 {
+  process.stdout.write(text);
+  return 0;
+}
+
+function complain(line: string): 1 {
+  process.stderr.write(`ilbd: ${line}\n`);
+  return 1;
+}
+
+process.exit(await main(process.argv.slice(2)));

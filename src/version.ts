@@ -1,0 +1,4 @@
+/** The version that both programs print; package.json is its one source. */
+import manifest from "../package.json" with { type: "json" };
+
+export const VERSION: string = manifest.version;
