@@ -130,7 +130,7 @@ export class FlowTable {
   }
 
   #leastWorthy(): Flow | undefined {
-    const isHalfOpen = (flow: Flow): boolean => flow.protocol === "tcp" && flow.lastServerMs === null;
+    const isHalfOpen = (flow: Flow): boolean => flow.lastServerMs === null;
     const candidates = [...this.#all].filter((flow) => flow.closedAtMs !== null || isHalfOpen(flow));
     const rank = (flow: Flow): number => (flow.closedAtMs !== null ? 0 : lastSeenMs(flow) + flow.timeoutMs);
     return candidates.sort((a, b) => rank(a) - rank(b))[0];

@@ -1,0 +1,186 @@
+/**
+ * Two engines side by side: every event goes to both, and everything that they say is compared, frames byte for byte.
+ * The one liberty is the choice of a proxy port: the reference is told to take the port that the subject took, after it
+ * has been checked to be free. Checksums of whatever the subject sends are judged by the packet decoder, from scratch.
+ */
+import type {
+  EngineCounters,
+  FrameIn,
+  FrameOut,
+  NextHop,
+  Outcome,
+  PacketEngine,
+  Port,
+  TableImage,
+} from "../../src/engine/engine.ts";
+import type { ReferenceEngine } from "../../src/engine/reference.ts";
+import { Reason, Verdict } from "../../src/gen/layout.ts";
+import { addressText } from "../support/addresses.ts";
+import { toHex } from "../support/packet-builder.ts";
+import { outputFaults, packetOf } from "./output-check.ts";
+
+/** One step of a run; a list of them repeats the run. */
+export type Event =
+  | { readonly kind: "port"; readonly index: number; readonly port: Port }
+  | { readonly kind: "hop"; readonly index: number; readonly hop: NextHop }
+  | { readonly kind: "publish"; readonly image: TableImage }
+  | { readonly kind: "batch"; readonly frames: readonly FrameIn[]; readonly nowMs: number }
+  | { readonly kind: "sweep"; readonly nowMs: number };
+
+export interface Disagreement {
+  readonly what: string;
+  /** The frame of the batch, where one is at fault. */
+  readonly frame?: FrameIn;
+}
+
+const nameOf = (table: Readonly<Record<string, number>>, value: number): string =>
+  Object.keys(table).find((key) => table[key] === value) ?? `number ${value}`;
+
+const spellFrame = (frame: FrameOut): string =>
+  `port ${frame.port} vnet ${JSON.stringify(frame.vnet)} ${toHex(frame.bytes)}`;
+
+/** An outcome in words, for messages. */
+export function spellOutcome(outcome: Outcome): string {
+  const { verdict, reason, ruleId, serverId, direction, flow, out } = outcome;
+  const head = `${nameOf(Verdict, verdict)} ${nameOf(Reason, reason)} rule ${ruleId} server ${serverId} ${direction} flow ${flow}`;
+  return [head, ...out.map((frame) => `      ${spellFrame(frame)}`)].join("\n");
+}
+
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
+  a.length === b.length && a.every((byte, i) => byte === b[i]);
+
+/** Names the first field in which two outcomes differ. */
+function outcomeDifference(a: Outcome, b: Outcome): string | null {
+  for (const field of ["verdict", "reason", "ruleId", "serverId", "direction", "flow"] as const) {
+    if (a[field] !== b[field]) return field;
+  }
+  if (a.out.length !== b.out.length) return "number of frames sent";
+  for (const [i, frame] of a.out.entries()) {
+    const other = b.out[i]!;
+    if (frame.port !== other.port) return `egress port of frame ${i}`;
+    if (!sameBytes(frame.bytes, other.bytes)) return `bytes of frame ${i}`;
+    if (JSON.stringify(frame.vnet) !== JSON.stringify(other.vnet)) return `virtio header of frame ${i}`;
+  }
+  return null;
+}
+
+export class Duel {
+  readonly subject: PacketEngine;
+  readonly reference: ReferenceEngine;
+  readonly #ports = new Map<number, Port>();
+  packets = 0;
+  /** What the subject said about the last batch. */
+  lastOutcomes: readonly Outcome[] = [];
+
+  constructor(subject: PacketEngine, reference: ReferenceEngine) {
+    this.subject = subject;
+    this.reference = reference;
+  }
+
+  /** Gives an event to both; null when they agree. */
+  apply(event: Event): Disagreement | null {
+    if (event.kind === "batch") return this.#batch(event.frames, event.nowMs);
+    for (const engine of [this.subject, this.reference]) {
+      if (event.kind === "port") engine.setPort(event.index, event.port);
+      else if (event.kind === "hop") engine.setNextHop(event.index, event.hop);
+      else if (event.kind === "publish") engine.publish(event.image);
+      else engine.sweep(event.nowMs);
+    }
+    if (event.kind === "port") this.#ports.set(event.index, event.port);
+    return null;
+  }
+
+  #batch(frames: readonly FrameIn[], nowMs: number): Disagreement | null {
+    this.packets += frames.length;
+    // Engines may edit what they are given, so each gets a copy of its own.
+    const copy = (): FrameIn[] => frames.map((frame) => ({ ...frame, bytes: frame.bytes.slice() }));
+    const theirs = this.subject.process(copy(), nowMs);
+    if (theirs.length !== frames.length) return { what: `${theirs.length} outcomes for ${frames.length} frames` };
+    this.lastOutcomes = theirs;
+    let badPort: Disagreement | null = null;
+    this.reference.choosePort = ({ proxy, isFree }) => {
+      const frame = frames[this.reference.frameIndex]!;
+      const sent = theirs[this.reference.frameIndex]!.out[0];
+      const packet = sent === undefined ? null : packetOf(sent, this.#ports.get(sent.port));
+      if (packet === null || addressText(packet.source) !== addressText(proxy)) return null;
+      const port = packet.body[0]! * 256 + packet.body[1]!;
+      if (isFree(port)) return port;
+      badPort = { what: `proxy port ${port} is out of range or already in use`, frame };
+      return null;
+    };
+    const ours = this.reference.process(copy(), nowMs);
+    if (badPort !== null) return badPort;
+    for (const [i, frame] of frames.entries()) {
+      const difference = outcomeDifference(theirs[i]!, ours[i]!);
+      if (difference !== null) {
+        const both = `  subject:   ${spellOutcome(theirs[i]!)}\n  reference: ${spellOutcome(ours[i]!)}`;
+        return { what: `${difference} differs\n${both}`, frame };
+      }
+      const faults = outputFaults(frame, theirs[i]!, this.#ports);
+      if (faults.length > 0)
+        return { what: `both send a bad packet: ${faults.join("; ")}\n  ${spellOutcome(theirs[i]!)}`, frame };
+    }
+    return null;
+  }
+
+  /** Compares counters, flows and sticky entries. Call it at a settled time, after a sweep. */
+  compareState(): Disagreement | null {
+    const pairs: [name: string, subject: string[], reference: string[]][] = [
+      ["flows", spellFlows(this.subject), spellFlows(this.reference)],
+      ["sticky entries", spellSticky(this.subject), spellSticky(this.reference)],
+      ["counters", spellCounters(this.subject.counters()), spellCounters(this.reference.counters())],
+    ];
+    for (const [name, subject, reference] of pairs) {
+      const onlySubject = subject.filter((line) => !reference.includes(line));
+      const onlyReference = reference.filter((line) => !subject.includes(line));
+      if (subject.length !== reference.length || onlySubject.length + onlyReference.length > 0) {
+        const show = (lines: string[]): string => lines.slice(0, 5).join("\n    ") || "nothing";
+        const what = `${name} differ\n  only subject:   ${show(onlySubject)}\n  only reference: ${show(onlyReference)}`;
+        return { what };
+      }
+    }
+    const { reasons, packetsIn } = this.subject.counters();
+    const sum = reasons.reduce((total, count) => total + count, 0n);
+    return sum === packetsIn ? null : { what: `reasons add up to ${sum}, packets in are ${packetsIn}` };
+  }
+}
+
+function spellFlows(engine: PacketEngine): string[] {
+  return engine
+    .flows()
+    .map((flow) => {
+      const end = (address: typeof flow.client, port: number): string => `${addressText(address)}.${port}`;
+      const outer = `${end(flow.client, flow.clientPort)} > ${end(flow.vip, flow.vipPort)}`;
+      const inner = `${end(flow.source, flow.sourcePort)} > ${end(flow.server, flow.serverPort)}`;
+      return `${flow.protocol} ${outer} >>> ${inner} rule ${flow.ruleId} server ${flow.serverId}`;
+    })
+    .sort();
+}
+
+function spellSticky(engine: PacketEngine): string[] {
+  return engine
+    .sticky()
+    .map((entry) => `rule ${entry.ruleId} ${addressText(entry.client)} server ${entry.serverId}`)
+    .sort();
+}
+
+/** Counters as lines; those that are 0 and pairs without traffic are left out, since an engine need not list them. */
+function spellCounters(counters: EngineCounters): string[] {
+  const lines = [
+    `packets in ${counters.packetsIn}`,
+    `fragments ${counters.fragmentsIn} dropped ${counters.fragmentsDropped}`,
+    ...counters.reasons.map((count, reason) => `reason ${nameOf(Reason, reason)} ${count}`),
+  ];
+  for (const rule of counters.rules) {
+    for (const [name, value] of Object.entries(rule)) {
+      if (name !== "ruleId" && value !== 0n) lines.push(`rule ${rule.ruleId} ${name} ${value}`);
+    }
+  }
+  for (const pair of counters.pairs) {
+    if (pair.packets === 0n && pair.flows === 0) continue;
+    lines.push(
+      `rule ${pair.ruleId} server ${pair.serverId} packets ${pair.packets} bytes ${pair.bytes} flows ${pair.flows}`,
+    );
+  }
+  return lines.sort();
+}

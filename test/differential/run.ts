@@ -1,0 +1,139 @@
+/**
+ * One run of the differential test: random world, random traffic, two engines, until the packets are used up or the
+ * engines disagree. A disagreement is reduced to the events that are needed to see it and spelled out.
+ */
+import type { PacketEngine, Port } from "../../src/engine/engine.ts";
+import { ReferenceEngine } from "../../src/engine/reference.ts";
+import { toHex } from "../support/packet-builder.ts";
+import { Random } from "../support/random.ts";
+import { type Disagreement, Duel, type Event } from "./duel.ts";
+import { Traffic } from "./traffic.ts";
+import { World } from "./world.ts";
+
+export const LIMITS = { maxFlows: 20_000, maxRules: 64, maxPairs: 4_096, maxSticky: 4_096 };
+
+/** Makes a fresh engine to be judged, always the same way. */
+export type MakeEngine = () => PacketEngine;
+
+export interface RunResult {
+  readonly packets: number;
+  /** How often each reason was given. */
+  readonly reasons: readonly bigint[];
+  /** Null when the engines agreed throughout. */
+  readonly failure: string | null;
+}
+
+/** Runs about `packets` packets from `seed`. */
+export function run(make: MakeEngine, seed: number, packets: number): RunResult {
+  const random = new Random(seed);
+  const world = new World(random);
+  const traffic = new Traffic(random);
+  const duel = new Duel(make(), new ReferenceEngine(LIMITS));
+  const log: Event[] = [];
+  const ports = new Map<number, Port>();
+  let nowMs = 1_000_000;
+  const give = (event: Event): Disagreement | null => {
+    log.push(event);
+    if (event.kind === "port") ports.set(event.index, event.port);
+    return duel.apply(event);
+  };
+  const failed = (disagreement: Disagreement): RunResult => ({
+    packets: duel.packets,
+    reasons: duel.reference.counters().reasons,
+    failure: `seed ${seed}, after ${duel.packets} packets: ${disagreement.what}\n${reproduction(make, log)}`,
+  });
+  /** Moves the clock, at least by `stepMs`, to a time at which the engines have no liberty; sweeps if it jumped. */
+  const advance = (stepMs: number): Disagreement | null => {
+    const settled = duel.reference.settledMs(nowMs + stepMs);
+    const jumped = settled > nowMs + stepMs || stepMs > 1_000;
+    nowMs = settled;
+    // A sweep takes closed entries at once or later; so it comes only when all of them have to be gone.
+    if (!jumped) return null;
+    nowMs = duel.reference.sweepableMs(nowMs);
+    return give({ kind: "sweep", nowMs }) ?? duel.compareState();
+  };
+  for (const event of world.setUp()) {
+    const disagreement = give(event);
+    if (disagreement !== null) return failed(disagreement);
+  }
+  while (duel.packets < packets) {
+    const count = random.chance(0.3) ? 64 : random.between(1, 64);
+    const frames = traffic.batch(Math.min(count, packets - duel.packets), world.rules);
+    const batch: Event = { kind: "batch", frames, nowMs };
+    const disagreement = give(batch);
+    if (disagreement !== null) return failed(disagreement);
+    traffic.learn(duel.lastOutcomes, ports);
+    const step = random.weighted([
+      [60, () => random.below(5)],
+      [20, () => random.between(5, 400)],
+      [1, () => random.between(5_000, 150_000)],
+    ]);
+    const afterStep = advance(step);
+    if (afterStep !== null) return failed(afterStep);
+    if (!random.chance(0.25)) continue;
+    for (const event of world.change(nowMs)) {
+      const afterChange = give(event);
+      if (afterChange !== null) return failed(afterChange);
+    }
+    // A new deadline may already lie in the past of a window.
+    const settled = advance(0);
+    if (settled !== null) return failed(settled);
+  }
+  const atEnd = advance(400_000);
+  if (atEnd !== null) return failed(atEnd);
+  duel.subject.close();
+  return { packets: duel.packets, reasons: duel.reference.counters().reasons, failure: null };
+}
+
+/** Replays events with fresh engines. True when they still disagree and had no liberty where they do. */
+function stillFails(make: MakeEngine, events: readonly Event[]): Disagreement | null {
+  const subject = make();
+  try {
+    const duel = new Duel(subject, new ReferenceEngine(LIMITS));
+    for (const event of events) {
+      if (event.kind === "batch" && duel.reference.settledMs(event.nowMs) !== event.nowMs) return null;
+      if (event.kind === "sweep" && duel.reference.sweepableMs(event.nowMs) !== event.nowMs) return null;
+      const disagreement = duel.apply(event) ?? (event.kind === "sweep" ? duel.compareState() : null);
+      if (disagreement !== null) return disagreement;
+    }
+    return null;
+  } finally {
+    subject.close();
+  }
+}
+
+/** Splits batches so that single frames can be left out. */
+const oneFrameEach = (events: readonly Event[]): Event[] =>
+  events.flatMap((event) =>
+    event.kind === "batch" ? event.frames.map((frame): Event => ({ ...event, frames: [frame] })) : [event],
+  );
+
+/** Leaves out ever smaller runs of events as long as the rest still fails; stops after a few seconds. */
+function reduced(make: MakeEngine, events: readonly Event[]): Event[] {
+  const giveUp = Bun.nanoseconds() + 8e9;
+  let kept = [...events];
+  for (let size = Math.ceil(kept.length / 2); size >= 1; size = size === 1 ? 0 : Math.ceil(size / 2)) {
+    for (let from = 0; from < kept.length && Bun.nanoseconds() < giveUp; ) {
+      const without = kept.filter((_, i) => i < from || i >= from + size);
+      if (stillFails(make, without) !== null) kept = without;
+      else from += size;
+    }
+  }
+  return kept;
+}
+
+function spellEvent(event: Event): string {
+  const plain = (_: string, value: unknown): unknown =>
+    typeof value === "bigint" ? `${value}n` : value instanceof Uint8Array ? toHex(value) : value;
+  return JSON.stringify(event, plain);
+}
+
+/** The shortest list of events found that shows the disagreement, one a line. */
+function reproduction(make: MakeEngine, log: readonly Event[]): string {
+  const single = oneFrameEach(log);
+  const base = stillFails(make, single) !== null ? single : log;
+  if (stillFails(make, base) === null) return `not repeatable from its ${log.length} events`;
+  const events = reduced(make, base);
+  const what = stillFails(make, events)!.what;
+  return `reduced to ${events.length} events, where ${what}\n${events.map(spellEvent).join("\n")}`;
+}

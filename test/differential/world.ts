@@ -1,0 +1,247 @@
+/**
+ * A random configuration and how it changes: rules of all types and algorithms over shared servers, members disabled and
+ * drained, rules deleted and made anew, next hops that come and go. Produces images and next hops, no traffic.
+ */
+import type { ImageDrain, NextHop, Port, TableImage } from "../../src/engine/engine.ts";
+import type { Address } from "../../src/model/address.ts";
+import type { Algorithm, PortRange, Protocol, RuleType } from "../../src/model/config.ts";
+import { addressText, ip, mac } from "../support/addresses.ts";
+import { imageOf, type MemberSpec, onePort, type RuleSpec, type ServerSpec } from "../support/image-builder.ts";
+import type { Random } from "../support/random.ts";
+import type { Event } from "./duel.ts";
+
+export const CLIENT_PORT = 0;
+export const SERVER_PORT = 1;
+export const TUN_PORT = 2;
+
+/** Named by next hops now and then, but never set. */
+const MISSING_PORT = 9;
+
+export const VIPS: readonly Address[] = [10, 11, 12, 13].map((last) => ip(`198.51.100.${last}`));
+/** The last VIP is an address of the box. */
+export const isLocalVip = (vip: Address): boolean => addressText(vip) === "198.51.100.13";
+export const SERVERS: readonly Address[] = [10, 11, 12, 13, 14].map((last) => ip(`192.0.2.${last}`));
+const PROXY_RANGES = [
+  { first: ip("203.0.113.1"), last: ip("203.0.113.1") },
+  { first: ip("203.0.113.2"), last: ip("203.0.113.4") },
+];
+export const PROXIES: readonly Address[] = [1, 2, 3, 4].map((last) => ip(`203.0.113.${last}`));
+
+const ALGORITHMS: readonly Algorithm[] = ["roundrobin", "hash-ip", "hash-ip-port", "hash-ip-vip"];
+const TYPES: readonly RuleType[] = ["DSR", "HALF-NAT", "NAT"];
+const LARGEST_RULE_COUNT = 6;
+const RULE_SLOTS = 64;
+
+interface LiveRule extends RuleSpec {
+  readonly enabled: boolean;
+  readonly members: readonly MemberSpec[];
+  readonly connDrainMs: number;
+  readonly nextInsert: number;
+  readonly nextEnable: number;
+}
+
+export class World {
+  readonly #random: Random;
+  #rules: LiveRule[] = [];
+  #past: RuleSpec[] = [];
+  #drains: ImageDrain[] = [];
+  #generation = 0;
+  #nextId = 1;
+  #nextSlot = 0;
+  /** The servers of all rules by address and ports, so that rules share them. */
+  readonly #servers: ServerSpec[] = [];
+
+  constructor(random: Random) {
+    this.#random = random;
+  }
+
+  get rules(): readonly RuleSpec[] {
+    return this.#rules;
+  }
+
+  /** Ports, next hops and a first image. */
+  setUp(): Event[] {
+    const ports: Event[] = [CLIENT_PORT, SERVER_PORT, TUN_PORT].map((index) => ({
+      kind: "port",
+      index,
+      port: this.#port(index),
+    }));
+    const hops: Event[] = SERVERS.map((_, index) => ({ kind: "hop", index, hop: this.#hop(index, true) }));
+    // One of the first rules has the VIP that is an address of the box.
+    this.#createRule(VIPS.at(-1)!);
+    for (let i = 0; i < 3; i++) this.#createRule();
+    return [...ports, ...hops, this.#publish()];
+  }
+
+  /** One random change at `nowMs`, as events. */
+  change(nowMs: number): Event[] {
+    const random = this.#random;
+    return random.weighted<Event[]>([
+      [10, () => this.#hopChange()],
+      [6, () => this.#changeRule((rule) => ({ ...rule, enabled: !rule.enabled }))],
+      [8, () => this.#changeRule((rule) => this.#toggleMember(rule, nowMs))],
+      [4, () => this.#changeRule((rule) => this.#removeMember(rule, nowMs))],
+      [4, () => this.#changeRule((rule) => this.#addMember(rule))],
+      [2, () => this.#deleteRule(nowMs)],
+      [3, () => this.#createAndPublish()],
+    ]);
+  }
+
+  #port(index: number): Port {
+    const random = this.#random;
+    const hasAddress = !random.chance(0.1);
+    return {
+      kind: index === TUN_PORT ? "ip" : "ethernet",
+      mac: mac(`02:00:00:00:00:0${index + 1}`),
+      mtu: random.of([1500, 1500, 1500, 1400, 576]),
+      address4: hasAddress ? ip(`192.0.2.${index + 1}`) : null,
+      address6: null,
+    };
+  }
+
+  #hop(index: number, resolved = false): NextHop {
+    const random = this.#random;
+    return {
+      state: resolved ? "resolved" : random.of(["resolved", "resolved", "resolved", "unresolved", "none"]),
+      port: random.of([SERVER_PORT, SERVER_PORT, SERVER_PORT, SERVER_PORT, CLIENT_PORT, TUN_PORT, MISSING_PORT]),
+      destinationMac: mac(`02:01:00:00:00:${(0x10 + index).toString(16)}`),
+      sourceMac: mac("02:00:00:00:00:02"),
+      mtu: random.of([1500, 1500, 1500, 1400, 580, 68]),
+    };
+  }
+
+  #hopChange(): Event[] {
+    const index = this.#random.below(SERVERS.length);
+    return [{ kind: "hop", index, hop: this.#hop(index, this.#random.chance(0.5)) }];
+  }
+
+  #publish(): Event {
+    this.#generation++;
+    return { kind: "publish", image: this.image() };
+  }
+
+  image(): TableImage {
+    return imageOf(this.#generation, this.#rules, this.#drains, this.#past);
+  }
+
+  #changeRule(change: (rule: LiveRule) => LiveRule): Event[] {
+    if (this.#rules.length === 0) return this.#createAndPublish();
+    const index = this.#random.below(this.#rules.length);
+    this.#rules[index] = change(this.#rules[index]!);
+    return [this.#publish()];
+  }
+
+  #createAndPublish(): Event[] {
+    this.#createRule();
+    return [this.#publish()];
+  }
+
+  /** The server of an address and ports, the same object in every rule that uses it. */
+  #server(address: Address, ports: PortRange | null): ServerSpec {
+    const same = (one: ServerSpec): boolean =>
+      one.address.value === address.value && one.ports?.min === ports?.min && one.ports?.max === ports?.max;
+    const known = this.#servers.find(same);
+    if (known !== undefined) return known;
+    const nextHop = SERVERS.findIndex((one) => one.value === address.value);
+    const server: ServerSpec = { id: this.#nextId++, address, ports, nextHop };
+    this.#servers.push(server);
+    return server;
+  }
+
+  /** Ports that a server may have under a rule (specification D.2). */
+  #serverPorts(type: RuleType, ports: PortRange): PortRange | null {
+    const random = this.#random;
+    if (type === "DSR") return random.of([null, ports]);
+    if (ports.min === ports.max) return random.of([null, null, ports, onePort(8080)]);
+    const shifted = { min: ports.min + 2000, max: ports.max + 2000 };
+    return random.of([null, ports, shifted, onePort(8080)]);
+  }
+
+  #createRule(vip = this.#random.of(VIPS)): void {
+    const random = this.#random;
+    if (this.#rules.length >= LARGEST_RULE_COUNT) return;
+    const protocol: Protocol = random.of(["tcp", "tcp", "udp"]);
+    const type = random.of(TYPES);
+    const ports = random.of([onePort(80), onePort(53), { min: 5000, max: 5009 }, onePort(443)]);
+    const clash = (rule: RuleSpec): boolean =>
+      rule.vip.value === vip.value && rule.protocol === protocol && rule.ports.min === ports.min;
+    if (this.#rules.some(clash)) return;
+    const id = this.#nextId++;
+    let rule: LiveRule = {
+      id,
+      slot: this.#nextSlot++ % RULE_SLOTS,
+      vip,
+      vipIsLocal: isLocalVip(vip),
+      protocol,
+      ports,
+      type,
+      algorithm: random.of(ALGORITHMS),
+      proxySource: type === "NAT" ? random.of(PROXY_RANGES) : null,
+      stickyMask: random.chance(0.3) ? random.of([32, 24, 16, 0]) : null,
+      natTimeoutMs: random.of([20_000, 60_000, 120_000]),
+      persistTimeoutMs: random.of([10_000, 60_000]),
+      enabled: !random.chance(0.1),
+      sequence: id,
+      members: [],
+      connDrainMs: random.of([0, 10_000, 30_000]),
+      nextInsert: 1,
+      nextEnable: 1,
+    };
+    const count = random.of([0, 1, 2, 3, 3, 4, 5]);
+    for (const address of SERVERS.slice(0, count)) rule = this.#withMember(rule, address);
+    this.#rules.push(rule);
+  }
+
+  #withMember(rule: LiveRule, address: Address): LiveRule {
+    const server = this.#server(address, this.#serverPorts(rule.type, rule.ports));
+    const member = { server, insertSequence: rule.nextInsert, enabledSequence: rule.nextEnable };
+    const members = [...rule.members, member];
+    return { ...rule, members, nextInsert: rule.nextInsert + 1, nextEnable: rule.nextEnable + 1 };
+  }
+
+  #drain(rule: LiveRule, serverId: number, nowMs: number): void {
+    if (rule.connDrainMs === 0 || rule.type === "DSR") return;
+    this.#undrain(rule.id, serverId);
+    this.#drains.push({ ruleId: rule.id, serverId, deadlineMs: nowMs + rule.connDrainMs });
+  }
+
+  #undrain(ruleId: number, serverId: number): void {
+    this.#drains = this.#drains.filter((drain) => drain.ruleId !== ruleId || drain.serverId !== serverId);
+  }
+
+  #toggleMember(rule: LiveRule, nowMs: number): LiveRule {
+    if (rule.members.length === 0) return rule;
+    const chosen = this.#random.of(rule.members);
+    const enables = chosen.enabledSequence === null;
+    if (enables) this.#undrain(rule.id, chosen.server.id);
+    else this.#drain(rule, chosen.server.id, nowMs);
+    const members = rule.members.map((member) =>
+      member === chosen ? { ...member, enabledSequence: enables ? rule.nextEnable : null } : member,
+    );
+    return { ...rule, members, nextEnable: rule.nextEnable + 1 };
+  }
+
+  #removeMember(rule: LiveRule, nowMs: number): LiveRule {
+    if (rule.members.length === 0) return rule;
+    const gone = this.#random.of(rule.members);
+    this.#drain(rule, gone.server.id, nowMs);
+    this.#past.push({ ...rule, members: [gone] });
+    // A server that comes back later is a new one.
+    const known = this.#servers.indexOf(gone.server);
+    if (known >= 0) this.#servers.splice(known, 1);
+    return { ...rule, members: rule.members.filter((member) => member !== gone) };
+  }
+
+  #addMember(rule: LiveRule): LiveRule {
+    const free = SERVERS.filter((address) => !rule.members.some((one) => one.server.address.value === address.value));
+    return free.length === 0 ? rule : this.#withMember(rule, this.#random.of(free));
+  }
+
+  #deleteRule(nowMs: number): Event[] {
+    if (this.#rules.length === 0) return [];
+    const [gone] = this.#rules.splice(this.#random.below(this.#rules.length), 1);
+    for (const member of gone!.members) this.#drain(gone!, member.server.id, nowMs);
+    this.#past.push(gone!);
+    return [this.#publish()];
+  }
+}

@@ -1,0 +1,61 @@
+/** Seeded random numbers for tests: same seed, same sequence, on every machine. Not for anything secret. */
+
+export class Random {
+  #state: number;
+
+  constructor(seed: number) {
+    this.#state = seed >>> 0;
+  }
+
+  /** Unsigned 32 bits (the mulberry32 generator). */
+  next(): number {
+    this.#state = (this.#state + 0x6d2b79f5) >>> 0;
+    let t = this.#state;
+    t = Math.imul(t ^ (t >>> 15), t | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return (t ^ (t >>> 14)) >>> 0;
+  }
+
+  /** 0 to bound - 1. */
+  below(bound: number): number {
+    return this.next() % bound;
+  }
+
+  /** Both ends included. */
+  between(low: number, high: number): number {
+    return low + this.below(high - low + 1);
+  }
+
+  /** True with the given probability. */
+  chance(probability: number): boolean {
+    return this.next() < probability * 0x1_0000_0000;
+  }
+
+  /** One of a list that is not empty. */
+  of<T>(list: readonly T[]): T {
+    if (list.length === 0) throw new Error("nothing to choose from");
+    return list[this.below(list.length)]!;
+  }
+
+  bytes(length: number): Uint8Array {
+    return Uint8Array.from({ length }, () => this.below(256));
+  }
+
+  /** Runs one of the choices, each as likely as its weight. */
+  weighted<T>(choices: readonly (readonly [weight: number, make: () => T])[]): T {
+    let left = this.below(choices.reduce((sum, [weight]) => sum + weight, 0));
+    for (const [weight, make] of choices) {
+      if (left < weight) return make();
+      left -= weight;
+    }
+    throw new Error("weights do not add up");
+  }
+}
+
+/** Seed and size from the environment: ILB_SEED, else the default. Printed by whoever uses it. */
+export function seedFromEnvironment(fallback: number): number {
+  const text = process.env.ILB_SEED;
+  const seed = text === undefined ? fallback : Number.parseInt(text, 10);
+  if (!Number.isSafeInteger(seed)) throw new Error(`ILB_SEED=${text} is not a whole number`);
+  return seed;
+}
