@@ -113,8 +113,9 @@ function candidatePaths(): string[] {
   if (named) return [named];
   return [
     join(dirname(process.execPath), "libilb.so"),
-    join(import.meta.dir, "../../build/libilb.so"),
+    // Bundled in dist/, then as sources in src/native/.
     join(import.meta.dir, "../build/libilb.so"),
+    join(import.meta.dir, "../../build/libilb.so"),
   ];
 }
 

@@ -25,8 +25,8 @@ describe("batches without ports", () => {
     ["head blocks at odd places", descriptors, heads + 1, tails],
     ["head blocks beyond the end", descriptors, memory.byteLength, tails],
     ["tail blocks that do not all fit", descriptors, heads, tails + 8],
-  ])("refuse %s", (_, ...offsets) => {
-    expect(() => ioCreate(memory, ...(offsets as [number, number, number]))).toThrow(
+  ])("refuse %s", (_, atDescriptors, atHeads, atTails) => {
+    expect(() => ioCreate(memory, atDescriptors, atHeads, atTails)).toThrow(
       "cannot prepare packet batches: a frame region lies outside the memory or is misaligned",
     );
   });
