@@ -22,13 +22,13 @@ import {
 import type { HostChanges } from "./host-changes.ts";
 import type { KernelLog } from "./log.ts";
 import type { NetworkWatch } from "./network-watch.ts";
-import { changeLink, createVethPair, type Link } from "./rtnetlink.ts";
+import { changeLink, createVethPair, type Link, type LinkChange } from "./rtnetlink.ts";
 
 /** Begins the name of every interface that the way back needs: 12 characters and the device's index fit a name. */
 export const PASS_PREFIX = "ilbp";
 
-/** Largest frame that the way may carry at once; the u32 form goes through a device with an MTU. */
-const MTU_BYTES = 65535;
+/** Of the veth pair: the frame leaves through one end, so the MTU counts there. */
+const VETH_MTU_BYTES = 65535;
 
 export interface PassPath {
   readonly form: "tap" | "veth";
@@ -68,7 +68,7 @@ export function openPassPath(device: Link, options: PassOptions): PassPath {
 function openTap(device: Link, { network, mark }: PassOptions): PassPath {
   const { fd, name } = tapOpen(`${PASS_PREFIX}${device.index}`);
   try {
-    const tap = quietInterface(network, name, device.mac);
+    const tap = quietInterface(network, name, device.mac ? { mac: device.mac } : {});
     demand(redirectByBpf(tap.index, device.index, mark));
   } catch (error) {
     closeDescriptor(fd);
@@ -84,8 +84,8 @@ function openVeth(device: Link, { network, changes, mark }: PassOptions): PassPa
   const undo = changes.createInterface(outer, createVethPair(outer, OUTER_MAC, inner, mac));
   let fd = -1;
   try {
-    quietInterface(network, inner, mac);
-    const sender = quietInterface(network, outer, OUTER_MAC);
+    quietInterface(network, inner, { mtu: VETH_MTU_BYTES });
+    const sender = quietInterface(network, outer, { mtu: VETH_MTU_BYTES });
     const receiver = network.linkNamed(inner);
     if (!receiver) throw new Error(`the interface ${inner} has vanished`);
     demand(redirectByU32(receiver.index, device.index));
@@ -113,7 +113,7 @@ const OUTER_MAC = Uint8Array.of(0x02, 0x69, 0x6c, 0x62, 0, 1);
  * Brings an interface of ours up so that the kernel itself never sends on it: no ARP, no IPv6, no address.
  * The frames that arrive there are redirected before the stack looks at their destination.
  */
-function quietInterface(network: NetworkWatch, name: string, mac: Uint8Array | null): Link {
+function quietInterface(network: NetworkWatch, name: string, settings: LinkChange): Link {
   network.poll();
   const link = network.linkNamed(name);
   if (!link) throw new Error(`the interface ${name} has vanished`);
@@ -122,11 +122,7 @@ function quietInterface(network: NetworkWatch, name: string, mac: Uint8Array | n
   } catch {
     // No IPv6 at all, or /proc/sys is read-only: without a link-local address it is quiet too.
   }
-  const identity = mac ? { mac } : {};
-  network.request(
-    changeLink(link.index, { ...identity, noArp: true, noLinkLocal: true, mtu: MTU_BYTES }),
-    `set up ${name}`,
-  );
+  network.request(changeLink(link.index, { ...settings, noArp: true, noLinkLocal: true }), `set up ${name}`);
   network.request(changeLink(link.index, { up: true }), `switch ${name} on`);
   network.poll();
   return link;

@@ -1,0 +1,63 @@
+"""The independent side of the kernel tests: plain sockets, nothing of ours.
+
+send IFACE          frames in hex from standard input, one a line; answers "sent" to each empty line
+udp ADDRESS PORT [IFACE]   prints "ready", then each datagram as "SOURCE PORT LENGTH SHA1"; bound to IFACE if given
+tcp ADDRESS PORT [IFACE]   accepts connections, prints "ready", then "accepted SOURCE" for each
+connect ADDRESS PORT       connects, prints "connected LOCAL-PORT" or the error
+"""
+import hashlib
+import socket
+import sys
+
+
+def say(*words):
+    print(*words, flush=True)
+
+
+def send(interface):
+    out = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    out.bind((interface, 0))
+    for line in sys.stdin:
+        if line.strip():
+            out.send(bytes.fromhex(line.strip()))
+        else:
+            say("sent")
+
+
+def bound(kind, address, port, interface):
+    it = socket.socket(socket.AF_INET, kind)
+    it.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if interface:
+        it.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
+    it.bind((address, int(port)))
+    return it
+
+
+def udp(address, port, interface=None):
+    it = bound(socket.SOCK_DGRAM, address, port, interface)
+    say("ready")
+    while True:
+        data, source = it.recvfrom(1 << 16)
+        say(source[0], source[1], len(data), hashlib.sha1(data).hexdigest())
+
+
+def tcp(address, port, interface=None):
+    it = bound(socket.SOCK_STREAM, address, port, interface)
+    it.listen()
+    say("ready")
+    while True:
+        connection, source = it.accept()
+        say("accepted", source[0])
+
+
+def connect(address, port):
+    try:
+        with socket.create_connection((address, int(port)), timeout=5) as it:
+            say("connected", it.getsockname()[1])
+    except OSError as error:
+        say(error)
+
+
+if __name__ == "__main__":
+    verb, *arguments = sys.argv[1:]
+    {"send": send, "udp": udp, "tcp": tcp, "connect": connect}[verb](*arguments)
