@@ -1,6 +1,7 @@
 """The independent side of the kernel tests: plain sockets, nothing of ours.
 
 send IFACE          frames in hex from standard input, one a line; answers "sent" to each empty line
+sniff IFACE         prints "ready", then every frame that arrives, but IPv6, in hex
 udp ADDRESS PORT [IFACE]   prints "ready", then each datagram as "SOURCE PORT LENGTH SHA1"; bound to IFACE if given
 tcp ADDRESS PORT [IFACE]   accepts connections, prints "ready", then "accepted SOURCE" for each
 connect ADDRESS PORT       connects, prints "connected LOCAL-PORT" or the error
@@ -22,6 +23,16 @@ def send(interface):
             out.send(bytes.fromhex(line.strip()))
         else:
             say("sent")
+
+
+def sniff(interface):
+    inward = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    inward.bind((interface, 3))
+    say("ready")
+    while True:
+        data, source = inward.recvfrom(1 << 16)
+        if source[2] != socket.PACKET_OUTGOING and source[1] != 0x86DD:
+            say(data.hex())
 
 
 def bound(kind, address, port, interface):
@@ -60,4 +71,4 @@ def connect(address, port):
 
 if __name__ == "__main__":
     verb, *arguments = sys.argv[1:]
-    {"send": send, "udp": udp, "tcp": tcp, "connect": connect}[verb](*arguments)
+    {"send": send, "sniff": sniff, "udp": udp, "tcp": tcp, "connect": connect}[verb](*arguments)
