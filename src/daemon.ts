@@ -140,6 +140,7 @@ class Daemon {
 
   /** Takes apart whatever start() has put together, newest first. Never throws, never takes long. */
   async stop(): Promise<void> {
+    const wasReady = this.ready;
     this.ready = false;
     const done = this.takeApart().catch((error) =>
       this.log.error("not everything could be taken apart", {
@@ -148,7 +149,7 @@ class Daemon {
     );
     const late = Bun.sleep(STOP_DEADLINE_MS).then(() => this.log.error("stopping takes too long; leaving"));
     await Promise.race([done, late]);
-    this.log.info("stopped");
+    if (wasReady) this.log.info("stopped");
   }
 
   private async takeApart(): Promise<void> {
