@@ -9,7 +9,8 @@
  * A PATH-PART keeps the files whose path contains it, -t keeps the tests whose name matches.
  *
  * All of it happens inside a sandbox (src/lab/sandbox.ts), so that nothing a test makes can outlive the run or touch
- * the machine's own network. Where no sandbox can be had, tests that need one skip themselves by name.
+ * the machine's own network. Where no sandbox can be had, tests that need one skip themselves by name. Files named
+ * *.outside.test.ts run outside of it, because they need the network themselves (to install packages).
  *
  * Counts come from bun's JUnit report. A file that does not even load, or that ends the process, is missing there or
  * leaves no report: each such file counts as one failure.
@@ -109,17 +110,26 @@ function countReport(xml: string, files: readonly string[], tally: Tally): void 
   }
 }
 
+/** Runs that do not share a process: daemons under test cannot take unit tests with them when they crash. */
+const GROUPS: readonly { readonly holds: (path: string) => boolean; readonly inSandbox: boolean }[] = [
+  { holds: (path) => !/^test\/(e2e|full)\//.test(path), inSandbox: true },
+  { holds: (path) => path.startsWith("test/e2e/"), inSandbox: true },
+  { holds: (path) => path.startsWith("test/full/") && !path.endsWith(".outside.test.ts"), inSandbox: true },
+  { holds: (path) => path.endsWith(".outside.test.ts"), inSandbox: false },
+];
+
 /** One `bun test` over these files. */
-async function runFiles(files: readonly string[], options: Options, tally: Tally): Promise<void> {
+async function runFiles(files: readonly string[], inSandbox: boolean, options: Options, tally: Tally): Promise<void> {
   if (files.length === 0) return;
   const scratch = mkdtempSync(join(tmpdir(), "ilb-test-"));
   const report = join(scratch, "junit.xml");
-  const argv = [process.execPath, "test", "--reporter=junit", `--reporter-outfile=${report}`];
+  const timeout = "--timeout=30000";
+  const argv = [process.execPath, "test", timeout, "--reporter=junit", `--reporter-outfile=${report}`];
   if (options.namePattern !== null) argv.push("-t", options.namePattern);
   argv.push(...files.map((path) => `./${path}`));
   const sandbox = findSandbox();
   if (!sandbox.available) process.stderr.write(`tests that need a network are skipped: ${sandbox.reason}\n`);
-  const run = Bun.spawn(sandbox.available ? sandbox.wrap(argv) : argv, {
+  const run = Bun.spawn(sandbox.available && inSandbox ? sandbox.wrap(argv) : argv, {
     cwd: ROOT,
     stdin: "ignore",
     stdout: "inherit",
@@ -150,14 +160,7 @@ async function main(): Promise<void> {
   const tally: Tally = { passed: 0, failed: 0, failures: [], skips: [] };
   const deadlineMs = Date.now() + (options.fuzzSeconds ?? 0) * 1000;
   do {
-    // End to end tests start daemons, so they keep a process of their own; a crash there cannot hide the unit tests.
-    for (const heavy of [false, true]) {
-      await runFiles(
-        files.filter((path) => /^test\/(e2e|full)\//.test(path) === heavy),
-        options,
-        tally,
-      );
-    }
+    for (const { holds, inSandbox } of GROUPS) await runFiles(files.filter(holds), inSandbox, options, tally);
   } while (tally.failed === 0 && Date.now() < deadlineMs);
   for (const name of new Set(tally.skips)) console.log(`skipped: ${name}`);
   for (const name of tally.failures) console.log(`FAILED: ${name}`);

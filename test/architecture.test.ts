@@ -21,8 +21,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   device: ["gen", "model", "native", "engine/engine.ts"],
   kernel: ["gen", "model", "native", "engine/engine.ts"],
   worker: ["gen", "model", "engine", "device", "native"],
-  control: ["model", "command", "engine/engine.ts", "device/device.ts"],
-  http: ["model", "command", "control", "native"],
+  // Reasons and verdicts have their names in gen.
+  control: ["gen", "model", "command", "engine/engine.ts", "device/device.ts"],
+  http: ["gen", "model", "command", "control", "native", "engine/engine.ts"],
   cli: ["model", "command"],
   lab: [],
   demo: ["lab"],
