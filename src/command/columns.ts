@@ -42,33 +42,38 @@ export function parsableLine(cells: readonly string[]): string {
   return cells.map((cell) => cell.replace(/[\\:]/g, "\\$&")).join(":");
 }
 
-/** Prints rows of one listing: header before the first row, then again after every `headerEvery` calls of `batch`. */
+/** The header and the rows of one listing. When a header is due is for the caller to say. */
 export class Table {
   readonly #fields: readonly string[];
   readonly #set: FieldSet;
   readonly #parsable: boolean;
-  #widths: readonly number[] | null = null;
+  #widths: readonly number[];
 
   constructor(set: FieldSet, fields: readonly string[], parsable: boolean) {
     this.#set = set;
     this.#fields = fields;
     this.#parsable = parsable;
+    this.#widths = this.#widthsFor(null);
+  }
+
+  #widthsFor(family: Family | null): readonly number[] {
+    return this.#fields.map((field) => {
+      const width = this.#set.widths[field] as FieldSet["widths"][string];
+      return typeof width === "number" ? width : width[family === 6 ? 1 : 0];
+    });
   }
 
   /** The header line with its newline; nothing in parsable output. @param family of the first row, where widths depend on it */
   header(family: Family | null): string {
-    this.#widths = this.#fields.map((field) => {
-      const width = this.#set.widths[field] as FieldSet["widths"][string];
-      return typeof width === "number" ? width : width[family === 6 ? 1 : 0];
-    });
+    this.#widths = this.#widthsFor(family);
     return this.#parsable ? "" : `${layOut(this.#fields, this.#widths)}\n`;
   }
 
-  /** One row with its newline; call `header` once before. @param cellOf the text of a field, empty when it has no value */
+  /** One row with its newline, in the widths of the header before it. @param cellOf the text of a field, empty when it has no value */
   row(cellOf: (field: string) => string): string {
     const cells = this.#fields.map(cellOf);
     if (this.#parsable) return `${parsableLine(cells)}\n`;
     const shown = cells.map((cell) => (cell === "" ? EMPTY_CELL : cell));
-    return `${layOut(shown, this.#widths as readonly number[])}\n`;
+    return `${layOut(shown, this.#widths)}\n`;
   }
 }
