@@ -63,8 +63,10 @@ class Damaged extends Error {
  * @param name of the file, for messages.
  * @returns E-CAPTURE with the name and the byte offset at which the file is damaged or not supported.
  */
-export function readCapture(file: Uint8Array, name: string): Result<Capture> {
+export function readCapture(contents: Uint8Array, name: string): Result<Capture> {
   try {
+    // A Buffer, as file functions give it, has a slice() that does not copy; packets must not inherit that.
+    const file = new Uint8Array(contents.buffer, contents.byteOffset, contents.byteLength);
     if (file.length < 4) throw new Damaged(0, `not a capture: ${file.length} bytes`);
     const view = new DataView(file.buffer, file.byteOffset, file.byteLength);
     const isNextGeneration = view.getUint32(0, true) === BLOCK_SECTION_HEADER;

@@ -1,6 +1,7 @@
 /** Runs the engine contract on every engine. */
 import { ReferenceEngine } from "../../src/engine/reference.ts";
 import { engineContract } from "./engine-contract.ts";
+import { goldenCaptures } from "./golden-captures.ts";
 
 // The default chooser looks through the ports from the front, which takes long when a pool fills up.
 const ascending = (): ((request: { readonly isFree: (port: number) => boolean }) => number | null) => {
@@ -15,3 +16,4 @@ const ascending = (): ((request: { readonly isFree: (port: number) => boolean })
 };
 
 engineContract("reference", (limits) => new ReferenceEngine(limits, ascending()));
+goldenCaptures("reference", (limits) => new ReferenceEngine(limits, ascending()));

@@ -96,7 +96,7 @@ export function passage(arrival: Arrival, transport: Transport, way: Way): Passa
 
 /** A copy of the packet with the TTL stepped if the way out asks for it; checksums are the caller's to mend. */
 export function steppedCopy(arrival: Arrival, way: Way): Uint8Array {
-  const copy = arrival.ip.bytes.slice();
+  const copy = Uint8Array.from(arrival.ip.bytes);
   if (way.port.kind === "ethernet") copy[8] = copy[8]! - 1;
   return copy;
 }

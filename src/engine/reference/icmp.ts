@@ -9,7 +9,7 @@ import { get16, get32, put16, TCP, UDP } from "./packet.ts";
 /** The request turned round: same identifier, sequence, data and options, TTL 64. */
 export function echoReply(arrival: Arrival): FrameOut {
   const { ip } = arrival;
-  const reply = ip.bytes.slice();
+  const reply = Uint8Array.from(ip.bytes);
   setAddresses(reply, ip.destination, ip.source);
   reply[8] = 64;
   reply[ip.headerBytes] = 0;

@@ -57,7 +57,7 @@ export function openLink(frame: FrameIn, port: Port | undefined): LinkView | Lin
   const etherType = get16(bytes, 12);
   if (etherType === 0x8100 || etherType === 0x88a8) return "vlan";
   if (etherType !== 0x0800) return "not ip";
-  return { sourceMac: bytes.slice(6, 12), linkBytes: 14, packet: bytes.subarray(14) };
+  return { sourceMac: Uint8Array.from(bytes.subarray(6, 12)), linkBytes: 14, packet: bytes.subarray(14) };
 }
 
 /** Fields of an IPv4 header whose lengths agree with each other and with the frame (RFC 791 3.1). */
