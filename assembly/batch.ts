@@ -146,7 +146,7 @@ function inspect(descriptor: Descriptor, notes: Scratch): void {
   notes.total = total;
   notes.link = link;
   notes.flags = flags;
-  notes.size = size;
+  notes.mtuBytes = size;
 }
 
 /** Loads one word of every bucket and nothing else, so that the misses overlap. */
@@ -206,7 +206,7 @@ function forwardQuickly(descriptor: Descriptor, notes: Scratch, now: u32): bool 
     if (<u32>(to >>> 56) != HopState.Resolved) return false;
   }
   const outPort = <u32>(to >>> 48) & 0xff;
-  if (outPort >= MAX_PORTS || notes.size > mtu || port(outPort).kind != (link ? PortKind.Ethernet : PortKind.Ip)) return false;
+  if (outPort >= MAX_PORTS || notes.mtuBytes > mtu || port(outPort).kind != (link ? PortKind.Ethernet : PortKind.Ip)) return false;
 
   const slot = (<u32>((bucket - buckets) >>> 6) << 2) | way;
   rewriteQuickly(ip, notes, meta, slot, pair, link ? TTL_STEP : 0);

@@ -52,7 +52,7 @@ function leave(packet: View, outPort: u32, now: u32): u32 {
   packet.stepsTtl = packet.inKind == PortKind.Ethernet && packet.outKind == PortKind.Ethernet ? 1 : 0;
   if (packet.stepsTtl && load<u8>(packet.layer3, 8) <= 1)
     return sendError(packet, 11, 0, 0, Reason.TimeExceededSent, now) ? Reason.TimeExceededSent : Reason.TimeExceededUnsent;
-  return packet.size <= packet.mtu ? NONE : tooBig(packet, now);
+  return packet.mtuBytes <= packet.mtu ? NONE : tooBig(packet, now);
 }
 
 function tooBig(packet: View, now: u32): u32 {
@@ -78,6 +78,6 @@ function checkOffload(packet: View): u32 {
   }
   if (gso == 0) return NONE;
   if (!packet.partial || descriptor.vnetGsoSize == 0) return Reason.MalformedOffload;
-  packet.size = packet.headerLength + packet.transportLength + descriptor.vnetGsoSize;
+  packet.mtuBytes = packet.headerLength + packet.transportLength + descriptor.vnetGsoSize;
   return NONE;
 }

@@ -75,7 +75,7 @@ function parseIpv4(inHead: u32, available: u32, packet: View): u32 {
   if (first >>> 4 != 4 || headerLength < 20 || headerLength > total || total > available || headerLength > inHead) return Reason.MalformedIp;
   packet.headerLength = headerLength;
   packet.total = total;
-  packet.size = total;
+  packet.mtuBytes = total;
   packet.headAvailable = min(inHead, total);
   packet.layer4 = packet.layer3 + headerLength;
   packet.protocol = load<u8>(ip, 9);

@@ -42,6 +42,7 @@ export function fieldOffsets(name: string, record: RecordSpec): Map<string, numb
   for (const [field, type] of expand(record.fields)) {
     if (at % ALIGNMENT[type] !== 0)
       throw new Error(`${name}.${field}: offset ${at} is not aligned to ${ALIGNMENT[type]}; write the padding out`);
+    if (field === "size") throw new Error(`${name}.size: the name of the record's own size`);
     if (offsets.has(field)) throw new Error(`${name}.${field}: named twice`);
     offsets.set(field, at);
     at += SIZES[type];

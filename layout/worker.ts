@@ -257,7 +257,7 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["total", "u32", "IPv4 total length"],
       ["link", "u32", "bytes of the link header"],
       ["flags", "u32", "bit 0: TCP, bit 1: partial checksum"],
-      ["size", "u32", "layer-3 bytes to compare with an MTU"],
+      ["mtuBytes", "u32", "layer-3 bytes to compare with an MTU"],
     ],
   },
   View: {
@@ -279,7 +279,7 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["source", "addr", "source address"],
       ["destination", "addr", "destination address"],
       ["key", "u64", "fingerprint of the tuple"],
-      ["size", "u32", "layer-3 bytes to compare with an MTU"],
+      ["mtuBytes", "u32", "layer-3 bytes to compare with an MTU"],
       ["partial", "u32", "1: the checksum is partial"],
       ["inPort", "u32", "ingress port"],
       ["inKind", "u32", "its PortKind"],

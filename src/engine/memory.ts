@@ -1,0 +1,314 @@
+/**
+ * The region map of the one shared memory: what lies where, computed from the sizes fixed at start. docs/memory.md has
+ * the formulas. The memory never grows (initial = maximum): growing would move it under the native side's feet.
+ */
+import {
+  BATCH_SIZE,
+  Bucket,
+  CLIENT_HOPS,
+  CRC_TABLE_BYTES,
+  DESCRIPTOR_COUNT,
+  Descriptor,
+  Endpoint,
+  FlowHeader,
+  FlowRecord,
+  HASH_KEY_WORDS,
+  HEAD_STRIDE,
+  ImageDrain,
+  ImageHeader,
+  ImageMember,
+  ImageRule,
+  ImageServer,
+  MADE_SIZE,
+  MAX_PAIR_RECORDS,
+  MAX_PORTS,
+  MAX_PROXY_ADDRESSES,
+  MAX_WORKERS,
+  NAT_CHUNK_BYTES,
+  NextHopRecord,
+  PairRecord,
+  PoolRecord,
+  PortInterval,
+  PortRecord,
+  REASON_NAMES,
+  RuleState,
+  Scratch,
+  SharedHeader,
+  StickyRecord,
+  TAIL_STRIDE,
+  View,
+  WorkerControl,
+  WorkerCounters,
+  WorkerMap,
+  WorkerState,
+} from "../gen/layout.ts";
+import type { EngineLimits } from "./engine.ts";
+
+export const PAGE_BYTES = 65536;
+const REGION_ALIGNMENT = 4096;
+const MEMORY_LIMIT = 65536 * PAGE_BYTES;
+
+/** How much one image may hold. */
+export interface ImageCapacity {
+  readonly rules: number;
+  readonly members: number;
+  readonly servers: number;
+  readonly endpoints: number;
+  readonly endpointSlots: number;
+  readonly intervals: number;
+  readonly drains: number;
+}
+
+/** Linear offsets of an image's parts, from the start of the image. */
+export interface ImageParts {
+  readonly rules: number;
+  readonly members: number;
+  readonly enabledMembers: number;
+  readonly servers: number;
+  readonly endpointTable: number;
+  readonly endpoints: number;
+  readonly intervals: number;
+  readonly pairKeys: number;
+  readonly drains: number;
+  readonly bytes: number;
+}
+
+/** One worker's part of the memory. Linear offsets, counts and masks, as in WorkerMap. */
+export interface WorkerRegions {
+  readonly map: number;
+  readonly control: number;
+  readonly descriptors: number;
+  readonly heads: number;
+  readonly tails: number;
+  readonly scratch: number;
+  readonly view: number;
+  readonly state: number;
+  readonly counters: number;
+  readonly ruleStates: number;
+  readonly clientHops: number;
+  /** The flow memory: a run of whole pages that holds indexes and ids only. */
+  readonly flowMemory: number;
+  readonly flowMemoryBytes: number;
+  readonly buckets: number;
+  readonly slotRecords: number;
+  readonly flows: number;
+  readonly pairs: number;
+  readonly pairTable: number;
+  readonly stickies: number;
+  readonly stickyHeads: number;
+  readonly pools: number;
+  readonly poolTable: number;
+  readonly chunks: number;
+}
+
+/** Counts that follow from the limits, the same for every worker. */
+export interface WorkerCounts {
+  readonly buckets: number;
+  readonly flows: number;
+  readonly rules: number;
+  readonly pairs: number;
+  readonly pairSlots: number;
+  readonly stickies: number;
+  readonly stickyHeads: number;
+  readonly pools: number;
+  readonly poolSlots: number;
+  readonly chunks: number;
+}
+
+/** Plain data: may be sent to a worker. */
+export interface RegionMap {
+  readonly limits: EngineLimits;
+  readonly sharedHeader: number;
+  readonly crcTable: number;
+  readonly hashKeys: number;
+  readonly ports: number;
+  readonly nextHops: number;
+  readonly nextHopCount: number;
+  readonly capacity: ImageCapacity;
+  readonly images: readonly [number, number];
+  readonly counts: WorkerCounts;
+  readonly workers: readonly WorkerRegions[];
+  /** Bytes of the whole memory, a multiple of PAGE_BYTES. */
+  readonly bytes: number;
+}
+
+/** Smallest power of two >= n. */
+const powerOfTwo = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, n)));
+
+/** Hands out aligned runs of bytes, one after another. */
+class Layout {
+  at: number;
+  constructor(at: number) {
+    this.at = at;
+  }
+  take(bytes: number, alignment = 64): number {
+    const start = Math.ceil(this.at / alignment) * alignment;
+    this.at = start + bytes;
+    return start;
+  }
+}
+
+/** Sizes of everything that one worker holds. */
+function countsOf(limits: EngineLimits): WorkerCounts {
+  // Twice the pairs of an image: those of the image before may still drain.
+  const pairs = Math.min(2 * limits.maxPairs, MAX_PAIR_RECORDS);
+  const pools = 2 * pairs;
+  return {
+    // Two entries per flow, four per bucket, so the table is at most half full.
+    buckets: Math.max(64, powerOfTwo(limits.maxFlows)),
+    flows: limits.maxFlows,
+    rules: limits.maxRules,
+    pairs,
+    pairSlots: powerOfTwo(2 * pairs),
+    stickies: limits.maxSticky,
+    stickyHeads: powerOfTwo(limits.maxSticky),
+    pools,
+    poolSlots: powerOfTwo(2 * pools),
+    chunks: pools + Math.ceil(limits.maxFlows / 512) + 64,
+  };
+}
+
+/** Everything that an image may hold under the limits. */
+export function imageCapacity(limits: EngineLimits): ImageCapacity {
+  const endpoints = limits.maxRules * (1 + MAX_PROXY_ADDRESSES) + limits.maxPairs;
+  return {
+    rules: limits.maxRules,
+    members: limits.maxPairs,
+    servers: limits.maxPairs,
+    endpoints,
+    endpointSlots: powerOfTwo(2 * endpoints),
+    intervals: 2 * limits.maxRules * (1 + MAX_PROXY_ADDRESSES) + 2 * limits.maxPairs,
+    drains: Math.min(2 * limits.maxPairs, MAX_PAIR_RECORDS),
+  };
+}
+
+/** Where the parts of an image lie in it. */
+export function imageParts(capacity: ImageCapacity): ImageParts {
+  const layout = new Layout(ImageHeader.size);
+  return {
+    rules: layout.take(capacity.rules * ImageRule.size),
+    members: layout.take(capacity.members * ImageMember.size),
+    enabledMembers: layout.take(capacity.members * 4),
+    servers: layout.take(capacity.servers * ImageServer.size),
+    endpointTable: layout.take(capacity.endpointSlots * 4),
+    endpoints: layout.take(capacity.endpoints * Endpoint.size),
+    intervals: layout.take(capacity.intervals * PortInterval.size),
+    pairKeys: layout.take(capacity.members * 8),
+    drains: layout.take(capacity.drains * ImageDrain.size),
+    bytes: layout.take(0),
+  };
+}
+
+function workerRegions(layout: Layout, counts: WorkerCounts, control: number): WorkerRegions {
+  const map = layout.take(WorkerMap.size, REGION_ALIGNMENT);
+  const state = layout.take(WorkerState.size);
+  const view = layout.take(View.size);
+  const scratch = layout.take(BATCH_SIZE * Scratch.size);
+  const descriptors = layout.take(DESCRIPTOR_COUNT * Descriptor.size);
+  const clientHops = layout.take(CLIENT_HOPS * 8);
+  const counters = layout.take(WorkerCounters.size + REASON_NAMES.length * 8);
+  const ruleStates = layout.take(counts.rules * RuleState.size);
+  const heads = layout.take((BATCH_SIZE + MADE_SIZE) * HEAD_STRIDE, REGION_ALIGNMENT);
+  const tails = layout.take(BATCH_SIZE * TAIL_STRIDE, REGION_ALIGNMENT);
+  const flowMemory = layout.take(FlowHeader.size, REGION_ALIGNMENT);
+  const regions = {
+    buckets: layout.take(counts.buckets * Bucket.size, REGION_ALIGNMENT),
+    slotRecords: layout.take(counts.buckets * 4 * 4),
+    flows: layout.take(counts.flows * FlowRecord.size),
+    pairs: layout.take(counts.pairs * PairRecord.size),
+    pairTable: layout.take(counts.pairSlots * 4),
+    stickies: layout.take(counts.stickies * StickyRecord.size),
+    stickyHeads: layout.take(counts.stickyHeads * 4),
+    pools: layout.take(counts.pools * PoolRecord.size),
+    poolTable: layout.take(counts.poolSlots * 4),
+    chunks: layout.take(counts.chunks * NAT_CHUNK_BYTES),
+  };
+  const flowMemoryBytes = layout.take(0, REGION_ALIGNMENT) - flowMemory;
+  return {
+    map,
+    control,
+    descriptors,
+    heads,
+    tails,
+    scratch,
+    view,
+    state,
+    counters,
+    ruleStates,
+    clientHops,
+    flowMemory,
+    flowMemoryBytes,
+    ...regions,
+  };
+}
+
+/**
+ * Lays the memory out. @param workers 1..MAX_WORKERS
+ * Throws a RangeError that names the limit at fault.
+ */
+export function regionMap(limits: EngineLimits, workers: number): RegionMap {
+  for (const [name, value] of Object.entries(limits))
+    if (!Number.isInteger(value) || value < 1 || value > 2 ** 28)
+      throw new RangeError(`${name} must be an integer from 1 to ${2 ** 28}, not ${value}`);
+  if (limits.maxPairs > MAX_PAIR_RECORDS) throw new RangeError(`maxPairs must be at most ${MAX_PAIR_RECORDS}`);
+  if (!Number.isInteger(workers) || workers < 1 || workers > MAX_WORKERS)
+    throw new RangeError(`there can be 1 to ${MAX_WORKERS} workers, not ${workers}`);
+  const counts = countsOf(limits);
+  const capacity = imageCapacity(limits);
+  // The first page stays empty: offset 0 means "none".
+  const layout = new Layout(REGION_ALIGNMENT);
+  const sharedHeader = layout.take(SharedHeader.size);
+  const controls = Array.from({ length: workers }, () => layout.take(WorkerControl.size));
+  const hashKeys = layout.take(HASH_KEY_WORDS * 4);
+  const crcTable = layout.take(CRC_TABLE_BYTES);
+  const ports = layout.take(MAX_PORTS * PortRecord.size);
+  const nextHopCount = limits.maxPairs;
+  const nextHops = layout.take(nextHopCount * NextHopRecord.size);
+  const imageBytes = imageParts(capacity).bytes;
+  const images = [layout.take(imageBytes, REGION_ALIGNMENT), layout.take(imageBytes, REGION_ALIGNMENT)] as const;
+  const regions = controls.map((control) => workerRegions(layout, counts, control));
+  const bytes = layout.take(0, PAGE_BYTES);
+  if (bytes > MEMORY_LIMIT) throw new RangeError(tooLarge(limits, workers, bytes, imageBytes, counts));
+  return {
+    limits,
+    sharedHeader,
+    crcTable,
+    hashKeys,
+    ports,
+    nextHops,
+    nextHopCount,
+    capacity,
+    images,
+    counts,
+    workers: regions,
+    bytes,
+  };
+}
+
+/** One line that names the limit that takes most. */
+function tooLarge(
+  limits: EngineLimits,
+  workers: number,
+  bytes: number,
+  imageBytes: number,
+  counts: WorkerCounts,
+): string {
+  const shares: [keyof EngineLimits, number][] = [
+    ["maxFlows", workers * (counts.buckets * (Bucket.size + 16) + counts.flows * FlowRecord.size)],
+    [
+      "maxPairs",
+      workers * counts.pairs * (PairRecord.size + 2 * PoolRecord.size + 2 * NAT_CHUNK_BYTES) + 2 * imageBytes,
+    ],
+    ["maxSticky", workers * counts.stickies * StickyRecord.size],
+    ["maxRules", workers * counts.rules * RuleState.size],
+  ];
+  const [name, share] = shares.sort((a, b) => b[1] - a[1])[0]!;
+  const gib = (n: number) => (n / 2 ** 30).toFixed(1);
+  return `the engine would need ${gib(bytes)} GiB of memory and can have 4; ${name} ${limits[name]} with ${workers} worker(s) takes ${gib(share)} GiB of it`;
+}
+
+/** The memory for a region map. Shared, fixed in size. */
+export function createMemory(map: RegionMap): WebAssembly.Memory {
+  const pages = map.bytes / PAGE_BYTES;
+  return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
+}

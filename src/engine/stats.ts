@@ -1,0 +1,196 @@
+/**
+ * Reading what the workers count and remember, out of shared memory while they run. Nothing is locked: a counter is one
+ * 64-bit load, a record that changes under the reader's eyes is left out.
+ */
+import {
+  FLOW_LIVE,
+  FlowHeader,
+  FlowRecord,
+  PAIR_USED,
+  PairRecord,
+  REASON_NAMES,
+  RuleState,
+  RuleType,
+  StickyRecord,
+  WorkerCounters,
+} from "../gen/layout.ts";
+import type { Address } from "../model/address.ts";
+import type { MemoryViews } from "./abi.ts";
+import type { EngineCounters, FlowSnapshot, PairCounters, RuleCounters, StickySnapshot } from "./engine.ts";
+import type { RegionMap, WorkerRegions } from "./memory.ts";
+import { PROTOCOL_NUMBERS, wordsAddress } from "./tables.ts";
+
+const swap16 = (n: number): number => ((n & 0xff) << 8) | (n >>> 8);
+
+/** Counter fields of RuleCounters, each the name of a field of RuleState. */
+const RULE_COUNTERS = [
+  "packetsNotProcessed",
+  "bytesNotProcessed",
+  "packetsDropped",
+  "bytesDropped",
+  "icmpEchoProcessed",
+  "icmpDropped",
+  "icmpTooBigProcessed",
+  "icmpTooBigDropped",
+  "packetsNoMemory",
+  "bytesNoMemory",
+  "packetsNoPort",
+  "bytesNoPort",
+] as const;
+
+/** Engine-wide sums that are no part of EngineCounters. */
+export interface EngineHealth {
+  readonly flows: number;
+  readonly stickies: number;
+  /** Half-open flows given up because the table was full. */
+  readonly evicted: bigint;
+  readonly expired: bigint;
+}
+
+/** A read-only look at the memory of all workers. */
+export class StatsReader {
+  readonly #views: MemoryViews;
+  readonly #map: RegionMap;
+
+  constructor(views: MemoryViews, map: RegionMap) {
+    this.#views = views;
+    this.#map = map;
+  }
+
+  #u32(at: number): number {
+    return Atomics.load(this.#views.u32, at >>> 2);
+  }
+
+  #u64(at: number): bigint {
+    return Atomics.load(this.#views.u64, at >>> 3);
+  }
+
+  /** Sums over all workers. @param rules id and slot of the rules to report, in this order */
+  counters(rules: readonly { readonly id: number; readonly slot: number }[]): EngineCounters {
+    const { workers } = this.#map;
+    const total = (field: number) => workers.reduce((sum, worker) => sum + this.#u64(worker.counters + field), 0n);
+    return {
+      packetsIn: total(WorkerCounters.packetsIn),
+      reasons: REASON_NAMES.map((_, reason) => total(WorkerCounters.size + reason * 8)),
+      rules: rules.map(({ id, slot }) => this.#rule(id, slot)),
+      pairs: this.#pairs(),
+      fragmentsIn: total(WorkerCounters.fragmentsIn),
+      fragmentsDropped: total(WorkerCounters.fragmentsDropped),
+    };
+  }
+
+  health(): EngineHealth {
+    const { workers } = this.#map;
+    const total = (field: number) => workers.reduce((sum, worker) => sum + this.#u64(worker.counters + field), 0n);
+    const live = (field: number) => workers.reduce((sum, worker) => sum + this.#u32(worker.flowMemory + field), 0);
+    return {
+      flows: live(FlowHeader.flowsLive),
+      stickies: live(FlowHeader.stickiesLive),
+      evicted: total(WorkerCounters.evicted),
+      expired: total(WorkerCounters.expired),
+    };
+  }
+
+  #rule(ruleId: number, slot: number): RuleCounters {
+    const sums: Record<string, bigint> = Object.fromEntries(RULE_COUNTERS.map((name) => [name, 0n]));
+    for (const worker of this.#map.workers) {
+      const at = worker.ruleStates + slot * RuleState.size;
+      if (this.#u32(at + RuleState.ruleId) !== ruleId) continue;
+      for (const name of RULE_COUNTERS) sums[name]! += this.#u64(at + RuleState[name]);
+    }
+    return { ruleId, ...sums } as unknown as RuleCounters;
+  }
+
+  /** Pairs that have seen traffic, summed over workers. */
+  #pairs(): PairCounters[] {
+    const sums = new Map<string, { -readonly [K in keyof PairCounters]: PairCounters[K] }>();
+    for (const worker of this.#map.workers) {
+      const top = this.#u32(worker.flowMemory + FlowHeader.pairsTop);
+      for (let index = 0; index < top; index++) {
+        const at = worker.pairs + index * PairRecord.size;
+        const ids = this.#u64(at);
+        if (!(this.#u32(at + PairRecord.flags) & PAIR_USED)) continue;
+        const packets = this.#u64(at + PairRecord.packets);
+        const bytes = this.#u64(at + PairRecord.bytes);
+        const flows = this.#u32(at + PairRecord.flowCount);
+        if (this.#u64(at) !== ids || (packets === 0n && flows === 0)) continue;
+        const ruleId = Number(ids & 0xffffffffn);
+        const serverId = Number(ids >> 32n);
+        const sum = sums.get(`${ids}`) ?? { ruleId, serverId, packets: 0n, bytes: 0n, flows: 0 };
+        sum.packets += packets;
+        sum.bytes += bytes;
+        sum.flows += flows;
+        sums.set(`${ids}`, sum);
+      }
+    }
+    return [...sums.values()];
+  }
+
+  #address(at: number): Address {
+    return wordsAddress(this.#views.u32, at >>> 2);
+  }
+
+  /** Connection entries, read as they are asked for. Those that change meanwhile may be missing. */
+  *flows(): Generator<FlowSnapshot, void, undefined> {
+    for (const worker of this.#map.workers) {
+      for (let index = 0; index < this.#u32(worker.flowMemory + FlowHeader.flowsTop); index++) {
+        const at = worker.flows + index * FlowRecord.size;
+        const before = this.#flowIdentity(at);
+        const flow = this.#flow(worker, at);
+        if (flow !== null && this.#flowIdentity(at) === before) yield flow;
+      }
+    }
+  }
+
+  /** Client, ports, pair and whether the record is in use, as one text. */
+  #flowIdentity(at: number): string {
+    const words: number[] = [];
+    for (let offset = 0; offset < FlowRecord.slotForward; offset += 4) words.push(this.#u32(at + offset));
+    return `${words.join()},${this.#views.u8[at + FlowRecord.state]! & FLOW_LIVE}`;
+  }
+
+  #flow(worker: WorkerRegions, at: number): FlowSnapshot | null {
+    const { u8, u16 } = this.#views;
+    const pairIndex = this.#u32(at + FlowRecord.pair);
+    if (!(u8[at + FlowRecord.state]! & FLOW_LIVE) || pairIndex >= this.#map.counts.pairs) return null;
+    const pair = worker.pairs + pairIndex * PairRecord.size;
+    const portOf = (field: number) => swap16(u16[(at + field) >>> 1]!);
+    const client = this.#address(at + FlowRecord.clientHead);
+    const vipPort = portOf(FlowRecord.vipPortBe);
+    return {
+      protocol: u8[at + FlowRecord.protocol] === PROTOCOL_NUMBERS.tcp ? "tcp" : "udp",
+      ruleId: this.#u32(pair + PairRecord.ruleId),
+      serverId: this.#u32(pair + PairRecord.serverId),
+      client,
+      clientPort: portOf(FlowRecord.clientPortBe),
+      vip: this.#address(pair + PairRecord.vipHead),
+      vipPort,
+      source: this.#source(pair, client, u8[at + FlowRecord.proxyIndex]!),
+      sourcePort: portOf(FlowRecord.sourcePortBe),
+      server: this.#address(pair + PairRecord.serverHead),
+      serverPort: ((vipPort & this.#u32(pair + PairRecord.portMask)) + this.#u32(pair + PairRecord.portAdd)) & 0xffff,
+    };
+  }
+
+  #source(pair: number, client: Address, proxyIndex: number): Address {
+    if (this.#u32(pair + PairRecord.type) !== RuleType.Nat) return client;
+    const first = this.#address(pair + PairRecord.proxyFirstHead);
+    return { family: first.family, value: first.value + BigInt(proxyIndex) };
+  }
+
+  /** Sticky entries, read as they are asked for. */
+  *sticky(): Generator<StickySnapshot, void, undefined> {
+    for (const worker of this.#map.workers) {
+      for (let index = 0; index < this.#u32(worker.flowMemory + FlowHeader.stickiesTop); index++) {
+        const at = worker.stickies + index * StickyRecord.size;
+        const pair = this.#u32(at + StickyRecord.pair);
+        if (this.#u32(at + StickyRecord.live) !== 1 || pair >= this.#map.counts.pairs) continue;
+        const ruleId = this.#u32(at + StickyRecord.ruleId);
+        const serverId = this.#u32(worker.pairs + pair * PairRecord.size + PairRecord.serverId);
+        const client = this.#address(at + StickyRecord.clientHead);
+        if (this.#u32(at + StickyRecord.live) === 1 && this.#u32(at + StickyRecord.pair) === pair)
+          yield { ruleId, serverId, client };
+      }
+    }
+  }
+}
