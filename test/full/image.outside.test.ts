@@ -50,7 +50,10 @@ async function importBase(): Promise<void> {
   await run(["mmdebstrap", "-q", "--variant=minbase", "--include=ca-certificates", "bookworm", root]);
   for (const path of ["/etc/npmrc", "/root/.npmrc"]) if (existsSync(path)) cpSync(path, join(root, path));
   for (const path of ["/etc/apt/apt.conf.d", "/etc/apt/sources.list.d", "/etc/ssl/certs"]) {
-    if (existsSync(path)) await run(["cp", "-rLT", path, join(root, path)]);
+    if (!existsSync(path)) continue;
+    // Symbolic links in there are absolute and would lead back to this machine's own files.
+    rmSync(join(root, path), { recursive: true, force: true });
+    await run(["cp", "-rL", path, join(root, path)]);
   }
   if (existsSync("/etc/apt/sources.list.d/debian.sources")) writeFileSync(join(root, "etc/apt/sources.list"), "");
   const container = await run(buildah("from", "scratch"));
