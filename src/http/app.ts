@@ -5,6 +5,7 @@
  */
 import { Hono } from "hono";
 import { failure } from "../command/errors.ts";
+import type { CommandHost } from "../command/host.ts";
 import type { Caller } from "../control/caller.ts";
 import type { Failure } from "../model/result.ts";
 import { BODY_LIMIT, JSON_TYPE, MSGPACK_TYPE, preferred, readValue, valueResponse } from "./body.ts";
@@ -89,12 +90,12 @@ function registerIlbadm(app: App, { service, refusals }: RouteParts): void {
     if (!line.ok) return refuse(line.failure);
     const { argv, input } = line.value;
     const { caller } = c.env;
-    const host = service.hostFor(caller, request.signal);
+    const hostFor = (gone: AbortSignal): CommandHost => service.hostFor(caller, gone);
     const right = rightCheck(caller, refusals);
     // A stream is what ilbadm itself asks for: it opens FILE operands and can follow an endless answer.
     const options = { right, origin: streams ? ("shell" as const) : ("http" as const) };
     const withInput = input === undefined ? options : { ...options, input };
-    if (streams) return answerStream(argv, host, withInput, request.signal, service.log);
-    return valueResponse(request, await answerWhole(argv, host, withInput));
+    if (streams) return answerStream(request, argv, hostFor, withInput, service.log);
+    return valueResponse(request, await answerWhole(argv, hostFor(request.signal), withInput));
   });
 }

@@ -31,15 +31,14 @@ export function registerConfig(app: App, { service, refusals }: RouteParts): voi
       return problemResponse(request, httpFailure("E-BODY", "preserve must be true or false", "preserve"));
     const text = await readText(request, IMPORT_LIMIT);
     if (!text.ok) return problemResponse(request, text.failure);
-    const host = service.hostFor(c.env.caller, request.signal);
     const right = rightCheck(c.env.caller, refusals);
     if (preferred(request.headers.get("accept"), ["application/json", NDJSON_TYPE]) === NDJSON_TYPE) {
       const argv = ["import-config", ...(preserve === "true" ? ["-p"] : []), ...(name === "-" ? [] : [name])];
       const options = { right, origin: "shell", input: text.value, inputName: name } as const;
-      return answerStream(argv, host, options, request.signal, service.log);
+      return answerStream(request, argv, (gone) => service.hostFor(c.env.caller, gone), options, service.log);
     }
     const options = { right, name, preserve: preserve === "true" } as const;
-    const output = importText(text.value, host, options);
+    const output = importText(text.value, service.hostFor(c.env.caller, request.signal), options);
     let stdout = "";
     for (;;) {
       const step = await output.next();

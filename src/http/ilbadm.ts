@@ -65,15 +65,19 @@ export async function answerWhole(
   }
 }
 
-/** The answer piece by piece. It ends early when the client goes away (`gone`). */
+/**
+ * The answer piece by piece. It ends early when the client goes away.
+ * @param hostFor the daemon as the caller may use it; the signal fires when the caller has gone
+ */
 export function answerStream(
+  request: Request,
   argv: readonly string[],
-  host: CommandHost,
+  hostFor: (gone: AbortSignal) => CommandHost,
   options: RunOptions,
-  gone: AbortSignal,
   log: Log,
 ): Response {
-  const output = run(argv, host, options);
+  const { gone, leave } = departureOf(request);
+  const output = run(argv, hostFor(gone), options);
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
       try {
@@ -90,10 +94,17 @@ export function answerStream(
       }
     },
     async cancel() {
+      leave();
       await output.return(1).catch(() => undefined);
     },
   });
   return new Response(body, { headers: { "content-type": NDJSON_TYPE, "cache-control": "no-store" } });
+}
+
+/** A signal that fires when the request's client goes away, or when `leave` says that it has. */
+export function departureOf(request: Request): { readonly gone: AbortSignal; leave(): void } {
+  const left = new AbortController();
+  return { gone: AbortSignal.any([request.signal, left.signal]), leave: () => left.abort() };
 }
 
 const encoder = new TextEncoder();

@@ -1,6 +1,7 @@
 /** `/v1/statistics` and its stream of server-sent events (one per interval, the first at once). */
 import type { App, RouteParts } from "./app.ts";
 import { stringify, valueResponse } from "./body.ts";
+import { departureOf } from "./ilbadm.ts";
 import { httpFailure, problemResponse } from "./problem.ts";
 import { statisticsOf } from "./statistics.ts";
 
@@ -20,7 +21,8 @@ export function registerStatistics(app: App, { service }: RouteParts): void {
       const detail = `interval must be 1 to ${MAX_INTERVAL_SECONDS} seconds`;
       return problemResponse(c.req.raw, httpFailure("E-BODY", detail, "interval"));
     }
-    const host = service.hostFor(c.env.caller, c.req.raw.signal);
+    const { gone, leave } = departureOf(c.req.raw);
+    const host = service.hostFor(c.env.caller, gone);
     const encoder = new TextEncoder();
     let first = true;
     const body = new ReadableStream<Uint8Array>({
@@ -34,6 +36,7 @@ export function registerStatistics(app: App, { service }: RouteParts): void {
           controller.close(); // the caller has gone, or the daemon stops
         }
       },
+      cancel: leave,
     });
     return c.body(body, 200, { "content-type": "text/event-stream", "cache-control": "no-store" });
   });

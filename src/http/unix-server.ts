@@ -4,10 +4,10 @@
  * the connection to node:http; the identity sits in a map beside the connection, never in a header
  * (docs/decisions/0011).
  */
-import { chmodSync, lstatSync, mkdirSync, statSync, unlinkSync } from "node:fs";
+import { chmodSync, lstatSync, mkdirSync, renameSync, statSync, unlinkSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
 import { connect, createServer, type Server, type Socket } from "node:net";
-import { dirname } from "node:path";
+import { dirname, join } from "node:path";
 import type { Caller } from "../control/caller.ts";
 import type { Log } from "../control/ports.ts";
 import { fail, ok, type Result } from "../model/result.ts";
@@ -40,7 +40,7 @@ const STOP_GRACE_MS = 250;
  */
 export async function listenUnix(options: UnixServerOptions): Promise<Result<RunningServer>> {
   const { path } = options;
-  if (Buffer.byteLength(path) > MAX_PATH_BYTES)
+  if (Math.max(Buffer.byteLength(path), Buffer.byteLength(birthName(path))) > MAX_PATH_BYTES)
     return fail("E-LISTEN", `--socket ${path} is longer than ${MAX_PATH_BYTES} bytes: choose a shorter path`);
   const freed = await freePath(path);
   if (!freed.ok) return freed;
@@ -108,18 +108,26 @@ function isAnswered(path: string): Promise<boolean> {
   });
 }
 
+/** Next to the final path, so that a rename puts the finished socket in place. */
+const birthName = (path: string): string => join(dirname(path), `.ilbd-${process.pid}`);
+
+/**
+ * Listens under another name and moves the socket into place when its mode is right: nobody meets it half made, and the
+ * runtime, which removes what it listens on when it stops, never removes a socket that somebody else put there since.
+ */
 function bind(server: Server, path: string, endConnections: () => Promise<void>): Promise<Result<RunningServer>> {
+  const born = birthName(path);
   return new Promise((resolve) => {
     server.once("error", (error) => resolve(fail("E-LISTEN", cannotCreate(path, error))));
-    server.listen(path, () => {
-      chmodSync(path, 0o666);
+    server.listen(born, () => {
+      chmodSync(born, 0o666);
+      renameSync(born, path);
       const ours = statSync(path).ino;
       resolve(
         ok({
           async stop() {
             server.close();
             await endConnections();
-            // Only our own: another daemon may have been given the path meanwhile.
             if (statSync(path, { throwIfNoEntry: false })?.ino === ours) unlinkSync(path);
           },
         }),

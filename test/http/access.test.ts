@@ -1,0 +1,222 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { preferred } from "../../src/http/body.ts";
+import { isLocalHost, parseListen, refuseListen } from "../../src/http/listen.ts";
+import { type Accounts, callerOfPeer, systemAccounts } from "../../src/http/peer.ts";
+import { listenTcp, type TcpServerOptions } from "../../src/http/tcp-server.ts";
+import { parseTokens, TokenFile } from "../../src/http/tokens.ts";
+import type { RunningServer } from "../../src/http/unix-server.ts";
+import { SILENT } from "../control/fakes.ts";
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "ilb-access-"));
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+const sha256 = (text: string): string => createHash("sha256").update(text).digest("hex");
+
+describe("rights of a Unix peer", () => {
+  const accounts: Accounts = {
+    groupId: (name) => ({ "ilb-config": 501, "ilb-enable": 502 })[name] ?? null,
+    userName: (uid) => (uid === 1000 ? "alice" : null),
+  };
+  const peer = (uid: number, gid: number, ...groups: number[]) => ({ pid: 1, uid, gid, groups });
+  test.each([
+    ["root may do everything", peer(0, 0), ["config", "enable", "show"]],
+    ["the daemon's own user may do everything", peer(77, 77), ["config", "enable", "show"]],
+    ["anybody may read", peer(1000, 1000), ["show"]],
+    ["ilb-config as a supplementary group", peer(1000, 1000, 4, 501), ["config", "show"]],
+    ["ilb-config as the primary group", peer(1000, 501), ["config", "show"]],
+    ["ilb-enable does not imply config", peer(1000, 1000, 502), ["enable", "show"]],
+    ["both groups", peer(1000, 1000, 501, 502), ["config", "enable", "show"]],
+  ])("%s", (_name, identity, rights) => {
+    expect([...callerOfPeer(identity, accounts, 77).rights].sort() as string[]).toEqual(rights);
+  });
+
+  test("without the groups on the machine nobody but root gets more than show", () => {
+    const bare: Accounts = { groupId: () => null, userName: () => null };
+    expect([...callerOfPeer(peer(5, 0, 0), bare, 77).rights]).toEqual(["show"]);
+  });
+
+  test("callers are named by number and, where known, by name", () => {
+    expect(callerOfPeer(peer(1000, 1), accounts, 77).name).toBe("uid 1000 (alice)");
+    expect(callerOfPeer(peer(1001, 1), accounts, 77).name).toBe("uid 1001");
+  });
+
+  test("account files are read line by line, and a missing one holds nothing", () => {
+    const group = join(directory, "group");
+    writeFileSync(group, "root:x:0:\nilb-config:x:501:alice\nbroken\nilb-enable:x:abc:\n");
+    const files = systemAccounts(group, join(directory, "none"));
+    expect([files.groupId("ilb-config"), files.groupId("ilb-enable"), files.groupId("x")]).toEqual([501, null, null]);
+    expect(files.userName(0)).toBeNull();
+  });
+});
+
+describe("token file", () => {
+  test("a wrong line is named by number and not quoted", () => {
+    for (const line of [
+      "deploy",
+      "deploy show",
+      `deploy all ${sha256("x")}`,
+      `deploy show ${sha256("x")} more`,
+      "deploy show abc",
+    ]) {
+      const parsed = parseTokens(`# tokens\n\n${line}\n`);
+      expect(parsed.ok ? "" : parsed.failure.text).toBe("line 3 is not NAME show,enable,config SHA256-OF-TOKEN");
+    }
+  });
+
+  test("a token is withdrawn when the file changes, all of them when it goes bad", () => {
+    const file = join(directory, "tokens");
+    writeFileSync(file, `a show ${sha256("one")}\nb show,config ${sha256("two")}\n`);
+    const opened = TokenFile.open(file, SILENT);
+    if (!opened.ok) throw new Error(opened.failure.text);
+    const who = (token: string) => opened.value.callerOf(`Bearer ${token}`)?.name ?? null;
+    expect([
+      who("one"),
+      who("two"),
+      who("three"),
+      opened.value.callerOf(null),
+      opened.value.callerOf("Basic one"),
+    ]).toEqual(["token a", "token b", null, null, null]);
+    writeFileSync(file, `b show,config ${sha256("two")}\n`);
+    utimesSync(file, 5, 5);
+    expect([who("one"), who("two")]).toEqual([null, "token b"]);
+    writeFileSync(file, "garbage\n");
+    expect([who("one"), who("two")]).toEqual([null, null]);
+    rmSync(file);
+    expect(who("two")).toBeNull();
+  });
+
+  test("a file that cannot be read refuses the start", () => {
+    const opened = TokenFile.open("/nonexistent", SILENT);
+    expect(opened.ok ? "" : opened.failure.text).toBe("--token-file /nonexistent: ENOENT");
+  });
+});
+
+describe("TCP", () => {
+  let server: (RunningServer & { port: number }) | null = null;
+  afterEach(async () => {
+    await server?.stop();
+    server = null;
+  });
+  const refusals: string[] = [];
+  function listen(extra: Partial<TcpServerOptions>): string {
+    refusals.length = 0;
+    const started = listenTcp({
+      listen: { hostname: "127.0.0.1", port: 0, isLoopback: true },
+      tokens: null,
+      tls: null,
+      handler: (_request, caller) => new Response([caller.name, ...caller.rights].join(",")),
+      refused: (_caller, command) => refusals.push(command),
+      log: SILENT,
+      ...extra,
+    });
+    if (!started.ok) throw new Error(started.failure.text);
+    server = started.value;
+    return `http://127.0.0.1:${server.port}`;
+  }
+  function tokenFile(): TokenFile {
+    const file = join(directory, "tokens");
+    writeFileSync(file, `deploy show,enable ${sha256("secret")}\n`);
+    const opened = TokenFile.open(file, SILENT);
+    if (!opened.ok) throw new Error(opened.failure.text);
+    return opened.value;
+  }
+
+  test("without tokens everybody on loopback is a reader, under a local Host name only", async () => {
+    const url = listen({});
+    expect(await (await fetch(`${url}/v1/rules`)).text()).toBe("anonymous over TCP,show");
+    const rebound = await fetch(`${url}/v1/rules`, { headers: { host: "evil.example" } });
+    expect([rebound.status, ((await rebound.json()) as { code: string }).code]).toEqual([403, "E-HOST"]);
+    for (const host of ["localhost", "localhost:9080", "127.0.0.1", "[::1]:80", "127.9.9.9:1"])
+      expect((await fetch(`${url}/`, { headers: { host } })).status).toBe(200);
+  });
+
+  test("with tokens: 401 without a valid one, but for health, readiness and static files", async () => {
+    const url = listen({ tokens: tokenFile() });
+    const status = async (path: string, init?: RequestInit) => (await fetch(url + path, init)).status;
+    expect(await status("/v1/rules")).toBe(401);
+    expect(await status("/metrics")).toBe(401);
+    expect(await status("/v1/rules", { headers: { authorization: "Bearer wrong" } })).toBe(401);
+    expect(refusals).toEqual(["GET /v1/rules", "GET /metrics", "GET /v1/rules"]);
+    for (const path of ["/healthz", "/readyz", "/", "/dashboard.js"]) expect(await status(path)).toBe(200);
+    expect(await status("/", { method: "POST" })).toBe(401);
+    const allowed = await fetch(`${url}/v1/rules`, { headers: { authorization: "Bearer secret" } });
+    expect(await allowed.text()).toBe("token deploy,show,enable");
+    const challenge = await fetch(`${url}/v1/rules`);
+    expect(challenge.headers.get("www-authenticate")).toBe('Bearer realm="ilb"');
+  });
+
+  test("TLS works with a certificate and refuses a wrong key in one line", async () => {
+    const [certFile, keyFile] = [join(directory, "cert"), join(directory, "key")];
+    const made = Bun.spawnSync([
+      "openssl",
+      "req",
+      "-x509",
+      "-newkey",
+      "ec",
+      "-pkeyopt",
+      "ec_paramgen_curve:prime256v1",
+      "-nodes",
+      "-subj",
+      "/CN=localhost",
+      "-days",
+      "2",
+      "-keyout",
+      keyFile,
+      "-out",
+      certFile,
+    ]);
+    expect(made.exitCode).toBe(0);
+    listen({ tokens: tokenFile(), tls: { certFile, keyFile } });
+    const answer = await fetch(`https://127.0.0.1:${server!.port}/v1/rules`, {
+      headers: { authorization: "Bearer secret" },
+      tls: { rejectUnauthorized: false },
+    } as BunFetchRequestInit);
+    expect(await answer.text()).toBe("token deploy,show,enable");
+    writeFileSync(keyFile, "no key");
+    expect(() => listen({ tls: { certFile, keyFile } })).toThrow("cannot listen on 127.0.0.1:0");
+  });
+
+  test("addresses and what they need", () => {
+    const listenOf = (text: string) => {
+      const parsed = parseListen(text);
+      return parsed.ok ? parsed.value : parsed.failure.text;
+    };
+    expect(listenOf("127.0.0.1:9080")).toEqual({ hostname: "127.0.0.1", port: 9080, isLoopback: true });
+    expect(listenOf("[::1]:9080")).toEqual({ hostname: "::1", port: 9080, isLoopback: true });
+    expect(listenOf("localhost:0")).toEqual({ hostname: "localhost", port: 0, isLoopback: true });
+    expect(listenOf("0.0.0.0:80")).toEqual({ hostname: "0.0.0.0", port: 80, isLoopback: false });
+    for (const wrong of ["9080", ":9080", "::1:9080", "127.0.0.1:70000", "[127.0.0.1]:80"])
+      expect(listenOf(wrong)).toBeString();
+    const outside = { hostname: "192.0.2.1", port: 1, isLoopback: false };
+    expect(refuseListen(outside, true, true)).toBeNull();
+    for (const [tokens, tls] of [
+      [true, false],
+      [false, true],
+      [false, false],
+    ] as const)
+      expect(refuseListen(outside, tokens, tls)).toContain("--token-file, --tls-cert and --tls-key");
+    expect([isLocalHost(null), isLocalHost("127.0.0.1.evil.example"), isLocalHost("localhost.evil")]).toEqual([
+      false,
+      false,
+      false,
+    ]);
+  });
+});
+
+test("Accept is read as RFC 9110 says", () => {
+  const offered = ["application/json", "application/msgpack"];
+  expect(preferred(null, offered)).toBe("application/json");
+  expect(preferred("*/*", offered)).toBe("application/json");
+  expect(preferred("application/msgpack", offered)).toBe("application/msgpack");
+  expect(preferred("application/json;q=0.5, application/msgpack", offered)).toBe("application/msgpack");
+  expect(preferred("application/*;q=0.2", offered)).toBe("application/json");
+  expect(preferred("application/json;q=0, */*", offered)).toBe("application/msgpack");
+  expect(preferred("text/html", offered)).toBeNull();
+});
