@@ -102,14 +102,15 @@ export function openHost(options: HostOptions): Host {
 /** The guard and the ways back. Rejects with HostRefused; then nothing has changed. */
 export function openPacketMode(host: Host, options: ModeOptions): Promise<Kernel> {
   return open(host, options, async (nft, defer) => {
+    // First, because it is what a second daemon fails at, with a line that says so.
+    const guard = await Guard.create(nft, { devices: host.devices.map(({ name }) => name), passMark: PASS_MARK });
+    defer(() => guard.remove());
     const passes: PassPath[] = [];
     for (const device of host.devices) {
       const pass = openPassPath(device, { ...host, mark: PASS_MARK });
       defer(() => pass.close());
       passes.push(pass);
     }
-    const guard = await Guard.create(nft, { devices: host.devices.map(({ name }) => name), passMark: PASS_MARK });
-    defer(() => guard.remove());
     if (isNoRouter())
       host.log.info("net.ipv4.ip_forward is 0: this box forwards no traffic of its servers but what is balanced");
     return {

@@ -2,13 +2,19 @@
 
 send IFACE          frames in hex from standard input, one a line; answers "sent" to each empty line
 sniff IFACE         prints "ready", then every frame that arrives, but IPv6, in hex
+tun NAME            creates a TUN, prints "ready", then every IPv4 packet that it is given in hex; takes packets from
+                    standard input, one a line in hex, and gives them to the kernel
 udp ADDRESS PORT [IFACE]   prints "ready", then each datagram as "SOURCE PORT LENGTH SHA1"; bound to IFACE if given
 tcp ADDRESS PORT [IFACE]   accepts connections, prints "ready", then "accepted SOURCE" for each
 connect ADDRESS PORT       connects, prints "connected LOCAL-PORT" or the error
 """
+import fcntl
 import hashlib
+import os
 import socket
+import struct
 import sys
+import threading
 
 
 def say(*words):
@@ -33,6 +39,23 @@ def sniff(interface):
         data, source = inward.recvfrom(1 << 16)
         if source[2] != socket.PACKET_OUTGOING and source[1] != 0x86DD:
             say(data.hex())
+
+
+def tun(name):
+    device = os.open("/dev/net/tun", os.O_RDWR)
+    iff_tun_no_pi, tunsetiff = 0x1001, 0x400454CA
+    fcntl.ioctl(device, tunsetiff, struct.pack("16sH22x", name.encode(), iff_tun_no_pi))
+
+    def write():
+        for line in sys.stdin:
+            os.write(device, bytes.fromhex(line.strip()))
+
+    threading.Thread(target=write, daemon=True).start()
+    say("ready")
+    while True:
+        packet = os.read(device, 1 << 16)
+        if packet[0] >> 4 == 4:
+            say(packet.hex())
 
 
 def bound(kind, address, port, interface):
@@ -71,4 +94,4 @@ def connect(address, port):
 
 if __name__ == "__main__":
     verb, *arguments = sys.argv[1:]
-    {"send": send, "sniff": sniff, "udp": udp, "tcp": tcp, "connect": connect}[verb](*arguments)
+    {"send": send, "sniff": sniff, "tun": tun, "udp": udp, "tcp": tcp, "connect": connect}[verb](*arguments)

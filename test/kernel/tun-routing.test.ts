@@ -1,0 +1,186 @@
+/** The way of the interest set into a TUN and out of it again, with a plain TUN program in the engine's place. */
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { interestOf } from "../../src/control/interest.ts";
+import { HostChanges } from "../../src/kernel/host-changes.ts";
+import { NetworkWatch } from "../../src/kernel/network-watch.ts";
+import { localAddressRefusal, TunRouting } from "../../src/kernel/tun-routing.ts";
+import { Nft } from "../../src/native/nftables.ts";
+import { ip, mac } from "../support/addresses.ts";
+import { hasTun } from "../support/capabilities.ts";
+import { ethernet, fromHex, ipv4, PROTOCOL_TCP, tcp, toHex } from "../support/packet-builder.ts";
+import { LogBook, Net, PEER_PROGRAM, type Peer } from "./support.ts";
+
+const CLIENT = ip("192.0.2.2");
+const VIP = ip("203.0.113.10");
+const SERVER = ip("198.51.100.2");
+const INTEREST = interestOf([
+  {
+    vip: VIP,
+    protocol: "tcp",
+    ports: { min: 80, max: 80 },
+    type: "HALF-NAT",
+    proxySource: null,
+    servers: [{ address: SERVER, ports: { min: 8080, max: 8080 } }],
+  },
+]);
+
+describe.skipIf(!hasTun)("tun routing", () => {
+  let net: Net;
+  let engine: Peer;
+  let client: Peer;
+  let atServer: Peer;
+  let network: NetworkWatch;
+  let changes: HostChanges;
+  let nft: Nft;
+  let routing: TunRouting;
+  let directory: string;
+  let before: string;
+  const log = new LogBook();
+
+  beforeAll(async () => {
+    net = new Net("box", "client", "server");
+    net.cable("box:eth0", "client:eth0", ["02:00:00:00:00:0b", "02:00:00:00:00:0c"]);
+    net.cable("box:eth1", "server:eth0", ["02:00:00:00:01:0b", "02:00:00:00:01:0c"]);
+    net.sh("box", "ip address add 192.0.2.1/24 dev eth0; ip address add 198.51.100.1/24 dev eth1");
+    net.sh("client", "ip address add 192.0.2.2/24 dev eth0; ip route add default via 192.0.2.1");
+    net.sh("server", "ip address add 198.51.100.2/24 dev eth0; ip route add default via 198.51.100.1");
+    // Of the user's own; it must still stand at the end.
+    net.sh(
+      "box",
+      "nft 'add table inet user; add chain inet user c'; ip rule add fwmark 5 lookup 55; ip route add 203.0.113.0/24 dev eth1 table 55",
+    );
+    before = net.traces("box");
+    directory = mkdtempSync(join(tmpdir(), "ilb-k-"));
+    engine = net.start("box", "python3", PEER_PROGRAM, "tun", "ilb0");
+    client = net.start("client", "python3", PEER_PROGRAM, "send", "eth0");
+    atServer = net.start("server", "python3", PEER_PROGRAM, "sniff", "eth0");
+    for (const peer of [engine, atServer]) await peer.line();
+    await net.inside("box", async () => {
+      network = new NetworkWatch();
+      changes = new HostChanges(directory, network, log);
+      nft = new Nft();
+      routing = await TunRouting.create(nft, network, changes, { tun: "ilb0", devices: ["eth0", "eth1"] });
+      await routing.apply(INTEREST);
+    });
+  });
+  afterAll(async () => {
+    await nft?.close();
+    network?.close();
+    await net?.close();
+    rmSync(directory, { recursive: true, force: true });
+  });
+
+  const segment = (
+    source: typeof VIP,
+    sourcePort: number,
+    destination: typeof VIP,
+    destinationPort: number,
+    identification = 1,
+  ) => {
+    const ends = { source, destination };
+    return ipv4({
+      ...ends,
+      protocol: PROTOCOL_TCP,
+      identification,
+      payload: tcp({ sourcePort, destinationPort }, ends),
+    });
+  };
+  const fromClient = (packet: Uint8Array) =>
+    client.say(
+      toHex(
+        ethernet({
+          destination: mac("02:00:00:00:00:0b"),
+          source: mac("02:00:00:00:00:0c"),
+          etherType: 0x0800,
+          payload: packet,
+        }),
+      ),
+    );
+  /** Ends of a packet in text, and its TTL. */
+  const seen = (hex: string) => {
+    const bytes = fromHex(hex);
+    const at = (offset: number) => bytes.subarray(offset, offset + 4).join(".");
+    return { from: at(12), to: at(16), port: bytes[22]! * 256 + bytes[23]!, ttl: bytes[8] };
+  };
+
+  const settings = [0, 1, 2].flatMap((all) => [0, 1].map((validMark) => ({ all, validMark })));
+  test.each(settings)(
+    "rp_filter $all, src_valid_mark $validMark: into the TUN, out to the server and back",
+    async ({ all, validMark }) => {
+      net.sh("box", `sysctl -qw net.ipv4.conf.all.rp_filter=${all} net.ipv4.conf.all.src_valid_mark=${validMark}`);
+      fromClient(segment(CLIENT, 1000, VIP, 80));
+      expect(seen(await engine.line())).toEqual({ from: "192.0.2.2", to: "203.0.113.10", port: 80, ttl: 63 });
+      // HALF-NAT: the engine gives it back with the server's address; the client's stays.
+      engine.say(toHex(segment(CLIENT, 1000, SERVER, 8080)));
+      for (;;) {
+        const frame = fromHex(await atServer.line());
+        if (frame[12] !== 8 || frame[13] !== 0) continue;
+        expect(seen(toHex(frame.subarray(14)))).toEqual({ from: "192.0.2.2", to: "198.51.100.2", port: 8080, ttl: 63 });
+        break;
+      }
+      // The server's kernel answers with a reset from the port: that is the engine's again.
+      expect(seen(await engine.line())).toMatchObject({ from: "198.51.100.2", to: "192.0.2.2", port: 1000 });
+    },
+  );
+
+  test("what comes out of the TUN is not sent into it again", async () => {
+    const atClient = net.start("client", "python3", PEER_PROGRAM, "sniff", "eth0");
+    await atClient.line();
+    // A reply with the server's own address and port is in the interest set, were it not for where it comes from.
+    engine.say(toHex(segment(SERVER, 8080, CLIENT, 4711)));
+    for (;;) {
+      const frame = fromHex(await atClient.line());
+      if (frame[12] !== 8 || frame[13] !== 0) continue;
+      expect(seen(toHex(frame.subarray(14)))).toMatchObject({ from: "198.51.100.2", port: 4711 });
+      break;
+    }
+  });
+
+  test("a box that was no router forwards nothing but what is balanced", async () => {
+    const dropped = () => Number(/counter packets (\d+) /.exec(net.sh("box", "nft list chain inet ilb forward"))?.[1]);
+    const earlier = dropped();
+    fromClient(segment(CLIENT, 1000, SERVER, 22));
+    fromClient(segment(CLIENT, 1000, VIP, 80));
+    await engine.line();
+    expect(dropped()).toBe(earlier + 1);
+  });
+
+  test("traffic of the box itself is not marked", () => {
+    expect(net.sh("box", "ping -c1 -W1 198.51.100.2")).toContain("1 received");
+    expect(net.sh("client", "ping -c1 -W1 192.0.2.1")).toContain("1 received");
+  });
+
+  test("narrowing gives the kernel its packets back", async () => {
+    await routing.narrow(interestOf([]));
+    fromClient(segment(CLIENT, 1000, VIP, 80, 77));
+    await routing.widen(INTEREST);
+    fromClient(segment(CLIENT, 1001, VIP, 80, 78));
+    const packet = fromHex(await engine.line());
+    expect(packet[4]! * 256 + packet[5]!).toBe(78);
+  });
+
+  test("after removal everything is as before, what the user had included", async () => {
+    net.sh("box", "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.all.src_valid_mark=0");
+    await routing.remove();
+    await net.inside("box", () => changes.undoAll());
+    await engine.kill();
+    expect(log.lines).toEqual([]);
+    expect(net.traces("box")).toBe(before);
+  });
+});
+
+describe("tun device and addresses of the box", () => {
+  const isLocal = (address: typeof VIP) => address.value === VIP.value;
+
+  test("a VIP of the box is refused by name", () => {
+    expect(localAddressRefusal([{ address: VIP, what: "virtual IP address" }], isLocal)).toBe(
+      "virtual IP address 203.0.113.10 is an address of this box, which --io tun cannot serve; remove it from the interface or use --io packet",
+    );
+  });
+  test("other addresses are not", () => {
+    expect(localAddressRefusal([{ address: SERVER, what: "virtual IP address" }], isLocal)).toBeNull();
+  });
+});
