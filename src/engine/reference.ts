@@ -11,9 +11,7 @@ import {
   type EngineCounters,
   type EngineLimits,
   type FlowSnapshot,
-  type FlowState,
   type FrameIn,
-  type FrameOut,
   type ImageRule,
   type ImageServer,
   ImageTooLarge,
@@ -26,6 +24,7 @@ import {
 } from "./engine.ts";
 import { mendHeader, mendPartial, mendTransport, setAddresses } from "./reference/checksum.ts";
 import { Counting, type RuleCounterName } from "./reference/counting.ts";
+import { type Belongs, type Decision, drop, ignore, pass } from "./reference/decision.ts";
 import {
   type Arrival,
   boxError,
@@ -43,11 +42,19 @@ import {
   wayToClient,
   wayToServer,
 } from "./reference/egress.ts";
-import { type Flow, FlowTable, type Pair, SWEEP_LAG_MS, type Tuple, trackTcp } from "./reference/flows.ts";
-import { echoReply, quotedTuple, translateTooBig } from "./reference/icmp.ts";
+import {
+  type Flow,
+  FlowTable,
+  opensAnew,
+  type Pair,
+  reversed,
+  SWEEP_LAG_MS,
+  type Tuple,
+  trackTcp,
+} from "./reference/flows.ts";
+import { ERROR_TYPES, echoReply, quotedTuple, translateTooBig } from "./reference/icmp.ts";
 import {
   ACK,
-  FIN,
   ICMP,
   type Ipv4,
   isMartian,
@@ -55,34 +62,16 @@ import {
   parseIpv4,
   parseTransport,
   put16,
-  RST,
   SYN,
   TCP,
   type Transport,
   UDP,
 } from "./reference/packet.ts";
+import { PairTable } from "./reference/pairs.ts";
 import { chooseLowest, type Lease, type PortChooser, ProxyPorts } from "./reference/ports.ts";
 import { mapPort, maskAddress, pick, type Turn } from "./reference/select.ts";
 import { type StickyEntry, StickyTable } from "./reference/sticky.ts";
 import { Tables } from "./reference/tables.ts";
-
-/** What became of a packet; process() adds nothing to it but the count. */
-interface Decision {
-  readonly verdict: Verdict;
-  readonly reason: Reason;
-  readonly rule?: number;
-  readonly server?: number;
-  readonly direction?: Direction;
-  readonly flow?: FlowState;
-  readonly out?: readonly FrameOut[];
-}
-
-const ignore = (reason: Reason): Decision => ({ verdict: Verdict.Ignore, reason });
-const pass = (reason: Reason): Decision => ({ verdict: Verdict.Pass, reason });
-const drop = (reason: Reason): Decision => ({ verdict: Verdict.Drop, reason });
-
-/** Whose packet it is: what the fields of an Outcome say beside verdict and reason. */
-type Belongs = Required<Pick<Decision, "rule" | "server" | "direction" | "flow">>;
 
 /** A server chosen for a new flow or a DSR packet, and what has to be remembered if the packet leaves. */
 interface Choice {
@@ -103,7 +92,7 @@ export class ReferenceEngine implements PacketEngine {
   #tables = new Tables();
   readonly #ports = new Map<number, Port>();
   readonly #hops = new Map<number, NextHop>();
-  readonly #pairs = new Map<string, Pair>();
+  readonly #pairs: PairTable;
   readonly #turns = new Map<number, Turn>();
   readonly #flows: FlowTable;
   readonly #sticky: StickyTable;
@@ -116,6 +105,7 @@ export class ReferenceEngine implements PacketEngine {
   constructor(limits: EngineLimits, choosePort: PortChooser = chooseLowest) {
     this.#limits = limits;
     this.choosePort = choosePort;
+    this.#pairs = new PairTable(limits.maxPairs);
     this.#sticky = new StickyTable(limits.maxSticky);
     this.#flows = new FlowTable(limits.maxFlows, (flow, nowMs) => this.#flowGone(flow, nowMs));
   }
@@ -127,11 +117,7 @@ export class ReferenceEngine implements PacketEngine {
     this.#tables = new Tables(image);
     this.#counting.keepRules(image.rules.map((rule) => rule.id));
     for (const id of [...this.#turns.keys()]) if (this.#tables.ruleById(id) === undefined) this.#turns.delete(id);
-    for (const pair of [...this.#pairs.values()]) {
-      const drain = image.drains.find((one) => one.ruleId === pair.ruleId && one.serverId === pair.serverId);
-      pair.drainDeadlineMs = drain?.deadlineMs ?? null;
-      this.#forgetIfUnused(pair);
-    }
+    this.#pairs.adopt(this.#tables);
   }
 
   setPort(index: number, port: Port): void {
@@ -168,7 +154,7 @@ export class ReferenceEngine implements PacketEngine {
 
   counters(): EngineCounters {
     const { packetsIn, reasons, fragmentsIn, fragmentsDropped } = this.#counting;
-    const pairs = [...this.#pairs.values()].map(({ ruleId, serverId, packets, bytes, flows }) => {
+    const pairs = this.#pairs.all().map(({ ruleId, serverId, packets, bytes, flows }) => {
       return { ruleId, serverId, packets, bytes, flows };
     });
     return { packetsIn, reasons: [...reasons], rules: this.#counting.rules(), pairs, fragmentsIn, fragmentsDropped };
@@ -304,7 +290,7 @@ export class ReferenceEngine implements PacketEngine {
     const obstacle = this.#obstacle(arrival, transport, way, belongs);
     if (obstacle !== null) return obstacle;
     this.#touch(flow, fromClient, arrival, transport);
-    const edit = fromClient ? flow.inner : answerOf(flow.outer);
+    const edit = fromClient ? flow.inner : reversed(flow.outer);
     return this.#leave(arrival, transport, way as Way, edit, belongs, Reason.FlowFound);
   }
 
@@ -386,7 +372,7 @@ export class ReferenceEngine implements PacketEngine {
   #sendDirect(arrival: Arrival, transport: Transport, way: Way, choice: Choice, belongs: Belongs): Decision {
     const memory = this.#memoryFor(choice, null);
     if (memory !== null) return this.#refuse(arrival, choice, belongs, memory, "packetsNoMemory", "bytesNoMemory");
-    const pair = this.#pairOf(choice)!;
+    const pair = this.#pairs.obtain(choice.rule.id, choice.server.id, this.#tables)!;
     const sticky = this.#remember(choice, pair, arrival.nowMs);
     if (sticky !== null) sticky.idleSinceMs = arrival.nowMs;
     countOnPair(pair, arrival.ip);
@@ -406,11 +392,11 @@ export class ReferenceEngine implements PacketEngine {
     const memory = this.#memoryFor(choice, closed);
     if (memory !== null) return this.#refuse(arrival, choice, belongs, memory, "packetsNoMemory", "bytesNoMemory");
     const { rule, server } = choice;
-    const pair = this.#pairOf(choice)!;
+    const pair = this.#pairs.obtain(choice.rule.id, choice.server.id, this.#tables)!;
     const serverPort = mapPort(rule.ports, server.ports, outer.destinationPort);
     const lease = rule.type === "NAT" ? this.#lease(choice, pair, serverPort) : null;
     if (rule.type === "NAT" && lease === null) {
-      this.#forgetIfUnused(pair);
+      this.#pairs.forgetIfUnused(pair, this.#tables);
       return this.#refuse(arrival, choice, belongs, Reason.NoPort, "packetsNoPort", "bytesNoPort");
     }
     if (closed !== null) this.#flows.remove(closed, arrival.nowMs);
@@ -449,7 +435,7 @@ export class ReferenceEngine implements PacketEngine {
   #memoryFor(choice: Choice, closed: Flow | null): Reason | null {
     const needsFlow = choice.rule.type !== "DSR" && closed === null;
     if (needsFlow && !this.#flows.hasRoom()) return Reason.NoFlowMemory;
-    if (this.#pairOf(choice) === null) return Reason.NoPairMemory;
+    if (this.#pairs.obtain(choice.rule.id, choice.server.id, this.#tables) === null) return Reason.NoPairMemory;
     const needsSticky = choice.sticky !== null && choice.sticky.entry === undefined;
     return needsSticky && !this.#sticky.hasRoom() ? Reason.NoStickyMemory : null;
   }
@@ -607,58 +593,15 @@ export class ReferenceEngine implements PacketEngine {
     this.#counting.addToRule(rule.id, bytes, BigInt(ip.totalLength));
   }
 
-  /** The pair of a choice, made if need be; null when there is no room for another. */
-  #pairOf({ rule, server }: Choice): Pair | null {
-    const key = `${rule.id} ${server.id}`;
-    const known = this.#pairs.get(key);
-    if (known !== undefined) return known;
-    if (this.#pairs.size >= this.#limits.maxPairs) return null;
-    const drain = this.#tables.image.drains.find((one) => one.ruleId === rule.id && one.serverId === server.id);
-    const fresh: Pair = {
-      ruleId: rule.id,
-      serverId: server.id,
-      packets: 0n,
-      bytes: 0n,
-      flows: 0,
-      drainDeadlineMs: drain?.deadlineMs ?? null,
-      proxyIndex: 0,
-    };
-    this.#pairs.set(key, fresh);
-    return fresh;
-  }
-
   #flowGone(flow: Flow, nowMs: number): void {
     flow.lease?.release();
     if (flow.sticky !== null && --flow.sticky.references === 0) flow.sticky.idleSinceMs = nowMs;
     flow.pair.flows--;
-    this.#forgetIfUnused(flow.pair);
-  }
-
-  #forgetIfUnused(pair: Pair): void {
-    const rule = this.#tables.ruleById(pair.ruleId);
-    const isMember = rule?.members.some((member) => this.#tables.server(member.server).id === pair.serverId);
-    if (pair.flows === 0 && !isMember) this.#pairs.delete(`${pair.ruleId} ${pair.serverId}`);
+    this.#pairs.forgetIfUnused(flow.pair, this.#tables);
   }
 }
-
-/** ICMP messages that quote a packet: unreachable, time exceeded, parameter problem (RFC 792). */
-const ERROR_TYPES: readonly number[] = [3, 11, 12];
 
 const protocolName = (ip: Ipv4): Protocol => (ip.protocol === TCP ? "tcp" : "udp");
-
-/** What a server's packet leaves with: the client's tuple the other way round. */
-const answerOf = (outer: Tuple): Tuple => ({
-  source: outer.destination,
-  sourcePort: outer.destinationPort,
-  destination: outer.source,
-  destinationPort: outer.sourcePort,
-});
-
-/** A client that begins anew with the ports of a connection that has ended. */
-function opensAnew({ flow, fromClient }: { flow: Flow; fromClient: boolean }, { tcpFlags }: Transport): boolean {
-  const isPureSyn = (tcpFlags & (SYN | ACK | RST | FIN)) === SYN;
-  return fromClient && isPureSyn && flow.closedAtMs !== null;
-}
 
 function countOnPair(pair: Pair, ip: Ipv4): void {
   pair.packets++;

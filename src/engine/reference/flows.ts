@@ -72,7 +72,7 @@ const tupleKey = (protocol: Protocol, from: Tuple): string =>
   `${protocol} ${addressKey(from.source)} ${from.sourcePort} ${addressKey(from.destination)} ${from.destinationPort}`;
 
 /** The tuple of the answers to packets of `tuple`. */
-const reversed = (tuple: Tuple): Tuple => ({
+export const reversed = (tuple: Tuple): Tuple => ({
   source: tuple.destination,
   sourcePort: tuple.destinationPort,
   destination: tuple.source,
@@ -98,6 +98,12 @@ export function trackTcp(flow: Flow, fromClient: boolean, segment: Transport, no
   if (tcpFlags & RST) flow.reset = true;
   const closed = flow.reset || (flow.clientFin?.acknowledged === true && flow.serverFin?.acknowledged === true);
   flow.closedAtMs = closed ? (flow.closedAtMs ?? nowMs) : null;
+}
+
+/** A client that begins anew with the ports of a connection that has ended. */
+export function opensAnew({ flow, fromClient }: { flow: Flow; fromClient: boolean }, { tcpFlags }: Transport): boolean {
+  const isPureSyn = (tcpFlags & (SYN | ACK | RST | FIN)) === SYN;
+  return fromClient && isPureSyn && flow.closedAtMs !== null;
 }
 
 /** The last time that a packet of either direction passed. */

@@ -6,6 +6,9 @@ import { type Arrival, PLAIN, seal, steppedCopy, type Way, wayBack } from "./egr
 import type { Flow, Tuple } from "./flows.ts";
 import { get16, get32, put16, TCP, UDP } from "./packet.ts";
 
+/** ICMP messages that quote a packet: unreachable, time exceeded, parameter problem (RFC 792). */
+export const ERROR_TYPES: readonly number[] = [3, 11, 12];
+
 /** The request turned round: same identifier, sequence, data and options, TTL 64. */
 export function echoReply(arrival: Arrival): FrameOut {
   const { ip } = arrival;

@@ -48,6 +48,18 @@ export class Tables {
     return server;
   }
 
+  /** When flows of a server in a rule end at the latest; null without a deadline. */
+  drainDeadlineMs(ruleId: number, serverId: number): number | null {
+    const drain = this.image.drains.find((one) => one.ruleId === ruleId && one.serverId === serverId);
+    return drain?.deadlineMs ?? null;
+  }
+
+  /** Whether the image has the server in the rule, enabled or not. */
+  hasMember(ruleId: number, serverId: number): boolean {
+    const members = this.ruleById(ruleId)?.members ?? [];
+    return members.some((member) => this.server(member.server).id === serverId);
+  }
+
   #guards(match: "source" | "destination", address: Address, protocol: Protocol, port: number): boolean {
     return this.image.interest.entries.some(
       (entry) =>
