@@ -151,6 +151,8 @@ export const address: Codec<Address> = {
   json: z.string(),
 };
 
+const makeRange = (first: Address, last: Address): Parsed<AddressRange> => good(Object.freeze({ first, last }));
+
 /** One address or two. Their order and number are for apply to judge. */
 export const addressRange: Codec<AddressRange> = {
   kind: "address range",
@@ -159,11 +161,11 @@ export const addressRange: Codec<AddressRange> = {
     // No numeric address holds a hyphen.
     const hyphen = text.indexOf("-");
     const first = parseNumeric(hyphen < 0 ? text : text.slice(0, hyphen));
-    if (!first.ok || hyphen < 0) return first.ok ? good({ first: first.value, last: first.value }) : first;
+    if (!first.ok || hyphen < 0) return first.ok ? makeRange(first.value, first.value) : first;
     const last = parseNumeric(text.slice(hyphen + 1));
     if (!last.ok) return last;
     if (first.value.family !== last.value.family) return sentence("E-RANGEFAMILY");
-    return good({ first: first.value, last: last.value });
+    return makeRange(first.value, last.value);
   },
   print: (range) => `${formatAddress(range.first)}-${formatAddress(range.last)}`,
   json: z.string(),
@@ -185,7 +187,7 @@ function parsePorts(text: string): Parsed<PortsToken> {
     if (port === null || port <= previous) return sentence("E-PORT", end);
     previous = port;
   }
-  return good({ min: Number(ends[0]), max: previous });
+  return good(Object.freeze({ min: Number(ends[0]), max: previous }));
 }
 
 const printPorts = (ports: PortRange): string =>
@@ -200,7 +202,7 @@ async function resolvePorts(
 ): Promise<Parsed<PortRange>> {
   if (!isService(token)) return good(token);
   const port = await resolver.resolveService(token.service, prefer);
-  return port === null ? unknown(token.service) : good({ min: port, max: port });
+  return port === null ? unknown(token.service) : good(Object.freeze({ min: port, max: port }));
 }
 
 /** What looks like a number that went wrong (`80abc`, `+5`) is refused as a number, not as an unknown name. */

@@ -1,6 +1,7 @@
 /**
  * The configuration as a value: what an administrator asked for, nothing that was observed.
- * Every object is frozen; a change makes a new Config (command/apply.ts). Imports nothing but the address type.
+ * Every object is frozen; a change makes a new Config (command/apply.ts). Lists are readonly by type only, because
+ * frozen arrays cost the JavaScript engine a factor of 30 (docs/decisions/0009). Imports nothing but the address type.
  *
  * `id`s are positive integers that are never used twice in the life of a state directory (taken from `nextId`), so a
  * deleted and re-created object of the same name is a different object to counters, flows and history.
