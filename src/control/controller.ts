@@ -3,11 +3,14 @@
  * steps of `install()`; whatever fails before the database has it leaves everything as it was (docs/decisions/0012 says
  * why in this order). It parses nothing, prints nothing and knows no packet.
  */
+import { accessSync, constants, statSync } from "node:fs";
+import type { Change } from "../command/command.ts";
 import { errorText, failed } from "../command/errors.ts";
 import type { ChangeContext, CommandHost } from "../command/host.ts";
 import { type EngineCounters, ImageTooLarge, type Interest } from "../engine/engine.ts";
 import type { Address } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
+import { findRule } from "../model/lookup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
 import type { Caller } from "./caller.ts";
 import type { Clock } from "./clock.ts";
@@ -16,7 +19,14 @@ import { collect, type Drains, drainingNumbers, NO_DRAINS, nextDrains, pairKey }
 import { interestOf } from "./interest.ts";
 import type { NameService } from "./names.ts";
 import { assignPlaces, NO_PLACES, type Places, releasePlaces } from "./places.ts";
-import { type EngineControl, type KernelControl, KernelRefused, type Log, type StagedImage } from "./ports.ts";
+import {
+  EngineBlocked,
+  type EngineControl,
+  type KernelControl,
+  KernelRefused,
+  type Log,
+  type StagedImage,
+} from "./ports.ts";
 import { EMPTY_RUNTIME, EVERYONE_HEALTHY, type HealthView, nextRuntime, type Runtime } from "./runtime.ts";
 import { statisticsSample } from "./statistics.ts";
 import { SaveFailed, type Store } from "./store.ts";
@@ -98,6 +108,7 @@ export class Controller {
       config: () => this.state.config,
       transact: (audit, change) => this.transact(caller, audit, change),
       changeContext: () => this.changeContext(),
+      hints: (change) => this.hints(change),
       statistics: () => statisticsSample(this.state.config, engine.counters(), clock.wallMs()),
       natEntries: () => engine.flows(),
       persistEntries: () => engine.sticky(),
@@ -130,6 +141,12 @@ export class Controller {
     this.closed = true;
     this.drainTimer?.cancel();
     await this.turn;
+  }
+
+  private hints(change: Change): readonly string[] {
+    if (change.kind !== "create-rule") return [];
+    const rule = findRule(this.state.config, change.name);
+    return rule === undefined ? [] : this.parts.kernel.hints(rule);
   }
 
   private transact(
@@ -170,9 +187,10 @@ export class Controller {
     try {
       staged = engine.stage(image);
     } catch (error) {
-      if (!(error instanceof ImageTooLarge)) throw error;
-      log.warn("configuration does not fit the engine", { reason: error.message });
-      return failed("E-NOMEM");
+      log.warn("the engine does not take the configuration", { reason: messageOf(error) });
+      if (error instanceof ImageTooLarge) return failed("E-NOMEM");
+      if (error instanceof EngineBlocked) return internal(error);
+      throw error;
     }
     try {
       await kernel.widen(state.interest);
@@ -183,7 +201,7 @@ export class Controller {
       await this.takeBack(before);
       log.error("change failed", { reason: messageOf(error) });
       if (error instanceof SaveFailed) return failed("E-CFG");
-      if (error instanceof KernelRefused) return fail("E-INTERNAL", `${errorText("E-INTERNAL")} (${error.message})`);
+      if (error instanceof KernelRefused) return internal(error);
       throw error;
     }
     staged.publish();
@@ -276,6 +294,7 @@ export class Controller {
         count ??= this.flowCount();
         return drainingNumbers(this.state.drains, groupId, count);
       },
+      externalTest,
     };
   }
 
@@ -313,6 +332,17 @@ function watchList(...states: readonly State[]): Map<number, Address> {
   return addresses;
 }
 
+/** What stands at the path of an external health test, for this process. */
+function externalTest(path: string): "executable" | "missing" | "unusable" {
+  try {
+    if (!statSync(path).isFile()) return "unusable";
+    accessSync(path, constants.X_OK);
+    return "executable";
+  } catch (error) {
+    return ["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "") ? "missing" : "unusable";
+  }
+}
+
 function sleep(clock: Clock, milliseconds: number, gone: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     if (gone?.aborted) return reject(new Error("the caller has gone"));
@@ -327,5 +357,8 @@ function sleep(clock: Clock, milliseconds: number, gone: AbortSignal | undefined
     gone?.addEventListener("abort", onGone, { once: true });
   });
 }
+
+/** The catalogue's text, and what went wrong behind it. */
+const internal = (error: Error): Result<never> => fail("E-INTERNAL", `${errorText("E-INTERNAL")} (${error.message})`);
 
 const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

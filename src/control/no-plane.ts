@@ -59,4 +59,5 @@ export const NO_KERNEL: KernelControl = {
   narrow: async () => undefined,
   isLocal: () => false,
   watch: () => undefined,
+  hints: () => [],
 };

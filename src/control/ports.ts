@@ -4,7 +4,7 @@
  */
 import type { EngineCounters, FlowSnapshot, Interest, StickySnapshot, TableImage } from "../engine/engine.ts";
 import type { Address } from "../model/address.ts";
-import type { Config } from "../model/config.ts";
+import type { Config, Rule } from "../model/config.ts";
 import type { Failure } from "../model/result.ts";
 
 /** An image that lies complete in memory but is not in force. Exactly one of the two is called, once. */
@@ -16,7 +16,7 @@ export interface StagedImage {
 }
 
 export interface EngineControl {
-  /** Writes the image into free memory. Throws ImageTooLarge (engine/engine.ts); then nothing has changed. */
+  /** Writes the image into free memory. Throws ImageTooLarge (engine/engine.ts) or EngineBlocked; then nothing has changed. */
   stage(image: TableImage): StagedImage;
   /**
    * Resolves true when no worker uses an image older than `generation`, false when that takes longer than the engine
@@ -40,6 +40,13 @@ export interface KernelControl {
   isLocal(address: Address): boolean;
   /** Keeps the next hops of exactly these addresses current in the engine, under these indexes. */
   watch(addresses: ReadonlyMap<number, Address>): void;
+  /** Remarks on a new rule, given where the box stands in its networks. */
+  hints(rule: Rule): readonly string[];
+}
+
+/** A packet worker does not let go of old tables. */
+export class EngineBlocked extends Error {
+  override readonly name = "EngineBlocked";
 }
 
 /** The kernel did not take a change; `message` is one clear line. */

@@ -236,6 +236,15 @@ export class EngineHost {
    * Throws ImageTooLarge when it does not fit and PublishBlocked when a worker does not move on; then nothing has changed.
    */
   publish(image: TableImage): void {
+    this.stage(image)();
+  }
+
+  /**
+   * The first half of publish(): writes `image` to the half of the memory that nobody uses. Waits and throws as publish()
+   * does. @returns the second half: puts it in force, cannot fail. Not calling it discards the image; stage the next one
+   * only after that decision.
+   */
+  stage(image: TableImage): () => void {
     const published = Atomics.load(this.#views.u64, (this.map.sharedHeader + SharedHeader.published) >>> 3);
     const generation = Number(published & 0xffffffffn);
     if (image.generation === 0 || image.generation === generation)
@@ -244,8 +253,10 @@ export class EngineHost {
     const [first, second] = this.map.images;
     const base = Number(published >> 32n) === first ? second : first;
     writeImage(this.#views, base, this.map.capacity, this.map.nextHopCount, image);
-    this.#rules = image.rules.map(({ id, slot }) => ({ id, slot }));
-    this.#store64(this.map.sharedHeader + SharedHeader.published, (BigInt(base) << 32n) | BigInt(image.generation));
+    return () => {
+      this.#rules = image.rules.map(({ id, slot }) => ({ id, slot }));
+      this.#store64(this.map.sharedHeader + SharedHeader.published, (BigInt(base) << 32n) | BigInt(image.generation));
+    };
   }
 
   /** Blocks until every worker has left the images before `generation`. */

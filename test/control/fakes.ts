@@ -65,6 +65,7 @@ export class FakeWorld {
       this.calls.push(`watch ${[...addresses.keys()].sort().join(",")}`);
       this.watched = addresses;
     },
+    hints: (rule) => [`hint about ${rule.name}`],
   };
 
   readonly store: Store = {

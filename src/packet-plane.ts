@@ -1,0 +1,198 @@
+/**
+ * The data plane with packets: engine memory, devices, the kernel's share and the packet worker, opened and closed in
+ * the order that keeps every packet with exactly one owner (docs/decisions/0005, 0012). Ties parts together only.
+ */
+
+import { join } from "node:path";
+import type { EngineControl, KernelControl, Log } from "./control/ports.ts";
+import { EngineBlocked, KernelRefused } from "./control/ports.ts";
+import type { RunOptions } from "./daemon-options.ts";
+import type { DataPlane } from "./data-plane.ts";
+import { openPacketPort } from "./device/afpacket.ts";
+import { closePort, KernelPacketIo, type KernelPort, setPassDescriptor } from "./device/kernel-io.ts";
+import { openTun } from "./device/tun.ts";
+import { readModule } from "./engine/abi.ts";
+import type { EngineLimits } from "./engine/engine.ts";
+import { EngineHost, PublishBlocked, randomHashKey } from "./engine/host.ts";
+import {
+  type Host,
+  type Kernel,
+  type ModeOptions,
+  openHost,
+  openPacketMode,
+  openTunMode,
+  PASS_MARK,
+} from "./kernel/kernel.ts";
+import { fail, ok, type Result } from "./model/result.ts";
+import { monotonicMs, useHugePages } from "./native/system.ts";
+import { PacketWorker } from "./worker/workers.ts";
+
+/** Sizes that no option sets; docs/memory.md says what they cost. */
+const MAX_RULES = 4096;
+const MAX_PAIRS = 65_536;
+const MAX_STICKY = 262_144;
+/** How long a receive may look again before it blocks; the native side does so only while it pays. */
+const SPIN_US = 50;
+/** What adopted() waits for a worker, which looks ten times a second at the least. */
+const ADOPT_MS = 2000;
+
+type Undo = () => unknown;
+
+/** Opens everything but the loop. Fails with one clear line; then everything is as before. */
+export async function openPacketPlane(options: RunOptions, log: Log): Promise<Result<DataPlane>> {
+  const undo: Undo[] = [];
+  const unwind = async (): Promise<void> => {
+    for (const step of undo.splice(0).reverse()) {
+      try {
+        await step();
+      } catch (error) {
+        log.warn("taking apart", { reason: messageOf(error) });
+      }
+    }
+  };
+  try {
+    return ok(await open(options, log, undo, unwind));
+  } catch (error) {
+    await unwind();
+    return fail("E-START", messageOf(error));
+  }
+}
+
+async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Promise<void>): Promise<DataPlane> {
+  const io = options.io === "tun" ? "tun" : "packet";
+  const runDirectory = join(options.stateDirectory, "run");
+  const host = openHost({ io, devices: options.devices, runDirectory, log });
+  undo.push(() => host.close());
+  const engine = await createEngine(options, log);
+  const ports = openPorts(host, io, (step) => undo.push(step));
+  const listeners: (() => void)[] = [];
+  const mode: ModeOptions = {
+    onNextHop: (index, hop) => engine.setNextHop(index, hop),
+    onLocalChange: () => {
+      for (const listener of listeners) listener();
+    },
+    onPortChange: () => describePorts(),
+  };
+  let kernel: Kernel | null = null;
+  const describePorts = (): void => {
+    for (const [index, port] of kernel?.ports().entries() ?? []) engine.setPort(index, port);
+  };
+  const opened = io === "tun" ? await openTunMode(host, ports[0]!.name, mode) : await openPacketMode(host, mode);
+  undo.push(() => opened.close());
+  kernel = opened;
+  describePorts();
+  for (const [index, fd] of opened.passDescriptors.entries()) setPassDescriptor(ports[index]!, fd);
+  const packetIo = KernelPacketIo.create(engine.memory.buffer, frameGeometry(engine), ports, SPIN_US);
+  undo.push(() => packetIo.close());
+  const worker = new PacketWorker({
+    seat: engine.seat(0),
+    io: packetIo.handOver,
+    askToStop: () => {
+      engine.requestStop(0);
+      packetIo.wake();
+    },
+    heartbeatMs: () => engine.heartbeatMs(0),
+    nowMs: monotonicMs,
+  });
+  undo.push(() => worker.stop());
+  await worker.prepare();
+  log.info("devices open", { io, devices: ports.map((port) => port.name).join(",") });
+  return {
+    engine: engineControl(engine, () => packetIo.wake()),
+    kernel: kernelControl(opened),
+    nowMs: monotonicMs,
+    start: () => worker.run(),
+    ports: () => ports.map((port, index) => ({ name: port.name, counters: packetIo.counters(index) })),
+    failed: worker.failed,
+    onLocalChange: (listener) => void listeners.push(listener),
+    stop,
+  };
+}
+
+/** The mode `--compat` will be handed to the engine here; so far the engine has one behaviour. */
+async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> {
+  const limits: EngineLimits = {
+    maxFlows: options.maxFlows,
+    maxRules: MAX_RULES,
+    maxPairs: MAX_PAIRS,
+    maxSticky: Math.min(options.maxFlows, MAX_STICKY),
+  };
+  const engine = EngineHost.create({
+    limits,
+    workers: options.workers,
+    hashKey: randomHashKey(),
+    moduleBytes: await readModule(),
+  });
+  const hugePages = useHugePages(engine.memory.buffer);
+  log.info("engine memory laid out", {
+    mebibytes: Math.round(engine.memory.buffer.byteLength / 2 ** 20),
+    maxFlows: options.maxFlows,
+    hugePages,
+    compat: options.compat,
+  });
+  return engine;
+}
+
+/** In the order of their indexes: the TUN first, then the devices. */
+function openPorts(host: Host, io: "packet" | "tun", defer: (undo: Undo) => void): KernelPort[] {
+  const ports: KernelPort[] = [];
+  const add = (port: KernelPort): void => {
+    ports.push(port);
+    defer(() => closePort(port));
+  };
+  if (io === "tun") for (const port of openTun("ilb%d", 1)) add(port);
+  for (const { name } of host.devices)
+    add(openPacketPort(name, io === "tun" ? { direction: "transmit" } : { passMark: PASS_MARK }));
+  return ports;
+}
+
+function frameGeometry(engine: EngineHost): { descriptors: number; heads: number; tails: number } {
+  const { descriptors, heads, tails } = engine.map.workers[0]!;
+  return { descriptors, heads, tails };
+}
+
+function engineControl(engine: EngineHost, wake: () => void): EngineControl {
+  return {
+    stage(image) {
+      try {
+        const publish = engine.stage(image);
+        return {
+          publish: () => {
+            publish();
+            wake();
+          },
+          discard: () => undefined, // the next image is written over it
+        };
+      } catch (error) {
+        throw error instanceof PublishBlocked ? new EngineBlocked(error.message) : error;
+      }
+    },
+    async adopted(generation) {
+      for (const until = performance.now() + ADOPT_MS; performance.now() < until; await Bun.sleep(1))
+        if (engine.generationReached(generation)) return true;
+      return false;
+    },
+    counters: () => engine.counters(),
+    flows: () => engine.flows(),
+    sticky: () => engine.sticky(),
+  };
+}
+
+function kernelControl(kernel: Kernel): KernelControl {
+  const asRefusal = (error: unknown): never => {
+    throw new KernelRefused(messageOf(error));
+  };
+  return {
+    check(config) {
+      const reason = kernel.checkConfig(config);
+      return reason === null ? null : { code: "E-EINVAL", text: reason };
+    },
+    widen: (interest) => kernel.widen(interest).catch(asRefusal),
+    narrow: (interest) => kernel.narrow(interest).catch(asRefusal),
+    isLocal: (address) => kernel.isLocal(address),
+    watch: (addresses) => kernel.watch(addresses),
+    hints: (rule) => kernel.hints(rule),
+  };
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));

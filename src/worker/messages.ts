@@ -1,0 +1,15 @@
+/** What main thread and packet worker say to each other. Everything else goes through shared memory. */
+import type { IoHandOver } from "../device/kernel-io.ts";
+import type { WorkerSeat } from "../engine/host.ts";
+
+/** To the worker, in this order. `prepare`: attach and warm up. `run`: enter the loop, which ends by the stop flag. */
+export type ToWorker =
+  | { readonly kind: "prepare"; readonly seat: WorkerSeat; readonly io: IoHandOver }
+  | { readonly kind: "run" };
+
+/** From the worker. */
+export type FromWorker =
+  | { readonly kind: "prepared" }
+  | { readonly kind: "running" }
+  | { readonly kind: "stopped" }
+  | { readonly kind: "failed"; readonly reason: string };

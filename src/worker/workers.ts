@@ -1,0 +1,98 @@
+/**
+ * Starts, watches and stops the packet worker thread. It decides nothing about packets; a worker that fails ends the
+ * daemon, because the kernel must have its packets back rather than lose them.
+ */
+import type { IoHandOver } from "../device/kernel-io.ts";
+import type { WorkerSeat } from "../engine/host.ts";
+import type { FromWorker, ToWorker } from "./messages.ts";
+
+export interface WorkerOptions {
+  readonly seat: WorkerSeat;
+  readonly io: IoHandOver;
+  /** Sets the stop flag in shared memory and wakes the worker. */
+  readonly askToStop: () => void;
+  /** Engine clock of the worker's last sign of life, milliseconds, wrapped to u32. */
+  readonly heartbeatMs: () => number;
+  /** Engine clock now. */
+  readonly nowMs: () => number;
+}
+
+/** A worker that says nothing for so long hangs: its loop signs at least ten times a second. */
+const HANG_MS = 10_000;
+const WATCH_MS = 1000;
+const STOP_MS = 1000;
+
+export class PacketWorker {
+  /** Resolves with one line when the worker ends without being asked to. */
+  readonly failed: Promise<string>;
+  private readonly fail: (reason: string) => void;
+  private readonly worker: Worker;
+  private readonly waiting = new Map<FromWorker["kind"], () => void>();
+  private watch: ReturnType<typeof setInterval> | null = null;
+  private ended = false;
+
+  constructor(private readonly options: WorkerOptions) {
+    const failed = Promise.withResolvers<string>();
+    this.failed = failed.promise;
+    this.fail = (reason) => {
+      this.ended = true;
+      failed.resolve(reason);
+    };
+    this.worker = new Worker(new URL("./packet-worker.ts", import.meta.url).href);
+    this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.hear(data);
+    this.worker.onerror = ({ message }) => this.fail(`the packet worker failed: ${firstLine(message)}`);
+    this.worker.addEventListener("close", () => {
+      if (!this.ended) this.fail("the packet worker ended");
+    });
+  }
+
+  /** Attaches and warms up. Rejects when the worker fails. */
+  prepare(): Promise<void> {
+    return this.ask({ kind: "prepare", seat: this.options.seat, io: this.options.io }, "prepared");
+  }
+
+  /** Enters the loop: packets flow from here on. Rejects when the worker fails. */
+  async run(): Promise<void> {
+    await this.ask({ kind: "run" }, "running");
+    this.watch = setInterval(() => this.look(), WATCH_MS);
+  }
+
+  /** Ends the loop, waits for it, ends the thread. Does not reject. */
+  async stop(): Promise<void> {
+    if (this.watch !== null) clearInterval(this.watch);
+    if (!this.ended) {
+      const stopped = new Promise<void>((resolve) => this.waiting.set("stopped", resolve));
+      const running = this.watch !== null;
+      this.ended = true;
+      this.options.askToStop();
+      if (running) await Promise.race([stopped, Bun.sleep(STOP_MS)]);
+    }
+    this.worker.terminate();
+  }
+
+  private ask(message: ToWorker, answer: FromWorker["kind"]): Promise<void> {
+    const answered = new Promise<void>((resolve) => this.waiting.set(answer, resolve));
+    this.worker.postMessage(message);
+    return Promise.race([
+      answered,
+      this.failed.then((reason) => {
+        throw new Error(reason);
+      }),
+    ]);
+  }
+
+  private hear(message: FromWorker): void {
+    if (message.kind === "failed") this.fail(`the packet worker failed: ${firstLine(message.reason)}`);
+    else if (message.kind === "stopped" && !this.ended) this.fail("the packet worker ended");
+    this.waiting.get(message.kind)?.();
+  }
+
+  private look(): void {
+    const silentMs = (this.options.nowMs() - this.options.heartbeatMs()) >>> 0;
+    // Just after the start there is no sign yet; half of the clock's range means that the worker is ahead of us.
+    if (silentMs > HANG_MS && silentMs < 0x8000_0000 && this.options.heartbeatMs() !== 0)
+      this.fail(`the packet worker has hung for ${Math.round(silentMs / 1000)} s`);
+  }
+}
+
+const firstLine = (text: string): string => text.split("\n")[0] ?? "";
