@@ -14,6 +14,7 @@ import {
   mkdirSync,
   openSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   unlinkSync,
   writeFileSync,
@@ -66,7 +67,7 @@ export class HostChanges {
     } catch (error) {
       throw new Error(`cannot use the run directory ${directory}: ${(error as Error).message}`);
     }
-    this.#path = join(directory, `undo-${networkNamespaceCookie() ?? "0"}.json`);
+    this.#path = join(directory, `undo-${networkNamespaceCookie() ?? namespaceInode()}.json`);
     this.#kernel = kernel;
     this.#log = log;
   }
@@ -226,6 +227,9 @@ function readJournal(path: string): Journal | null {
     return null;
   }
 }
+
+/** For kernels without cookies: not unique for ever, but two living namespaces differ. */
+const namespaceInode = (): string => /[0-9]+/.exec(readlinkSync("/proc/thread-self/ns/net"))?.[0] ?? "0";
 
 const bootId = (): string => readFileSync("/proc/sys/kernel/random/boot_id", "utf8").trim();
 
