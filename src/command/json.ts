@@ -18,6 +18,7 @@ import { bind, removalOf, utterance } from "./bind.ts";
 import type { Change } from "./command.ts";
 import { failed, keyFailure } from "./errors.ts";
 import { type Given, lookUpNames, parseValue, type Request } from "./request.ts";
+import { valueSchema } from "./schema.ts";
 import { type AnyKey, type FlagOption, ROUTES, type Route, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
 import type { Resolver } from "./values.ts";
 
@@ -37,7 +38,7 @@ const flagsOf = (spec: SubcommandSpec): JsonFlag[] =>
 
 const hasNameInBody = (route: Route): boolean => !PATH_PART.test(route.path);
 
-const keySchema = (key: AnyKey): z.ZodType => (key.list ? z.array(key.codec.json) : key.codec.json);
+const keySchema = (key: AnyKey): z.ZodType => (key.list ? z.array(valueSchema(key)) : valueSchema(key));
 
 function propertiesSchema(route: Route): z.ZodType {
   const spec = SUBCOMMANDS[route.subcommand];

@@ -3,7 +3,6 @@
  * the same codecs, so a value has one spelling everywhere. A codec that may hold names (hosts, services) parses them
  * without looking them up; `lookUp` does that later, through the daemon. No keywords here: those are in spec.ts.
  */
-import { z } from "zod";
 import {
   type Address,
   type AddressRange,
@@ -38,6 +37,20 @@ const sentence = (code: ErrorCode, ...args: string[]): Parsed<never> => ({
   error: { code, args, keyed: false },
 });
 
+/**
+ * What a value is in JSON. Plain data: json.ts makes zod schemas of it, and the command line program, which reads this
+ * file too, need not load zod (16 ms of its start).
+ */
+export interface JsonShape {
+  readonly text: boolean;
+  /** The only texts allowed; absent: any. */
+  readonly words?: readonly string[];
+  /** Integers allowed, inclusive; absent: none. */
+  readonly integers?: readonly [min: number, max: number];
+}
+
+const TEXT: JsonShape = Object.freeze({ text: true });
+
 /** @typeParam V the finished value  @typeParam P what parsing gives; differs from V where names are looked up later */
 export interface Codec<V, P = V> {
   /** What help and reference call it. */
@@ -47,7 +60,7 @@ export interface Codec<V, P = V> {
   /** Text that parses back to the same value. */
   print(value: V): string;
   /** Shape of the value in JSON. Input may always be the text as well. */
-  readonly json: z.ZodType;
+  readonly json: JsonShape;
   /** The value in JSON; default: its text. */
   toJson?(value: V): unknown;
   /** Whether names in it must be looked up. Absent: never. */
@@ -84,7 +97,7 @@ function integer(kind: string, help: string, max: number): Codec<number> {
       return number === null ? keyed("E-VALUE") : good(number);
     },
     print: String,
-    json: z.int().min(0).max(max),
+    json: { text: false, integers: [0, max] },
     toJson: (value) => value,
   };
 }
@@ -106,7 +119,7 @@ function word<W extends string>(
       return name === undefined ? refuse : good(name);
     },
     print: (value) => value,
-    json: z.enum(names),
+    json: { text: true, words: names },
   };
 }
 
@@ -116,7 +129,7 @@ export const name: Codec<string> = {
   help: "the name of an object, in any case",
   parse: good,
   print: (value) => value,
-  json: z.string(),
+  json: TEXT,
 };
 
 export const seconds = integer("seconds", `0 to ${MAX_U32}`, MAX_U32);
@@ -148,7 +161,7 @@ export const address: Codec<Address> = {
   help: "numeric IPv4 or IPv6 address; IPv6 may be in brackets",
   parse: parseNumeric,
   print: formatAddress,
-  json: z.string(),
+  json: TEXT,
 };
 
 const makeRange = (first: Address, last: Address): Parsed<AddressRange> => good(Object.freeze({ first, last }));
@@ -168,7 +181,7 @@ export const addressRange: Codec<AddressRange> = {
     return makeRange(first.value, last.value);
   },
   print: (range) => `${formatAddress(range.first)}-${formatAddress(range.last)}`,
-  json: z.string(),
+  json: TEXT,
 };
 
 /** Ports, or the name of a service that is still to be looked up. */
@@ -213,7 +226,7 @@ export const ports: Codec<PortRange, PortsToken> = {
   help: "N or N-M, 1 to 65535, or a service name",
   parse: parsePorts,
   print: printPorts,
-  json: z.union([z.string(), z.int().min(1).max(MAX_PORT)]),
+  json: { text: true, integers: [1, MAX_PORT] },
   hasNames: isService,
   lookUp: (token, resolver, prefer) =>
     resolvePorts(token, resolver, prefer, (service) =>
@@ -231,7 +244,7 @@ export const prefixLength: Codec<number> = {
     return bits === null ? sentence("E-PMASKRANGE") : good(bits);
   },
   print: (bits) => `/${bits}`,
-  json: z.union([z.int().min(0).max(MAX_PREFIX), z.string()]),
+  json: { text: true, integers: [0, MAX_PREFIX] },
   toJson: (bits) => bits,
 };
 
@@ -246,7 +259,7 @@ export const healthCheckPort: Codec<"ANY" | "ALL" | number> = {
     return port === null || port === 0 ? sentence("E-HCPORT", text) : good(port);
   },
   print: String,
-  json: z.union([z.int().min(1).max(MAX_PORT), z.string()]),
+  json: { text: true, integers: [1, MAX_PORT] },
   toJson: (value) => value,
 };
 
@@ -345,7 +358,7 @@ export const servers: Codec<readonly NewServer[], ServersToken> = {
   help: "HOST, A1-A2, [V6] or [V6A]-[V6B], each with :PORT or :P1-P2 behind it if wanted",
   parse: (text) => (text.startsWith("[") ? parseBracketedServers(text) : parsePlainServers(text)),
   print: (list) => list.map(printServer).join(","),
-  json: z.string(),
+  json: TEXT,
   hasNames: (token) => "hostName" in token.hosts || (token.ports !== null && isService(token.ports)),
   async lookUp(token, resolver) {
     let { hosts } = token;
@@ -372,7 +385,7 @@ export const serverIdText: Codec<string> = {
   help: "_GROUP.N",
   parse: (text) => (text.startsWith("_") ? good(text) : keyed("E-SERVERID")),
   print: (value) => value,
-  json: z.string(),
+  json: TEXT,
 };
 
 export const healthTest: Codec<string> = {
@@ -380,5 +393,5 @@ export const healthTest: Codec<string> = {
   help: "tcp, udp, ping or the absolute path of an executable",
   parse: good,
   print: (value) => value,
-  json: z.string(),
+  json: TEXT,
 };

@@ -9,6 +9,7 @@ import { formatAddress } from "../model/address.ts";
 import type { Config, HealthCheck, PortRange, Rule, Server, ServerGroup } from "../model/config.ts";
 import { effectiveTimers, groupOf, healthCheckOf, rulesOfGroup, serverId, sortedServers } from "../model/lookup.ts";
 import type { HealthResult, RuleSample, StatisticsSample } from "./host.ts";
+import { valueSchema } from "./schema.ts";
 import { type AnyKey, KEYS, type KeySpec, OPTIONS } from "./spec.ts";
 import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
 import { ports as portsCodec } from "./values.ts";
@@ -28,7 +29,7 @@ const shown = <V>(key: KeySpec<V>, value: V | null): unknown =>
 const keyShape = (keys: readonly AnyKey[], nullable: readonly AnyKey[]): Record<string, z.ZodType> =>
   Object.fromEntries(
     keys.map((key) => {
-      const schema = key.codec.json.describe(key.help);
+      const schema = valueSchema(key);
       return [key.property, nullable.includes(key) ? schema.nullable() : schema];
     }),
   );
