@@ -62,6 +62,13 @@ static int64_t now_ms(void) {
   return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
 }
 
+/* The end of a dump carries a status; one that failed in the middle says so there. */
+static int dump_result(const struct nlmsghdr *done) {
+  int status = 0;
+  if (mnl_nlmsg_get_payload_len(done) >= sizeof status) memcpy(&status, mnl_nlmsg_get_payload(done), sizeof status);
+  return status < 0 ? status : 1;
+}
+
 /*
  * Looks through one datagram. Messages of this request are moved together at its start, `*kept` bytes of them.
  * Returns 1 when the answer is complete, 0 when more must come, or a negative errno.
@@ -74,7 +81,7 @@ static int take_answers(uint8_t *data, int length, uint32_t sequence, uint32_t *
     struct nlmsghdr *next = mnl_nlmsg_next(header, &remaining);
     if (header->nlmsg_seq == sequence) {
       if (header->nlmsg_flags & NLM_F_DUMP_INTR) return -EINTR;
-      if (header->nlmsg_type == NLMSG_DONE) return 1;
+      if (header->nlmsg_type == NLMSG_DONE) return dump_result(header);
       if (header->nlmsg_type == NLMSG_ERROR) {
         if (header->nlmsg_len < NLMSG_LENGTH(sizeof(struct nlmsgerr))) return -EBADMSG;
         int error = ((struct nlmsgerr *)mnl_nlmsg_get_payload(header))->error;

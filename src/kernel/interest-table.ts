@@ -181,7 +181,9 @@ function explained(error: unknown, table: string): unknown {
     ? `it exists already; if no other ilbd runs in this network namespace, remove it: nft delete table ${table}`
     : error.details.includes("not permitted")
       ? "another ilbd in this network namespace owns it (one is allowed), or CAP_NET_ADMIN is missing"
-      : null;
+      : error.details.includes("not supported")
+        ? "tables with an owner need Linux 5.12, ingress chains CONFIG_NF_TABLES_NETDEV and CONFIG_NETFILTER_INGRESS"
+        : null;
   return way === null ? error : new NftError(`${error.message}: ${way}`, error.details);
 }
 

@@ -207,6 +207,21 @@ describe.skipIf(!hasNamespaces)("host changes", () => {
     expect(sysctl("net.ipv4.ip_local_reserved_ports")).toBe("3000,8080,9000-9005");
   });
 
+  test("an address that becomes one of the box, or ceases to be, is told when it was asked about", async () => {
+    const daemon = begin({});
+    await next(daemon, "ready");
+    await apply(daemon, REMOTE);
+    net.sh("box", "ip address add 203.0.113.1/32 dev lo");
+    expect(await next<boolean>(daemon, "local")).toBe(true);
+    await apply(daemon, REMOTE);
+    expect(sysctl("net.ipv4.ip_local_reserved_ports")).toBe("80,8080,9000-9005");
+    net.sh("box", "ip address del 203.0.113.1/32 dev lo");
+    expect(await next<boolean>(daemon, "local")).toBe(true);
+    daemon.say("close");
+    await daemon.process.exited;
+    expect(net.traces("box")).toBe(before);
+  });
+
   test("a second daemon in the network namespace is refused and changes nothing", async () => {
     const daemon = begin({});
     await next(daemon, "ready");
