@@ -205,8 +205,8 @@ function createHealthCheck(config: Config, change: CreateHealthCheck, context: C
 function makeTest(text: string, context: ChangeContext): Result<HealthTest> {
   const kind = text.toLowerCase();
   if (kind === "tcp" || kind === "udp" || kind === "ping") return ok(freeze({ kind, text }));
-  // An import line could not carry blanks; a backslash at its end would join lines.
-  if (!text.startsWith("/") || /[\s\\]/.test(text)) return failed("E-EINVAL");
+  // An import line could not carry blanks and commas; a backslash at its end would join lines.
+  if (!text.startsWith("/") || /[\s\\,]/.test(text)) return failed("E-EINVAL");
   const state = context.externalTest?.(text) ?? "executable";
   if (state === "missing") return failed("E-ENOENT");
   return state === "unusable" ? failed("E-EINVAL") : ok(freeze({ kind: "external", text }));

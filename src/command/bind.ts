@@ -301,7 +301,8 @@ export function utterance(change: Change): Utterance {
   }
 }
 
-/** The removal of a server by its ID alone: the group is part of the ID. */
-export function removalOf(serverId: string): RemoveServer {
-  return { kind: "remove-server", group: groupNameOfServerId(serverId) ?? "", serverId };
+/** The removal of a server by its ID alone: the group is part of the ID. Text of another form is no server's ID. */
+export function removalOf(serverId: string): Result<RemoveServer> {
+  const group = groupNameOfServerId(serverId);
+  return group === null ? failed("E-SRVUNAVAIL") : ok({ kind: "remove-server", group, serverId });
 }

@@ -162,7 +162,10 @@ export async function fromHttp(
   const part = PATH_PART.exec(route.path)?.[1];
   const operands = part === undefined ? [] : [pathValues[part] ?? ""];
   const { subcommand } = chosen.value;
-  if (subcommand === "remove-server") return ok([removalOf(operands[0] as string)]);
+  if (subcommand === "remove-server") {
+    const removal = removalOf(operands[0] as string);
+    return removal.ok ? ok([removal.value]) : removal;
+  }
   if (subcommand === "delete-rule") return ok([{ kind: subcommand, name: operands[0] ?? null }]);
   const request = readBody(chosen.value, operands, body);
   const named = request.ok ? await lookUpNames(request.value, resolver) : request;

@@ -20,11 +20,15 @@ function printOption(option: OptionSpec, said: Utterance): string[] {
   return [`-${option.letter}`, keys.map((key) => printKey(key, said.values.get(key))).join(",")];
 }
 
-/** The canonical line of one change, without newline. */
+/** What names that are refused anyway may hold; an audit log gets one line per change, whatever somebody typed. */
+const CONTROLS = /\p{Cc}/gu;
+
+/** The canonical line of one change, without newline. Control characters, which no stored object holds, become `?`. */
 export function printChange(change: Change): string {
   const said = utterance(change);
   const spec = SUBCOMMANDS[change.kind];
-  return [spec.long, ...spec.options.flatMap((option) => printOption(option, said)), ...said.operands].join(" ");
+  const options = spec.options.flatMap((option) => printOption(option, said));
+  return [spec.long, ...options, ...said.operands].join(" ").replace(CONTROLS, "?");
 }
 
 /** A line that names a command for audit purposes: changes in full, anything else by name and operands. */
@@ -33,12 +37,15 @@ export function printCommand(command: Command): string {
     case "changes":
       return command.changes.map(printChange).join("; ");
     case "export-config":
-      return [command.kind, ...(command.file === null ? [] : [command.file])].join(" ");
+      return withFile([command.kind], command.file);
     case "import-config": {
       const preserve = command.preserve ? [`-${OPTIONS.preserve.letter}`] : [];
-      return [command.kind, ...preserve, ...(command.file === null ? [] : [command.file])].join(" ");
+      return withFile([command.kind, ...preserve], command.file);
     }
     default:
       return command.kind;
   }
 }
+
+const withFile = (words: readonly string[], file: string | null): string =>
+  [...words, ...(file === null ? [] : [file])].join(" ").replace(CONTROLS, "?");

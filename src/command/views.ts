@@ -106,10 +106,13 @@ export function groupView(config: Config, group: ServerGroup): z.infer<typeof gr
   return { name: group.name, servers: sortedServers(group).map((server) => serverView(config, group, server)) };
 }
 
+/** How JSON spells `-n`; the row of the option says so. */
+const DEFAULT_PING = OPTIONS.noDefaultPing.json?.property ?? OPTIONS.noDefaultPing.letter;
+
 const healthCheckSchema = z.object({
   name: z.string(),
   ...keyShape(OPTIONS.test.keys, []),
-  "default-ping": z.boolean(),
+  [DEFAULT_PING]: z.boolean(),
 });
 
 /** A health check. */
@@ -120,7 +123,7 @@ export function healthCheckView(check: HealthCheck): Record<string, unknown> {
     [KEYS.testTimeout.property]: check.timeoutSeconds,
     [KEYS.testCount.property]: check.count,
     [KEYS.testInterval.property]: check.intervalSeconds,
-    "default-ping": check.defaultPing,
+    [DEFAULT_PING]: check.defaultPing,
   };
 }
 

@@ -118,6 +118,24 @@ test("a server is removed by its ID, whose last dot ends the group's name", asyn
   });
 });
 
+test("what has not the form of a server ID is no server", async () => {
+  expect(await failureOf(undefined, route("DELETE", "/v1/servers/{id}"), { id: "x" })).toEqual([
+    "E-SRVUNAVAIL",
+    "cannot find specified server",
+    undefined,
+  ]);
+});
+
+test("a test that no import line could carry is refused", async () => {
+  const host = new FakeHost();
+  for (const path of ["/a,b", "/a b", "/a\nb", "/a\\b"]) {
+    const body = { name: "h", "hc-test": path };
+    const changes = await fromHttp(route("POST", "/v1/healthchecks"), {}, body, host);
+    if (!changes.ok) throw new Error(changes.failure.text);
+    expect(await perform(changes.value, host, { right: () => true })).toMatchObject({ failure: { code: "E-EINVAL" } });
+  }
+});
+
 test("servers of a body are all added or none", async () => {
   const host = new FakeHost();
   await setUp(host, "create-sg -s server=192.0.2.2 sg1");

@@ -560,6 +560,17 @@ describe("rights", () => {
     ]);
   });
 
+  test("the line for the audit log is one line, whatever was typed", async () => {
+    const lines: string[] = [];
+    const right = (_: string, line: string) => {
+      lines.push(line);
+      return false;
+    };
+    await errorOf(new FakeHost(), ["delete-rule", "a\nb"], { right });
+    await errorOf(new FakeHost(), ["import-config", "x\ny"], { right, input: "" });
+    expect(lines).toEqual(["delete-rule a?b", "import-config x?y"]);
+  });
+
   test("ILB-224 enable allows switching and nothing else, config does not imply enable", async () => {
     const host = await base();
     await setUp(host, createRule());
