@@ -133,7 +133,7 @@ function inspect(descriptor: Descriptor, notes: Scratch): void {
   if (descriptor.vnetGsoType | (descriptor.vnetFlags & NEEDS_CSUM)) {
     const gso: u32 = descriptor.vnetGsoType & 0x7f;
     if (!(descriptor.vnetFlags & NEEDS_CSUM) || <u32>descriptor.vnetCsumStart != link + 20 || <u32>descriptor.vnetCsumOffset != (flags ? 16 : 6)) return;
-    if (gso) {
+    if (descriptor.vnetGsoType) {
       if (gso != (flags ? 1 : 5) || descriptor.vnetGsoSize == 0) return;
       size = 20 + header + descriptor.vnetGsoSize;
     }

@@ -71,7 +71,8 @@ function checkOffload(packet: View): u32 {
   const isTcp = packet.protocol == TCP;
   const gso: u32 = descriptor.vnetGsoType & ~GSO_ECN;
   packet.partial = descriptor.vnetFlags & NEEDS_CSUM;
-  if (gso != 0 && !(gso == GSO_TCPV4 && isTcp) && !(gso == GSO_UDP_L4 && !isTcp)) return Reason.GsoUnknown;
+  // The ECN bit alone is no kind of super-packet either.
+  if (descriptor.vnetGsoType != 0 && gso != (isTcp ? GSO_TCPV4 : GSO_UDP_L4)) return Reason.GsoUnknown;
   if (packet.partial) {
     const offset: u32 = isTcp ? 16 : 6;
     if (<u32>descriptor.vnetCsumStart != packet.link + packet.headerLength || <u32>descriptor.vnetCsumOffset != offset) return Reason.MalformedOffload;

@@ -44,8 +44,7 @@ export function processIcmp(packet: View, now: u32): u32 {
   if (to == null) return Reason.Unguarded;
   const inHead = packet.headAvailable - packet.headerLength;
   if (!(to.flags & ENDPOINT_VIP)) {
-    if (to.flags & ENDPOINT_PROXY && inHead >= 1 && isError(load<u8>(packet.layer4))) return Reason.ProxyIcmp;
-    return Reason.Unguarded;
+    return guardsProxyIcmp(to, packet) ? Reason.ProxyIcmp : Reason.Unguarded;
   }
   const rule = icmpRule(to);
   if (rule == null) return Reason.RuleGone;
@@ -53,6 +52,11 @@ export function processIcmp(packet: View, now: u32): u32 {
   descriptor.ruleId = rule.id;
   descriptor.direction = <u8>Direction.ClientToServer;
   return toVip(packet, to, rule, inHead, now);
+}
+
+/** Whether the guard takes an ICMP message to a proxy address for us: errors only, so that the box answers its own pings. */
+export function guardsProxyIcmp(to: Endpoint, packet: View): bool {
+  return (to.flags & ENDPOINT_PROXY) != 0 && packet.headAvailable > packet.headerLength && isError(load<u8>(packet.layer4));
 }
 
 function isError(type: u32): bool {

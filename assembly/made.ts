@@ -4,7 +4,7 @@
  */
 import { isMartian4, swap16, unmapped } from "./address";
 import { descriptors, heads } from "./bases";
-import { fold, sumBytes, sumTwo, udpChecksum } from "./checksum";
+import { fold, sumBytes, sumTwo, udpChecksum, updated } from "./checksum";
 import {
   BATCH_SIZE,
   DESCRIPTOR_SIZE,
@@ -175,6 +175,9 @@ export function makeFragments(packet: View): void {
   completeChecksum(packet);
   const data = packet.total - packet.headerLength;
   const word = fragmentWord(packet);
+  // A header that came in corrupt leaves corrupt, so its checksum is carried over and not computed anew.
+  const stored: u32 = load<u16>(packet.layer3, 10);
+  const others = fold(sumBytes(packet.layer3, packet.headerLength) + (stored ^ 0xffff));
   let offset: u32 = 0;
   while (offset < data) {
     const made = take();
@@ -188,7 +191,7 @@ export function makeFragments(packet: View): void {
     store<u16>(ip, swap16(header + length), 2);
     store<u16>(ip, swap16(((word & OFFSET_BITS) + (offset >>> 3)) | (isLast ? word & MORE_FRAGMENTS : MORE_FRAGMENTS)), 6);
     store<u16>(ip, 0, 10);
-    store<u16>(ip, sumBytes(ip, header) ^ 0xffff, 10);
+    store<u16>(ip, updated(stored, (others ^ 0xffff) + sumBytes(ip, header)), 10);
     copyOut(packet, packet.headerLength + offset, length, ip + header);
     finish(made, ip, header + length, Verdict.Forward, Reason.FragmentsMade, packet.outPort, packet.outKind, packet.nextHop, packet.nextSource);
     attachMade(changetype<Descriptor>(packet.descriptor), made);

@@ -44,7 +44,7 @@ import {
   View,
 } from "./gen/layout";
 import { tupleKey4 } from "./hash";
-import { processIcmp } from "./icmp";
+import { guardsProxyIcmp, processIcmp } from "./icmp";
 import { findEndpoint, findRule, guardsDestination, guardsSource, membersUpTo, memberAt, serverAt } from "./image";
 import { emit } from "./made";
 import { freePort, obtainPool, portCursor, releasePort, takePort } from "./nat-ports";
@@ -96,7 +96,7 @@ function guardsLater(to: Endpoint | null, from: Endpoint | null): bool {
 
 /** A first fragment still shows its ports, and the guard goes by them. */
 function guardsFirst(packet: View, to: Endpoint | null, from: Endpoint | null): bool {
-  if (packet.protocol == ICMP) return to != null && (to.flags & (ENDPOINT_VIP | ENDPOINT_PROXY)) != 0;
+  if (packet.protocol == ICMP) return to != null && ((to.flags & ENDPOINT_VIP) != 0 || guardsProxyIcmp(to, packet));
   if (packet.protocol != TCP && packet.protocol != UDP) return false;
   if (packet.headAvailable < packet.headerLength + 4) return false;
   const isTcp = packet.protocol == TCP;
@@ -141,9 +141,10 @@ function forwardFlow(packet: View, now: u32): u32 {
   descriptor.flowState = <u8>FlowState.Found;
   const reason = reverse ? leaveToClient(packet, clientHopOf(flow, metaOf(packet.slot)), now) : leaveToServer(packet, pair.nextHop, now);
   if (reason != NONE) return reason;
-  if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);
   if (!reverse && clientHopOf(flow, metaOf(packet.slot)) != packet.sourceHop) moveClient(flow, packet.sourceHop);
   track(packet.flow, packet, now);
+  // After tracking: a segment that reopens a closed flow has to lift the short deadline that closing gave it.
+  if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);
   countPair(pair, packet);
   translate(packet, Reason.FlowFound);
   return packet.fragments ? Reason.FragmentsMade : Reason.FlowFound;

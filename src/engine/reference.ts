@@ -52,7 +52,7 @@ import {
   type Tuple,
   trackTcp,
 } from "./reference/flows.ts";
-import { ERROR_TYPES, echoReply, quotedTuple, translateTooBig } from "./reference/icmp.ts";
+import { ERROR_TYPES, echoReply, messageAsTransport, quotedTuple, translateTooBig } from "./reference/icmp.ts";
 import {
   ACK,
   ICMP,
@@ -243,8 +243,8 @@ export class ReferenceEngine implements PacketEngine {
       const toUs = tables.isGuardedVip(ip.destination) || tables.isProxy(ip.destination);
       return toUs || tables.isGuardedServer(ip.source);
     }
-    if (ip.protocol === ICMP) return tables.isGuardedVip(ip.destination);
     const data = ip.bytes.subarray(ip.headerBytes, ip.totalLength);
+    if (ip.protocol === ICMP) return tables.isGuardedVip(ip.destination) || this.#isErrorToProxy(ip);
     if ((ip.protocol !== TCP && ip.protocol !== UDP) || data.length < 4) return false;
     const protocol = protocolName(ip);
     const toUs = tables.guardsDestination(ip.destination, protocol, data[2]! * 256 + data[3]!);
@@ -344,6 +344,7 @@ export class ReferenceEngine implements PacketEngine {
     if (how === "ttl over") {
       return this.#complain(arrival, belongs, 11, 0, 0, Reason.TimeExceededSent, Reason.TimeExceededUnsent);
     }
+    if (how === "uncuttable") return { ...belongs, ...drop(Reason.TooBigUnsent) };
     if (how === "too big") {
       return this.#complain(arrival, belongs, 3, 4, way.mtu, Reason.TooBigSent, Reason.TooBigUnsent);
     }
@@ -362,8 +363,8 @@ export class ReferenceEngine implements PacketEngine {
     unsent: Reason,
   ): Decision {
     if (!mayComplainAbout(arrival)) return { ...belongs, ...drop(unsent) };
-    if (this.#madeInBatch >= MADE_FRAMES_PER_BATCH) return { ...belongs, ...drop(Reason.MadePoolFull) };
-    if (!this.#errors.take(arrival.nowMs)) return { ...belongs, ...drop(unsent) };
+    if (this.#madeInBatch >= MADE_FRAMES_PER_BATCH || !this.#errors.take(arrival.nowMs))
+      return { ...belongs, ...drop(unsent) };
     this.#madeInBatch++;
     return { ...belongs, verdict: Verdict.Reply, reason: sent, out: [boxError(arrival, type, code, mtu)] };
   }
@@ -373,7 +374,7 @@ export class ReferenceEngine implements PacketEngine {
     const memory = this.#memoryFor(choice, null);
     if (memory !== null) return this.#refuse(arrival, choice, belongs, memory, "packetsNoMemory", "bytesNoMemory");
     const pair = this.#pairs.obtain(choice.rule.id, choice.server.id, this.#tables)!;
-    const sticky = this.#remember(choice, pair, arrival.nowMs);
+    const sticky = this.#remember(choice, 0, arrival.nowMs);
     if (sticky !== null) sticky.idleSinceMs = arrival.nowMs;
     countOnPair(pair, arrival.ip);
     return this.#leave(arrival, transport, way, null, belongs, Reason.DsrSent);
@@ -394,13 +395,14 @@ export class ReferenceEngine implements PacketEngine {
     const { rule, server } = choice;
     const pair = this.#pairs.obtain(choice.rule.id, choice.server.id, this.#tables)!;
     const serverPort = mapPort(rule.ports, server.ports, outer.destinationPort);
-    const lease = rule.type === "NAT" ? this.#lease(choice, pair, serverPort) : null;
-    if (rule.type === "NAT" && lease === null) {
+    const leased = rule.type === "NAT" ? this.#lease(choice, pair, serverPort) : null;
+    if (rule.type === "NAT" && leased === null) {
       this.#pairs.forgetIfUnused(pair, this.#tables);
       return this.#refuse(arrival, choice, belongs, Reason.NoPort, "packetsNoPort", "bytesNoPort");
     }
     if (closed !== null) this.#flows.remove(closed, arrival.nowMs);
-    const sticky = this.#remember(choice, pair, arrival.nowMs);
+    const lease = leased?.lease ?? null;
+    const sticky = this.#remember(choice, leased?.index ?? 0, arrival.nowMs);
     if (sticky !== null) sticky.references++;
     const inner: Tuple = {
       source: lease?.proxy ?? outer.source,
@@ -453,31 +455,29 @@ export class ReferenceEngine implements PacketEngine {
     return { ...belongs, ...drop(reason) };
   }
 
-  /** A proxy address and port for a new flow: the next addresses in turn, or only the one that a sticky entry fixed. */
-  #lease({ rule, server, sticky }: Choice, pair: Pair, serverPort: number): Lease | null {
+  /** A proxy address and port for a new flow: the next address with a port, or only the one that a sticky entry fixed. */
+  #lease({ rule, server, sticky }: Choice, pair: Pair, serverPort: number): { lease: Lease; index: number } | null {
     const { first, last } = rule.proxySource!;
     const count = Number(last.value - first.value) + 1;
     const ports = server.ports ?? rule.ports;
-    const poolPort = ports.min === ports.max ? serverPort : null;
-    const take = (index: number): Lease | null => {
+    if (!sticky?.hit) pair.proxyIndex = (pair.proxyIndex + 1) % count;
+    const start = sticky?.hit ? sticky.entry!.proxyIndex : pair.proxyIndex;
+    for (let i = 0; i < (sticky?.hit ? 1 : count); i++) {
+      const index = (start + i) % count;
       const proxy: Address = { family: first.family, value: first.value + BigInt(index) };
-      return this.#proxyPorts.take(proxy, server.address, poolPort, this.choosePort);
-    };
-    if (sticky?.hit) return take(sticky.entry!.proxyIndex);
-    const attempts = sticky === null ? count : 1;
-    for (let i = 0; i < attempts; i++) {
-      pair.proxyIndex = (pair.proxyIndex + 1) % count;
-      const lease = take(pair.proxyIndex);
-      if (lease !== null) return lease;
+      const isCommon = ports.min < ports.max;
+      const use = { protocol: rule.protocol, proxy, server: server.address, serverPort, isCommon };
+      const lease = this.#proxyPorts.take(use, this.choosePort);
+      if (lease !== null) return { lease, index };
     }
     return null;
   }
 
   /** Makes or changes the sticky entry that a choice asks for. */
-  #remember({ rule, server, sticky }: Choice, pair: Pair, nowMs: number): StickyEntry | null {
+  #remember({ rule, server, sticky }: Choice, proxyIndex: number, nowMs: number): StickyEntry | null {
     if (sticky === null) return null;
     if (sticky.entry !== undefined) {
-      if (!sticky.hit) Object.assign(sticky.entry, { serverId: server.id, proxyIndex: pair.proxyIndex });
+      if (!sticky.hit) Object.assign(sticky.entry, { serverId: server.id, proxyIndex });
       return sticky.entry;
     }
     const entry: StickyEntry = {
@@ -485,7 +485,7 @@ export class ReferenceEngine implements PacketEngine {
       client: sticky.client,
       timeoutMs: rule.persistTimeoutMs,
       serverId: server.id,
-      proxyIndex: pair.proxyIndex,
+      proxyIndex,
       references: 0,
       idleSinceMs: nowMs,
     };
@@ -524,6 +524,18 @@ export class ReferenceEngine implements PacketEngine {
       else mendTransport(ip.bytes, packet, ip.headerBytes, transport.headerBytes, ip.protocol);
     }
     mendHeader(ip.bytes, packet);
+    return this.#dispatch(arrival, transport, way, packet, belongs, reason);
+  }
+
+  /** Sends a rewritten packet, whole or in fragments. */
+  #dispatch(
+    arrival: Arrival,
+    transport: Transport,
+    way: Way,
+    packet: Uint8Array,
+    belongs: Belongs,
+    reason: Reason,
+  ): Decision {
     if (passage(arrival, transport, way) === "whole") {
       return { ...belongs, verdict: Verdict.Forward, reason, out: leaveWhole(arrival, packet, way) };
     }
@@ -539,9 +551,8 @@ export class ReferenceEngine implements PacketEngine {
     const rule = this.#tables.newestRule(ip.destination);
     const message = ip.bytes.subarray(ip.headerBytes, ip.totalLength);
     if (rule === undefined) {
-      const isError = message.length >= 8 && ERROR_TYPES.includes(message[0]!);
-      if (isError && this.#tables.isProxy(ip.destination)) return pass(Reason.ProxyIcmp);
-      return this.#tables.isGuardedVip(ip.destination) ? pass(Reason.RuleGone) : ignore(Reason.Unguarded);
+      if (this.#tables.isGuardedVip(ip.destination)) return pass(Reason.RuleGone);
+      return this.#isErrorToProxy(ip) ? pass(Reason.ProxyIcmp) : ignore(Reason.Unguarded);
     }
     const belongs: Belongs = { rule: rule.id, server: 0, direction: "client-to-server", flow: "none" };
     const refuse = (reason: Reason, counter: RuleCounterName): Decision => {
@@ -561,6 +572,12 @@ export class ReferenceEngine implements PacketEngine {
     return isTooBig ? refuse(Reason.TooBigUnknown, "icmpTooBigDropped") : refuse(Reason.IcmpToVip, "icmpDropped");
   }
 
+  /** The guard leaves errors to proxy addresses to the engine and nothing else: the box answers its own pings. */
+  #isErrorToProxy(ip: Ipv4): boolean {
+    const type = ip.totalLength > ip.headerBytes ? ip.bytes[ip.headerBytes]! : -1;
+    return ERROR_TYPES.includes(type) && this.#tables.isProxy(ip.destination);
+  }
+
   #flowFromClient({ protocol, tuple }: { protocol: Protocol; tuple: Tuple }): Flow | undefined {
     const found = this.#flows.find(protocol, tuple);
     return found?.fromClient ? found.flow : undefined;
@@ -569,7 +586,7 @@ export class ReferenceEngine implements PacketEngine {
   #echo(arrival: Arrival, rule: ImageRule, belongs: Belongs): Decision {
     if (isMartian(arrival.ip.source)) return { ...belongs, ...drop(Reason.MartianSource) };
     this.#counting.addToRule(rule.id, "icmpEchoProcessed");
-    return { ...belongs, verdict: Verdict.Reply, reason: Reason.EchoAnswered, out: [echoReply(arrival)] };
+    return { ...belongs, verdict: Verdict.Reply, reason: Reason.EchoAnswered, out: echoReply(arrival) };
   }
 
   /** A router could not send on what the VIP sent to a client: the server behind that flow has to know. */
@@ -577,13 +594,13 @@ export class ReferenceEngine implements PacketEngine {
     const { ruleId, serverId } = flow.pair;
     const belongs: Belongs = { rule: ruleId, server: serverId, direction: "client-to-server", flow: "found" };
     const way = wayToServer(this.#hops.get(flow.nextHop), this.#ports);
-    if (typeof way === "number") return { ...belongs, ...drop(way) };
-    if (way.port.kind === "ethernet" && arrival.ip.ttl <= 1) return { ...belongs, ...drop(Reason.TimeExceededUnsent) };
-    if (arrival.ip.totalLength > way.mtu) return { ...belongs, ...drop(Reason.TooBigUnsent) };
+    const message = messageAsTransport(arrival.ip);
+    const obstacle = this.#obstacle(arrival, message, way, belongs);
+    if (obstacle !== null) return obstacle;
     this.#counting.addToRule(rule.id, "icmpTooBigProcessed");
     flow.lastClientMs = arrival.nowMs;
-    const out = leaveWhole(arrival, translateTooBig(arrival, flow, way), way);
-    return { ...belongs, verdict: Verdict.Forward, reason: Reason.TooBigTranslated, out };
+    const packet = translateTooBig(arrival, flow, way as Way);
+    return this.#dispatch(arrival, message, way as Way, packet, belongs, Reason.TooBigTranslated);
   }
 
   // ---- bookkeeping ----

@@ -68,6 +68,8 @@ export class Duel {
   readonly subject: PacketEngine;
   readonly reference: ReferenceEngine;
   readonly #ports = new Map<number, Port>();
+  /** `rule server` of every member in the image. */
+  #named: ReadonlySet<string> = new Set();
   packets = 0;
   /** What the subject said about the last batch. */
   lastOutcomes: readonly Outcome[] = [];
@@ -87,6 +89,7 @@ export class Duel {
       else engine.sweep(event.nowMs);
     }
     if (event.kind === "port") this.#ports.set(event.index, event.port);
+    if (event.kind === "publish") this.#named = namedBy(event.image);
     return null;
   }
 
@@ -128,7 +131,11 @@ export class Duel {
     const pairs: [name: string, subject: string[], reference: string[]][] = [
       ["flows", spellFlows(this.subject), spellFlows(this.reference)],
       ["sticky entries", spellSticky(this.subject), spellSticky(this.reference)],
-      ["counters", spellCounters(this.subject.counters()), spellCounters(this.reference.counters())],
+      [
+        "counters",
+        spellCounters(this.subject.counters(), this.#named),
+        spellCounters(this.reference.counters(), this.#named),
+      ],
     ];
     for (const [name, subject, reference] of pairs) {
       const onlySubject = subject.filter((line) => !reference.includes(line));
@@ -143,6 +150,10 @@ export class Duel {
     const sum = reasons.reduce((total, count) => total + count, 0n);
     return sum === packetsIn ? null : { what: `reasons add up to ${sum}, packets in are ${packetsIn}` };
   }
+}
+
+function namedBy({ rules, servers }: TableImage): Set<string> {
+  return new Set(rules.flatMap(({ id, members }) => members.map((member) => `${id} ${servers[member.server]!.id}`)));
 }
 
 function spellFlows(engine: PacketEngine): string[] {
@@ -164,8 +175,11 @@ function spellSticky(engine: PacketEngine): string[] {
     .sort();
 }
 
-/** Counters as lines; those that are 0 and pairs without traffic are left out, since an engine need not list them. */
-function spellCounters(counters: EngineCounters): string[] {
+/**
+ * Counters as lines. Those that are 0 and pairs without traffic are left out, since an engine need not list them, and so
+ * are pairs that neither the image nor a flow names: when these are forgotten is an engine's own affair.
+ */
+function spellCounters(counters: EngineCounters, named: ReadonlySet<string>): string[] {
   const lines = [
     `packets in ${counters.packetsIn}`,
     `fragments ${counters.fragmentsIn} dropped ${counters.fragmentsDropped}`,
@@ -178,6 +192,7 @@ function spellCounters(counters: EngineCounters): string[] {
   }
   for (const pair of counters.pairs) {
     if (pair.packets === 0n && pair.flows === 0) continue;
+    if (pair.flows === 0 && !named.has(`${pair.ruleId} ${pair.serverId}`)) continue;
     lines.push(
       `rule ${pair.ruleId} server ${pair.serverId} packets ${pair.packets} bytes ${pair.bytes} flows ${pair.flows}`,
     );

@@ -84,20 +84,25 @@ function wireBytes(arrival: Arrival, transport: Transport): number {
   return isSuperPacket(arrival) ? ip.headerBytes + transport.headerBytes + vnet.gsoSize : ip.totalLength;
 }
 
-export type Passage = "whole" | "fragments" | "ttl over" | "too big";
+export type Passage = "whole" | "fragments" | "ttl over" | "too big" | "uncuttable";
+
+/** The kernel steps the TTL of whatever it routes, so on IP ports, either way, the engine does not. */
+const stepsTtl = (arrival: Arrival, way: Way): boolean =>
+  arrival.port.kind === "ethernet" && way.port.kind === "ethernet";
 
 /** Whether and how a packet passes an egress port: TTL first, then size. */
 export function passage(arrival: Arrival, transport: Transport, way: Way): Passage {
-  if (way.port.kind === "ethernet" && arrival.ip.ttl <= 1) return "ttl over";
+  const { ip } = arrival;
+  if (stepsTtl(arrival, way) && ip.ttl <= 1) return "ttl over";
   if (wireBytes(arrival, transport) <= way.mtu) return "whole";
-  const mayFragment = !arrival.ip.dontFragment && !isSuperPacket(arrival) && way.mtu >= arrival.ip.headerBytes + 8;
-  return mayFragment ? "fragments" : "too big";
+  if (ip.dontFragment || isSuperPacket(arrival)) return "too big";
+  return way.mtu >= ip.headerBytes + 8 ? "fragments" : "uncuttable";
 }
 
 /** A copy of the packet with the TTL stepped if the way out asks for it; checksums are the caller's to mend. */
 export function steppedCopy(arrival: Arrival, way: Way): Uint8Array {
   const copy = Uint8Array.from(arrival.ip.bytes);
-  if (way.port.kind === "ethernet") copy[8] = copy[8]! - 1;
+  if (stepsTtl(arrival, way)) copy[8] = copy[8]! - 1;
   return copy;
 }
 
@@ -110,16 +115,9 @@ export function seal(packet: Uint8Array, way: Way): Uint8Array {
 /** The virtio header of a packet that leaves as it came, but for the length of its link header. */
 function vnetOut(arrival: Arrival, way: Way): VnetHeader {
   const shift = (way.destinationMac === null ? 0 : 14) - arrival.link.linkBytes;
-  const { flags, gsoType, hdrLen, gsoSize, csumStart, csumOffset } = arrival.vnet;
-  const partial = isPartial(arrival);
-  return {
-    flags: flags & NEEDS_CSUM,
-    gsoType,
-    hdrLen: hdrLen === 0 ? 0 : hdrLen + shift,
-    gsoSize,
-    csumStart: partial ? csumStart + shift : 0,
-    csumOffset: partial ? csumOffset : 0,
-  };
+  const moved = (offset: number): number => (offset === 0 ? 0 : (offset + shift) & 0xffff);
+  const { flags, hdrLen, csumStart } = arrival.vnet;
+  return { ...arrival.vnet, flags: flags & NEEDS_CSUM, hdrLen: moved(hdrLen), csumStart: moved(csumStart) };
 }
 
 /** The frame that carries a rewritten packet out whole. */
@@ -142,16 +140,19 @@ function copiedOptions(options: Uint8Array): Uint8Array {
   return Uint8Array.from(kept);
 }
 
+/** No fragment is larger, whatever the MTU: frames that the engine makes have a block of this size. */
+const LARGEST_FRAGMENT_BYTES = 2048;
+
 /** The data ranges of the fragments of a packet, in bytes of its data. */
-function cuts(ip: Ipv4, mtu: number): { from: number; to: number; header: Uint8Array }[] {
+function cuts(ip: Ipv4, egressMtu: number): { from: number; to: number; header: Uint8Array }[] {
+  const mtu = Math.min(egressMtu, LARGEST_FRAGMENT_BYTES);
   const first = ip.bytes.slice(0, ip.headerBytes);
   const later = Uint8Array.from([...first.subarray(0, 20), ...copiedOptions(first.subarray(20))]);
   const dataBytes = ip.totalLength - ip.headerBytes;
   const found: { from: number; to: number; header: Uint8Array }[] = [];
   for (let from = 0; from < dataBytes; ) {
     const header = from === 0 ? first : later;
-    const isLast = header.length + (dataBytes - from) <= mtu;
-    const to = isLast ? dataBytes : from + Math.floor((mtu - header.length) / 8) * 8;
+    const to = Math.min(dataBytes, from + Math.floor((mtu - header.length) / 8) * 8);
     found.push({ from, to, header });
     from = to;
   }

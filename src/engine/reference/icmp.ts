@@ -2,15 +2,15 @@
 import type { Protocol } from "../../model/config.ts";
 import type { FrameOut } from "../engine.ts";
 import { mendHeader, mendIcmp, mendTransport, setAddresses } from "./checksum.ts";
-import { type Arrival, PLAIN, seal, steppedCopy, type Way, wayBack } from "./egress.ts";
+import { type Arrival, leaveWhole, steppedCopy, type Way, wayBack } from "./egress.ts";
 import type { Flow, Tuple } from "./flows.ts";
-import { get16, get32, put16, TCP, UDP } from "./packet.ts";
+import { get16, get32, type Ipv4, put16, TCP, type Transport, UDP } from "./packet.ts";
 
 /** ICMP messages that quote a packet: unreachable, time exceeded, parameter problem (RFC 792). */
 export const ERROR_TYPES: readonly number[] = [3, 11, 12];
 
 /** The request turned round: same identifier, sequence, data and options, TTL 64. */
-export function echoReply(arrival: Arrival): FrameOut {
+export function echoReply(arrival: Arrival): FrameOut[] {
   const { ip } = arrival;
   const reply = Uint8Array.from(ip.bytes);
   setAddresses(reply, ip.destination, ip.source);
@@ -18,8 +18,7 @@ export function echoReply(arrival: Arrival): FrameOut {
   reply[ip.headerBytes] = 0;
   mendHeader(ip.bytes, reply);
   mendIcmp(ip.bytes, reply, ip.headerBytes, ip.totalLength);
-  const way = wayBack(arrival);
-  return { bytes: seal(reply, way), port: way.portIndex, vnet: PLAIN };
+  return leaveWhole(arrival, reply, wayBack(arrival));
 }
 
 /**
@@ -40,6 +39,17 @@ export function quotedTuple(quote: Uint8Array): { protocol: Protocol; tuple: Tup
   };
   return { protocol, tuple };
 }
+
+/** An ICMP message where a transport header is asked for: no ports, no TCP, a header of 8 bytes. */
+export const messageAsTransport = (ip: Ipv4): Transport => ({
+  sourcePort: 0,
+  destinationPort: 0,
+  headerBytes: 8,
+  tcpFlags: 0,
+  sequence: 0,
+  acknowledgement: 0,
+  payloadBytes: ip.totalLength - ip.headerBytes - 8,
+});
 
 /** The error as the server has to see it: about the packet that the server sent, from the address that it sent to. */
 export function translateTooBig(arrival: Arrival, flow: Flow, way: Way): Uint8Array {

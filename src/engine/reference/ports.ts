@@ -1,9 +1,10 @@
 /**
  * Proxy ports of full NAT (specification E.7). A port may be used once per (proxy address, server address, server port),
  * TCP and UDP together, so that the 4-tuple towards the server is unique. A server that answers on several ports draws
- * from one common pool for all of them.
+ * from one common pool for all of them; no two flows share a 4-tuple even if one draws from it and the other does not.
  */
 import type { Address } from "../../model/address.ts";
+import type { Protocol } from "../../model/config.ts";
 import { addressKey } from "./packet.ts";
 
 export const FIRST_PROXY_PORT = 4096;
@@ -11,11 +12,18 @@ export const LAST_PROXY_PORT = 65534;
 /** Kept free for a remote protocol whose callback arrives there. */
 export const RESERVED_PROXY_PORT = 13724;
 
-/** Asks for a port: `serverPort` is null when the server answers on several ports. */
-export interface PortRequest {
+/** Whom a port is for. */
+export interface PortUse {
+  readonly protocol: Protocol;
   readonly proxy: Address;
   readonly server: Address;
-  readonly serverPort: number | null;
+  readonly serverPort: number;
+  /** The server answers on several ports, which share one pool. */
+  readonly isCommon: boolean;
+}
+
+/** Asks for a port of one pool. */
+export interface PortRequest extends PortUse {
   readonly isFree: (port: number) => boolean;
 }
 
@@ -36,31 +44,30 @@ export interface Lease {
 }
 
 export class ProxyPorts {
-  /** `proxy server proxyPort` to the server ports that use it; `*` stands for all. */
-  readonly #users = new Map<string, Set<string>>();
+  /** What must not be in use twice: ports of a pool, and 4-tuples towards a server whatever the pool. */
+  readonly #taken = new Set<string>();
 
-  /** Whether `port` may carry one more flow to the server port. */
-  #isFree(proxy: Address, server: Address, serverPort: number | null, port: number): boolean {
-    if (port < FIRST_PROXY_PORT || port > LAST_PROXY_PORT || port === RESERVED_PROXY_PORT) return false;
-    const users = this.#users.get(`${addressKey(proxy)} ${addressKey(server)} ${port}`);
-    if (users === undefined || users.size === 0) return true;
-    return serverPort !== null && !users.has("*") && !users.has(`${serverPort}`);
+  #marks({ protocol, proxy, server, serverPort, isCommon }: PortUse, port: number): string[] {
+    const ends = `${addressKey(proxy)} ${port} ${addressKey(server)}`;
+    return [`pool ${ends} ${isCommon ? "*" : serverPort}`, `tuple ${protocol} ${ends} ${serverPort}`];
+  }
+
+  #isFree(use: PortUse, port: number): boolean {
+    const isInRange = port >= FIRST_PROXY_PORT && port <= LAST_PROXY_PORT && port !== RESERVED_PROXY_PORT;
+    return isInRange && this.#marks(use, port).every((mark) => !this.#taken.has(mark));
   }
 
   /** Takes a port of one proxy address; null when its pool is empty. Throws if `choose` answers with a used one. */
-  take(proxy: Address, server: Address, serverPort: number | null, choose: PortChooser): Lease | null {
-    const isFree = (port: number): boolean => this.#isFree(proxy, server, serverPort, port);
-    const port = choose({ proxy, server, serverPort, isFree });
+  take(use: PortUse, choose: PortChooser): Lease | null {
+    const isFree = (port: number): boolean => this.#isFree(use, port);
+    const port = choose({ ...use, isFree });
     if (port === null) return null;
     if (!isFree(port)) throw new Error(`proxy port ${port} is out of range or in use`);
-    const key = `${addressKey(proxy)} ${addressKey(server)} ${port}`;
-    const users = this.#users.get(key) ?? new Set<string>();
-    const user = `${serverPort ?? "*"}`;
-    this.#users.set(key, users.add(user));
+    const marks = this.#marks(use, port);
+    for (const mark of marks) this.#taken.add(mark);
     const release = (): void => {
-      users.delete(user);
-      if (users.size === 0) this.#users.delete(key);
+      for (const mark of marks) this.#taken.delete(mark);
     };
-    return { proxy, port, release };
+    return { proxy: use.proxy, port, release };
   }
 }

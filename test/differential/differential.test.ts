@@ -1,0 +1,24 @@
+/**
+ * The WebAssembly engine against the reference over seeded random rules and traffic. ILB_DIFF_PACKETS sets how many
+ * packets (default 30,000), ILB_SEED the first seed; every slice of packets has a seed and a configuration of its own.
+ */
+import { describe, expect, test } from "bun:test";
+import { seedFromEnvironment } from "../support/random.ts";
+import { makeWasmEngine } from "../support/wasm-engine.ts";
+import { LIMITS, run } from "./run.ts";
+
+const SLICE_PACKETS = 5_000;
+const packets = Number.parseInt(process.env.ILB_DIFF_PACKETS ?? "30000", 10);
+if (!(packets > 0)) throw new Error(`ILB_DIFF_PACKETS=${process.env.ILB_DIFF_PACKETS} is not a number of packets`);
+
+describe("the WebAssembly engine agrees with the reference", () => {
+  const first = seedFromEnvironment(20_260);
+  const slices = Math.ceil(packets / SLICE_PACKETS);
+  for (let i = 0; i < slices; i++) {
+    const seed = first + i;
+    test(`on ${SLICE_PACKETS} packets of seed ${seed}`, () => {
+      const { failure } = run(() => makeWasmEngine(LIMITS), seed, SLICE_PACKETS);
+      expect(failure ?? "").toBe("");
+    }, 120_000);
+  }
+});
