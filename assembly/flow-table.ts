@@ -131,11 +131,16 @@ function move(from: u32, to: u32): void {
   totals().kicks += 1;
 }
 
-/** Frees a slot of a full bucket by moving one of its entries to that entry's other bucket. */
-function makeRoomIn(bucket: u32): u32 {
+/**
+ * Frees a slot of a full bucket by moving one of its entries to that entry's other bucket.
+ * @param depth how many buckets further entries may be moved to make room there
+ */
+function makeRoomIn(bucket: u32, depth: u32): u32 {
   for (let way: u32 = 0; way < 4; way++) {
     const slot = (bucket << 2) | way;
-    const to = freeIn(otherBucket(bucket, keyOf(slot)));
+    const other = otherBucket(bucket, keyOf(slot));
+    let to = freeIn(other);
+    if (to == NONE && depth) to = makeRoomIn(other, depth - 1);
     if (to == NONE) continue;
     move(slot, to);
     return slot;
@@ -144,7 +149,7 @@ function makeRoomIn(bucket: u32): u32 {
 }
 
 /**
- * Adds an entry. The key must not be in the table. At most one entry is moved: the table is never more than half full
+ * Adds an entry. The key must not be in the table. At most two entries are moved: the table is never more than half full
  * (docs/memory.md), so that more would not be worth its time.
  * @returns its slot, NONE when there is no room
  */
@@ -153,8 +158,9 @@ export function insertEntry(key: u64, deadlineMs: u32, meta: u32, record: u32): 
   const other = otherBucket(first, key);
   let slot = freeIn(first);
   if (slot == NONE) slot = freeIn(other);
-  if (slot == NONE) slot = makeRoomIn(first);
-  if (slot == NONE) slot = makeRoomIn(other);
+  if (slot == NONE) slot = makeRoomIn(first, 0);
+  if (slot == NONE) slot = makeRoomIn(other, 0);
+  if (slot == NONE) slot = makeRoomIn(first, 1);
   if (slot == NONE) return NONE;
   setDeadline(slot, deadlineMs);
   setMeta(slot, meta);

@@ -12,6 +12,17 @@ function product(a: u32, b: u32): u64 {
 }
 
 /**
+ * A bijection that breaks up arithmetic progressions: NH is linear in a port that counts up, and so would be the buckets
+ * of neighbouring flows; of a million such flows one found no room.
+ */
+// @ts-ignore: decorator
+@inline
+function scramble(value: u64, secret: u64): u64 {
+  const folded = (value ^ (value >>> 32)) * (secret | 1);
+  return folded ^ (folded >>> 29);
+}
+
+/**
  * Key of an IPv4 packet in the flow table. @param portsBe source port low, destination port high, as loaded
  * @returns 63-bit fingerprint, bit 0 set, so never 0
  */
@@ -22,7 +33,8 @@ export function tupleKey4(source: u32, destination: u32, portsBe: u32, protocol:
   const family: u32 = protocol | 0x400;
   const row1 = product(source + load<u32>(k, 0), destination + load<u32>(k, 4)) + product(portsBe + load<u32>(k, 8), family + load<u32>(k, 12));
   const row2 = product(source + load<u32>(k, 48), destination + load<u32>(k, 52)) + product(portsBe + load<u32>(k, 56), family + load<u32>(k, 60));
-  return ((row1 * (load<u64>(k, 96) | 1)) & 0xffffffff00000000) | ((row2 * (load<u64>(k, 104) | 1)) >>> 32) | 1;
+  const halves = ((row1 * (load<u64>(k, 96) | 1)) & 0xffffffff00000000) | ((row2 * (load<u64>(k, 104) | 1)) >>> 32);
+  return scramble(halves, load<u64>(k, 120)) | 1;
 }
 
 /** Keyed hash of an address and a number. @returns 32 bits */
