@@ -171,6 +171,11 @@ export class WasmEngine implements PacketEngine {
     this.#exports.sweepAll(nowMs >>> 0);
   }
 
+  /** One bounded slice of the sweep, as a worker does between batches. */
+  sweepSlice(nowMs: number): void {
+    this.#exports.sweepSlice(nowMs >>> 0);
+  }
+
   counters(): EngineCounters {
     return this.host.counters();
   }

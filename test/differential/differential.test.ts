@@ -4,8 +4,8 @@
  */
 import { describe, expect, test } from "bun:test";
 import { seedFromEnvironment } from "../support/random.ts";
-import { makeWasmEngine } from "../support/wasm-engine.ts";
-import { LIMITS, run } from "./run.ts";
+import { run } from "./run.ts";
+import { wasmSubject } from "./subject.ts";
 
 const SLICE_PACKETS = 5_000;
 const packets = Number.parseInt(process.env.ILB_DIFF_PACKETS ?? "30000", 10);
@@ -17,7 +17,7 @@ describe("the WebAssembly engine agrees with the reference", () => {
   for (let i = 0; i < slices; i++) {
     const seed = first + i;
     test(`on ${SLICE_PACKETS} packets of seed ${seed}`, () => {
-      const { failure } = run(() => makeWasmEngine(LIMITS), seed, SLICE_PACKETS);
+      const { failure } = run(wasmSubject(seed), seed, SLICE_PACKETS);
       expect(failure ?? "").toBe("");
     }, 120_000);
   }

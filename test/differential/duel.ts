@@ -33,6 +33,9 @@ export interface Disagreement {
   readonly frame?: FrameIn;
 }
 
+/** The engine that is judged. It may expire in slices between batches, as a worker makes it. */
+export type Subject = PacketEngine & { sweepSlice?(nowMs: number): void };
+
 const nameOf = (table: Readonly<Record<string, number>>, value: number): string =>
   Object.keys(table).find((key) => table[key] === value) ?? `number ${value}`;
 
@@ -65,7 +68,7 @@ function outcomeDifference(a: Outcome, b: Outcome): string | null {
 }
 
 export class Duel {
-  readonly subject: PacketEngine;
+  readonly subject: Subject;
   readonly reference: ReferenceEngine;
   readonly #ports = new Map<number, Port>();
   /** `rule server` of every member in the image. */
@@ -74,7 +77,7 @@ export class Duel {
   /** What the subject said about the last batch. */
   lastOutcomes: readonly Outcome[] = [];
 
-  constructor(subject: PacketEngine, reference: ReferenceEngine) {
+  constructor(subject: Subject, reference: ReferenceEngine) {
     this.subject = subject;
     this.reference = reference;
   }
@@ -97,6 +100,7 @@ export class Duel {
     this.packets += frames.length;
     // Engines may edit what they are given, so each gets a copy of its own.
     const copy = (): FrameIn[] => frames.map((frame) => ({ ...frame, bytes: frame.bytes.slice() }));
+    this.subject.sweepSlice?.(nowMs);
     const theirs = this.subject.process(copy(), nowMs);
     if (theirs.length !== frames.length) return { what: `${theirs.length} outcomes for ${frames.length} frames` };
     this.lastOutcomes = theirs;

@@ -2,18 +2,18 @@
  * One run of the differential test: random world, random traffic, two engines, until the packets are used up or the
  * engines disagree. A disagreement is reduced to the events that are needed to see it and spelled out.
  */
-import type { PacketEngine, Port } from "../../src/engine/engine.ts";
+import type { Port } from "../../src/engine/engine.ts";
 import { ReferenceEngine } from "../../src/engine/reference.ts";
 import { toHex } from "../support/packet-builder.ts";
 import { Random } from "../support/random.ts";
-import { type Disagreement, Duel, type Event } from "./duel.ts";
+import { type Disagreement, Duel, type Event, type Subject } from "./duel.ts";
 import { Traffic } from "./traffic.ts";
 import { World } from "./world.ts";
 
 export const LIMITS = { maxFlows: 20_000, maxRules: 64, maxPairs: 4_096, maxSticky: 4_096 };
 
 /** Makes a fresh engine to be judged, always the same way. */
-export type MakeEngine = () => PacketEngine;
+export type MakeEngine = () => Subject;
 
 export interface RunResult {
   readonly packets: number;
