@@ -199,7 +199,10 @@ export class HostChanges {
     if (!existsSync(join("/proc/sys", key))) return;
     const now = readSysctl(key);
     if (now === set) writeSysctl(key, was);
-    else if (now !== was) this.#log.warn(`${key} was changed to ${now} by somebody else and is left so`);
+    else if (now !== was)
+      this.#log.warn(
+        `${key.replaceAll("/", ".")} was changed to ${now.replaceAll("\t", " ")} by somebody else and is left so`,
+      );
   }
 
   /** The administrator's own reserved ports: what stands there now, without what only we have added. */
@@ -211,7 +214,7 @@ export class HostChanges {
 }
 
 function describe(change: Change): string {
-  if (change.kind === "sysctl") return `${change.key} = ${change.was}`;
+  if (change.kind === "sysctl") return `${change.key.replaceAll("/", ".")} = ${change.was.replaceAll("\t", " ")}`;
   if (change.kind === "reserved-ports") return "reserved ports";
   return change.kind === "policy-rule" ? `policy rule ${change.rule.priority}` : `interface ${change.name}`;
 }

@@ -26,19 +26,27 @@ export interface TunRoutingOptions {
 
 /** Numbers that the host's own policy routing must not use for something else. */
 export interface RoutingNumbers {
-  /** The bits of the packet mark that `mask` covers. */
+  /** Of packets on their way to the TUN; the bits that `mask` covers. */
   readonly mark: number;
+  /** Of packets that came out of the TUN. */
+  readonly backMark: number;
   readonly mask: number;
   readonly table: number;
   /** Of the policy rules: behind the local table (0), before the main table (32766). */
   readonly priority: number;
 }
 
-export const DEFAULT_ROUTING: RoutingNumbers = { mark: 0x1b000000, mask: 0xff000000, table: 2822, priority: 2822 };
+export const DEFAULT_ROUTING: RoutingNumbers = {
+  mark: 0x1b000000,
+  backMark: 0x1c000000,
+  mask: 0xff000000,
+  table: 2822,
+  priority: 2822,
+};
 
 /** No packet is too big for the TUN: what fits the way on is decided when it leaves. */
 const TUN_MTU_BYTES = 65535;
-/** Source validation refuses packets from an interface without an IPv4 address; this one is never seen on a wire. */
+/** In scope host: never picked as a source, never seen on a wire. */
 const TUN_ADDRESS = parseIPv4("169.254.183.27") as Address;
 
 const hex = (value: number): string => `0x${(value >>> 0).toString(16).padStart(8, "0")}`;
@@ -69,9 +77,12 @@ export class TunRouting {
       what: `the marks for ${options.tun} (nft table inet ${tableName})`,
     });
     await table.create();
+    const { mark, backMark, mask, table: number, priority } = routing;
+    const rule = { family: 4, mask, table: number, priority } as const;
     for (const device of options.devices) {
       changes.sysctl(forwardingOf(device), "1");
-      changes.addPolicyRule({ family: 4, incoming: device, ...routing });
+      changes.addPolicyRule({ ...rule, incoming: device, mark });
+      changes.addPolicyRule({ ...rule, incoming: device, mark: backMark });
     }
     return new TunRouting(table);
   }
@@ -97,7 +108,7 @@ const forwardingOf = (device: string): string => `net/ipv4/conf/${device}/forwar
  * second chain sees to it, so the box becomes no router for traffic that is not ours.
  */
 function chains(options: TunRoutingOptions, routing: RoutingNumbers, closed: readonly string[]): string {
-  const keep = hex(~routing.mask);
+  const marked = (mark: number) => `meta mark set meta mark and ${hex(~routing.mask)} or ${hex(mark)}`;
   const protect =
     closed.length === 0
       ? ""
@@ -105,26 +116,33 @@ function chains(options: TunRoutingOptions, routing: RoutingNumbers, closed: rea
   type filter hook forward priority filter
   iifname ${names(closed)} oifname != ${JSON.stringify(options.tun)} counter drop
 }`;
-  return `chain take { meta mark set meta mark and ${keep} or ${hex(routing.mark)} accept; }
+  return `chain take { ${marked(routing.mark)} accept; }
 chain interest {
   ${interestRules("goto take")}
 }
 chain prerouting {
   type filter hook prerouting priority mangle
+  iifname ${JSON.stringify(options.tun)} ${marked(routing.backMark)} accept
   iifname ${names(options.devices)} jump interest
 }
 ${protect}`;
 }
 
-/** Address, MTU, table and settings of the TUN; all of it vanishes with the TUN. */
+/**
+ * MTU, table and settings of the TUN; all of it vanishes with the TUN.
+ *
+ * What comes out of it has sources that are anywhere: clients, and VIPs to which the box may have no route at all, which
+ * even loose source validation refuses. So the look-up of the way back is made to end at the TUN: it sees the mark
+ * (src_valid_mark), has the interface by which the packet will leave for its input, and meets the second policy rule of
+ * that device. For packets that leave by another interface loose validation is the rest, which needs an address here.
+ */
 function prepareTun(network: NetworkWatch, name: string, table: number): void {
   network.poll();
   const tun = network.linkNamed(name);
   if (!tun) throw new Error(`cannot set up ${name}: no such interface`);
-  const set = (key: string, value: string) => writeTunSysctl(name, key, value);
-  // Loose: sources are valid when they are reachable by any interface. The greater one of this and `all` counts.
-  set("rp_filter", "2");
-  set("forwarding", "1");
+  // The greater of this rp_filter and that of `all` counts.
+  for (const [key, value] of Object.entries({ src_valid_mark: "1", rp_filter: "2", forwarding: "1" }))
+    writeTunSysctl(name, key, value);
   network.request(changeLink(tun.index, { noLinkLocal: true, mtu: TUN_MTU_BYTES }), `set up ${name}`);
   network.request(addHostAddress(tun.index, TUN_ADDRESS), `give ${name} an address`);
   network.request(changeLink(tun.index, { up: true }), `switch ${name} on`);

@@ -32,6 +32,7 @@ describe.skipIf(!hasTun)("tun routing", () => {
   let engine: Peer;
   let client: Peer;
   let atServer: Peer;
+  let atClient: Peer;
   let network: NetworkWatch;
   let changes: HostChanges;
   let nft: Nft;
@@ -57,7 +58,8 @@ describe.skipIf(!hasTun)("tun routing", () => {
     engine = net.start("box", "python3", PEER_PROGRAM, "tun", "ilb0");
     client = net.start("client", "python3", PEER_PROGRAM, "send", "eth0");
     atServer = net.start("server", "python3", PEER_PROGRAM, "sniff", "eth0");
-    for (const peer of [engine, atServer]) await peer.line();
+    atClient = net.start("client", "python3", PEER_PROGRAM, "sniff", "eth0");
+    for (const peer of [engine, atServer, atClient]) await peer.line();
     await net.inside("box", async () => {
       network = new NetworkWatch();
       changes = new HostChanges(directory, network, log);
@@ -79,13 +81,14 @@ describe.skipIf(!hasTun)("tun routing", () => {
     destination: typeof VIP,
     destinationPort: number,
     identification = 1,
+    flags = "A",
   ) => {
     const ends = { source, destination };
     return ipv4({
       ...ends,
       protocol: PROTOCOL_TCP,
       identification,
-      payload: tcp({ sourcePort, destinationPort }, ends),
+      payload: tcp({ sourcePort, destinationPort, flags }, ends),
     });
   };
   const fromClient = (packet: Uint8Array) =>
@@ -99,6 +102,13 @@ describe.skipIf(!hasTun)("tun routing", () => {
         }),
       ),
     );
+  /** The next IPv4 packet that a sniffer has seen. */
+  const nextPacket = async (sniffer: Peer): Promise<string> => {
+    for (;;) {
+      const frame = fromHex(await sniffer.line());
+      if (frame[12] === 8 && frame[13] === 0) return toHex(frame.subarray(14));
+    }
+  };
   /** Ends of a packet in text, and its TTL. */
   const seen = (hex: string) => {
     const bytes = fromHex(hex);
@@ -115,28 +125,20 @@ describe.skipIf(!hasTun)("tun routing", () => {
       expect(seen(await engine.line())).toEqual({ from: "192.0.2.2", to: "203.0.113.10", port: 80, ttl: 63 });
       // HALF-NAT: the engine gives it back with the server's address; the client's stays.
       engine.say(toHex(segment(CLIENT, 1000, SERVER, 8080)));
-      for (;;) {
-        const frame = fromHex(await atServer.line());
-        if (frame[12] !== 8 || frame[13] !== 0) continue;
-        expect(seen(toHex(frame.subarray(14)))).toEqual({ from: "192.0.2.2", to: "198.51.100.2", port: 8080, ttl: 63 });
-        break;
-      }
+      expect(seen(await nextPacket(atServer))).toEqual({ from: "192.0.2.2", to: "198.51.100.2", port: 8080, ttl: 63 });
       // The server's kernel answers with a reset from the port: that is the engine's again.
       expect(seen(await engine.line())).toMatchObject({ from: "198.51.100.2", to: "192.0.2.2", port: 1000 });
+      // The engine gives the client an answer of the VIP, to which this box has no route.
+      expect(() => net.sh("box", "ip route get 203.0.113.10")).toThrow(/unreachable/);
+      engine.say(toHex(segment(VIP, 80, CLIENT, 1000, 1, "R")));
+      expect(seen(await nextPacket(atClient))).toEqual({ from: "203.0.113.10", to: "192.0.2.2", port: 1000, ttl: 63 });
     },
   );
 
   test("what comes out of the TUN is not sent into it again", async () => {
-    const atClient = net.start("client", "python3", PEER_PROGRAM, "sniff", "eth0");
-    await atClient.line();
     // A reply with the server's own address and port is in the interest set, were it not for where it comes from.
     engine.say(toHex(segment(SERVER, 8080, CLIENT, 4711)));
-    for (;;) {
-      const frame = fromHex(await atClient.line());
-      if (frame[12] !== 8 || frame[13] !== 0) continue;
-      expect(seen(toHex(frame.subarray(14)))).toMatchObject({ from: "198.51.100.2", port: 4711 });
-      break;
-    }
+    expect(seen(await nextPacket(atClient))).toMatchObject({ from: "198.51.100.2", port: 4711 });
   });
 
   test("a box that was no router forwards nothing but what is balanced", async () => {
