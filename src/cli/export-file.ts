@@ -30,11 +30,12 @@ export class ExportFile {
   /** Opens the temporary file. Throws ExportFailed. */
   constructor(private readonly file: string) {
     this.target = followLinks(file);
-    const there = lstatSync(this.target, { throwIfNoEntry: false });
-    const replaceable = there === undefined || there.isFile();
-    this.working = replaceable ? join(dirname(this.target), `.${basename(this.target)}.ilbadm-${process.pid}`) : null;
     try {
-      this.fd = this.working === null ? openSync(this.target, "w") : openSync(this.working, "wx", 0o600);
+      const there = lstatSync(this.target, { throwIfNoEntry: false });
+      const isReplaceable = there === undefined || there.isFile();
+      const working = join(dirname(this.target), `.${basename(this.target)}.ilbadm-${process.pid}`);
+      this.fd = isReplaceable ? openSync(working, "wx", 0o600) : openSync(this.target, "w");
+      this.working = isReplaceable ? working : null;
     } catch {
       throw new ExportFailed(failure("E-WORKFILE"));
     }

@@ -99,7 +99,7 @@ export class Daemon {
 
   /** Port of --listen 127.0.0.1:0, from the log. */
   get tcpPort(): number {
-    return Number(/listening address=[^ ]*:(\d+)/.exec(this.logged)?.[1]);
+    return Number(/listening address=\S*?:(\d+)\n/.exec(this.logged)?.[1]);
   }
 
   async stop(signal: NodeJS.Signals = "SIGTERM"): Promise<number> {
