@@ -27,6 +27,8 @@ import { changeLink, createVethPair, type Link, type LinkChange } from "./rtnetl
 /** Begins the name of every interface that the way back needs: 12 characters and the device's index fit a name. */
 export const PASS_PREFIX = "ilbp";
 
+const FORM_NAMES: Readonly<Record<PassPath["form"], string>> = { tap: "a TAP", veth: "a veth pair" };
+
 /** Of the veth pair: the frame leaves through one end, so the MTU counts there. */
 const VETH_MTU_BYTES = 65535;
 
@@ -55,7 +57,7 @@ export function openPassPath(device: Link, options: PassOptions): PassPath {
     try {
       const path = form === "tap" ? openTap(device, options) : openVeth(device, options);
       if (reasons.length > 0)
-        options.log.info(`packets go back to ${device.name} by a ${form} pair: ${reasons.join("; ")}`);
+        options.log.info(`packets go back to ${device.name} by ${FORM_NAMES[form]}: ${reasons.join("; ")}`);
       return path;
     } catch (error) {
       if (!(error instanceof Error)) throw error;
