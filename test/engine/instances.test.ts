@@ -1,0 +1,72 @@
+/** Several instances on one memory, as several workers have them (decision record 0001). */
+import { expect, test } from "bun:test";
+import { WorkerEngine } from "../../src/engine/worker-engine.ts";
+import { LAYOUT_FINGERPRINT, Reason, SharedHeader } from "../../src/gen/layout.ts";
+import { feed } from "./feed.ts";
+import { answerOf, imageOfRule, LIMITS, makeHost, requestOf } from "./support.ts";
+
+test("a second and a third instance attached under traffic change nothing for the first", () => {
+  const host = makeHost(LIMITS, 3);
+  host.publish(imageOfRule(1));
+  const workers = [new WorkerEngine(host.seat(0))];
+  workers[0]!.leaveQuiescent();
+  expect(feed(workers[0]!, [requestOf(1), answerOf(1), requestOf(1)], 1)).toEqual([
+    Reason.FlowNew,
+    Reason.FlowFound,
+    Reason.FlowFound,
+  ]);
+  for (const index of [1, 2]) {
+    const next = new WorkerEngine(host.seat(index));
+    next.leaveQuiescent();
+    workers.push(next);
+    for (const worker of workers.slice(0, index))
+      expect(feed(worker, [requestOf(1), answerOf(1)], 2)).toEqual([Reason.FlowFound, Reason.FlowFound]);
+    // Flows are a worker's own.
+    expect(feed(next, [answerOf(1), requestOf(1)], 2)[1]).toBe(Reason.FlowNew);
+  }
+  expect([...host.flows()].length).toBe(3);
+  expect(host.counters().pairs).toEqual([{ ruleId: 1, serverId: 7, packets: 11n, bytes: 11n * 32n, flows: 3 }]);
+});
+
+test("a second instance for the same worker goes on where the first stood", () => {
+  const host = makeHost();
+  host.publish(imageOfRule(1));
+  const first = new WorkerEngine(host.seat(0));
+  first.leaveQuiescent();
+  feed(first, [requestOf(1)], 1);
+  const second = new WorkerEngine(host.seat(0));
+  second.leaveQuiescent();
+  expect(feed(second, [requestOf(1)], 2)).toEqual([Reason.FlowFound]);
+  expect(feed(first, [requestOf(1)], 3)).toEqual([Reason.FlowFound]);
+});
+
+test("a memory of another layout is refused", () => {
+  const host = makeHost();
+  new Uint32Array(host.memory.buffer)[(host.map.sharedHeader + SharedHeader.fingerprint) >>> 2] =
+    LAYOUT_FINGERPRINT ^ 1;
+  expect(() => new WorkerEngine(host.seat(0))).toThrow("laid out by another version");
+});
+
+test("a seat crosses to a worker and works there", async () => {
+  const host = makeHost();
+  host.publish(imageOfRule(1));
+  const worker = new Worker(new URL("instances-worker.ts", import.meta.url).href);
+  const reasons = await new Promise<number[]>((resolve, reject) => {
+    worker.onmessage = (event) => resolve(event.data);
+    worker.onerror = reject;
+    worker.postMessage({ seat: host.seat(0), frames: [requestOf(1), requestOf(1)] });
+  });
+  worker.terminate();
+  expect(reasons).toEqual([Reason.FlowNew, Reason.FlowFound]);
+  expect(host.counters().packetsIn).toBe(2n);
+});
+
+test("warming up leaves no trace", () => {
+  const host = makeHost();
+  host.publish(imageOfRule(1));
+  const engine = new WorkerEngine(host.seat(0));
+  engine.leaveQuiescent();
+  const before = new Uint8Array(host.memory.buffer).slice();
+  engine.warmUp();
+  expect(Bun.hash(new Uint8Array(host.memory.buffer))).toBe(Bun.hash(before));
+});
