@@ -388,6 +388,16 @@ function choosing(bench: MakeBench): void {
     expect([ports.length, new Set(ports).size]).toEqual([40, 40]);
   });
 
+  test("ILB-196 port 13724 is passed over also when the ports before it have just been given back", () => {
+    const world = bench([ruleOf({ type: "NAT", protocol: "udp", ports: onePort(53), members: one })]);
+    const open = (i: number): Outcome => world.send(arriving(udpPacket({ sourcePort: 1024 + i, checksum: "none" })));
+    for (let i = 0; i < 13_724 - 4096; i++) open(i);
+    world.wait(76_000);
+    expect(world.engine.flows()).toEqual([]);
+    for (let i = 0; i < 3; i++) open(i);
+    expect(world.engine.flows().map((flow) => flow.sourcePort)).not.toContain(13_724);
+  });
+
   test("ILB-195 ILB-196 a proxy address gives 61438 ports, each once, none out of range; then flows are refused", () => {
     const world = bench([ruleOf({ type: "NAT", protocol: "udp", ports: onePort(53), members: one })]);
     const clients = [0, 1].map((i) => ip(`203.0.113.${200 + i}`));
@@ -417,6 +427,9 @@ function choosing(bench: MakeBench): void {
       bytesDropped: bytes,
     });
     expect(onlyPacket(world.send(packet(0))).udp).toBeDefined();
+    world.wait(76_000);
+    expect(world.engine.flows()).toEqual([]);
+    expect(world.send(packet(61_438)).reason).toBe(Reason.FlowNew);
   });
 }
 
@@ -665,6 +678,15 @@ function icmp(bench: MakeBench): void {
       expect(pairCounters(world, 101).packets).toBe(1n);
     },
   );
+
+  test("E.8 fragmentation needed refreshes its flow", () => {
+    const world = bench([ruleOf({ members: one })]);
+    world.send(arriving(tcpPacket()));
+    world.wait(100_000);
+    world.send(arriving(tooBig()));
+    world.wait(40_000);
+    expect(isOpen(world)).toBe(true);
+  });
 
   test("ILB-177 eight quoted bytes of transport header are enough, seven are not", () => {
     const world = bench([ruleOf({ members: one })]);

@@ -109,7 +109,15 @@ export class Duel {
       const frame = frames[this.reference.frameIndex]!;
       const sent = theirs[this.reference.frameIndex]!.out[0];
       const packet = sent === undefined ? null : packetOf(sent, this.#ports.get(sent.port));
-      if (packet === null || addressText(packet.source) !== addressText(proxy)) return null;
+      if (packet === null) return null;
+      // Pools are too large for this traffic to empty one, so the first address asked for must be the one.
+      if (addressText(packet.source) !== addressText(proxy)) {
+        badPort ??= {
+          what: `proxy address is ${addressText(packet.source)}, its turn has ${addressText(proxy)}`,
+          frame,
+        };
+        return null;
+      }
       const port = packet.body[0]! * 256 + packet.body[1]!;
       if (isFree(port)) return port;
       badPort = { what: `proxy port ${port} is out of range or already in use`, frame };

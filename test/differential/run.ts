@@ -7,7 +7,7 @@ import { ReferenceEngine } from "../../src/engine/reference.ts";
 import { toHex } from "../support/packet-builder.ts";
 import { Random } from "../support/random.ts";
 import { type Disagreement, Duel, type Event, type Subject } from "./duel.ts";
-import { Traffic } from "./traffic.ts";
+import { type Temper, Traffic } from "./traffic.ts";
 import { World } from "./world.ts";
 
 export const LIMITS = { maxFlows: 20_000, maxRules: 64, maxPairs: 4_096, maxSticky: 4_096 };
@@ -27,7 +27,8 @@ export interface RunResult {
 export function run(make: MakeEngine, seed: number, packets: number): RunResult {
   const random = new Random(seed);
   const world = new World(random);
-  const traffic = new Traffic(random);
+  const temper: Temper = seed % 3 === 0 ? "steady" : "busy";
+  const traffic = new Traffic(random, temper);
   const duel = new Duel(make(), new ReferenceEngine(LIMITS));
   const log: Event[] = [];
   const ports = new Map<number, Port>();
@@ -57,20 +58,21 @@ export function run(make: MakeEngine, seed: number, packets: number): RunResult 
     if (disagreement !== null) return failed(disagreement);
   }
   while (duel.packets < packets) {
-    const count = random.chance(0.3) ? 64 : random.between(1, 64);
+    const count = temper === "steady" ? random.between(1, 12) : random.chance(0.3) ? 64 : random.between(1, 64);
     const frames = traffic.batch(Math.min(count, packets - duel.packets), world.rules);
     const batch: Event = { kind: "batch", frames, nowMs };
     const disagreement = give(batch);
     if (disagreement !== null) return failed(disagreement);
     traffic.learn(duel.lastOutcomes, ports);
     const step = random.weighted([
+      [temper === "steady" ? 40 : 0, () => random.between(500, 20_000)],
       [60, () => random.below(5)],
       [20, () => random.between(5, 400)],
       [1, () => random.between(5_000, 150_000)],
     ]);
     const afterStep = advance(step);
     if (afterStep !== null) return failed(afterStep);
-    if (!random.chance(0.25)) continue;
+    if (!random.chance(temper === "steady" ? 0.03 : 0.25)) continue;
     for (const event of world.change(nowMs)) {
       const afterChange = give(event);
       if (afterChange !== null) return failed(afterChange);

@@ -67,13 +67,21 @@ interface Contents {
 
 const PLAIN_VNET: VnetHeader = { flags: 0, gsoType: 0, hdrLen: 0, gsoSize: 0, csumStart: 0, csumOffset: 0 };
 
+/**
+ * `busy`: many short conversations. `steady`: few that live long and seldom end, so that the clock can run past their
+ * time-outs while they are in use.
+ */
+export type Temper = "busy" | "steady";
+
 export class Traffic {
   readonly #random: Random;
+  readonly #temper: Temper;
   readonly #conversations: Conversation[] = [];
   #rules: readonly RuleSpec[] = [];
 
-  constructor(random: Random) {
+  constructor(random: Random, temper: Temper) {
     this.#random = random;
+    this.#temper = temper;
   }
 
   /** A batch of frames for the rules as they are now. */
@@ -109,7 +117,7 @@ export class Traffic {
   #frame(index: number): FrameIn {
     const random = this.#random;
     return random.weighted<FrameIn>([
-      [22, () => this.#fromClient(this.#opening(), index)],
+      [this.#temper === "busy" ? 22 : 2, () => this.#fromClient(this.#opening(), index)],
       [30, () => this.#continue(index)],
       [26, () => this.#answer()],
       [4, () => this.#reuse(index)],
@@ -183,6 +191,7 @@ export class Traffic {
       conversation.opened = true;
       return random.chance(0.9) ? "S" : random.of(["A", "PA", "SA", "R", "FA", ""]);
     }
+    if (this.#temper === "steady" && !random.chance(0.02)) return random.of(["A", "PA"]);
     return random.of([
       "A",
       "A",
@@ -221,7 +230,10 @@ export class Traffic {
     const answered = this.#conversations.filter((conversation) => conversation.server !== null);
     if (answered.length === 0) return this.#stranger();
     const conversation = this.#random.of(answered);
-    const flags = this.#random.of(["SA", "A", "A", "PA", "PA", "FA", "FA", "FA", "RA", "R"]);
+    const isSteady = this.#temper === "steady" && !this.#random.chance(0.02);
+    const flags = this.#random.of(
+      isSteady ? ["A", "PA"] : ["SA", "A", "A", "PA", "PA", "FA", "FA", "FA", "RA", "R", "S"],
+    );
     const payload = this.#payload();
     const sequence = conversation.serverSequence;
     const acknowledgement = conversation.clientSequence;
@@ -305,7 +317,9 @@ export class Traffic {
           flags: 1,
           gsoType: superPacket ? (protocol === "tcp" ? random.of([1, 1, 0x81]) : 5) : 0,
           hdrLen: superPacket ? linkBytes + headerBytes + transportBytes : 0,
-          gsoSize: superPacket ? random.of([1448, 1460, 500, 1300]) : 0,
+          gsoSize: superPacket
+            ? random.of([1400, 1500, 580]) - headerBytes - transportBytes + random.between(-2, 2)
+            : 0,
           csumStart: linkBytes + headerBytes,
           csumOffset: protocol === "tcp" ? 16 : 6,
         }
