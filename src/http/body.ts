@@ -1,7 +1,7 @@
 /**
  * Bodies in both directions: JSON or MessagePack by Content-Type and Accept, the same shapes in both, sizes bounded.
  * 64-bit counters are bigint inside; MessagePack carries them as integers, JSON as decimal strings, so that no reader
- * can round them (docs/decisions/0013).
+ * can round them.
  */
 import { Packr, Unpackr } from "msgpackr";
 import { fail, ok, type Result } from "../model/result.ts";

@@ -1,0 +1,131 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { hasNamespaces } from "../support/capabilities.ts";
+import { ILBADM, ILBD, Place, run } from "./daemon.ts";
+
+/** `ilbd run --io packet` in a network namespace of its own with one Ethernet pair; the far end stays there too. */
+const name = `ilb-dmn-${process.pid}`;
+let place: Place;
+let children: Bun.Subprocess<"ignore", "pipe", "pipe">[];
+
+const inside = (...argv: string[]): string[] => ["ip", "netns", "exec", name, ...argv];
+const ruleset = async (): Promise<string> => (await run(inside("nft", "list", "ruleset"))).stdout;
+const daemonArgv = (...options: string[]): string[] =>
+  inside(
+    ILBD,
+    "run",
+    "--dev",
+    "ilb-a",
+    "--max-flows",
+    "4096",
+    "--state",
+    place.state,
+    "--socket",
+    place.socket,
+    ...options,
+  );
+
+async function start(...options: string[]): Promise<Bun.Subprocess<"ignore", "pipe", "pipe">> {
+  const child = Bun.spawn(daemonArgv(...options), { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
+  children.push(child);
+  const first = await child.stdout.getReader().read();
+  if (first.done) throw new Error(await new Response(child.stderr).text());
+  expect(new TextDecoder().decode(first.value)).toStartWith("ilbd ready ");
+  return child;
+}
+async function refused(argv: string[]): Promise<string> {
+  const done = await run(argv);
+  expect([done.status, done.stdout]).toEqual([1, ""]);
+  const words = done.stderr.split("\n").filter((line) => line.startsWith("ilbd: "));
+  expect(words).toHaveLength(1);
+  return words[0]!;
+}
+
+beforeEach(async () => {
+  place = new Place();
+  children = [];
+  if (!hasNamespaces) return;
+  const script = `ip netns add ${name} && ip -n ${name} link add ilb-a type veth peer name ilb-b &&
+    ip -n ${name} addr add 192.0.2.1/24 dev ilb-a && ip -n ${name} link set ilb-a up && ip -n ${name} link set ilb-b up`;
+  const done = await run(["sh", "-ec", script]);
+  if (done.status !== 0) throw new Error(done.stderr);
+});
+afterEach(async () => {
+  for (const child of children) child.kill("SIGKILL");
+  await Promise.all(children.map((child) => child.exited));
+  if (hasNamespaces) await run(["ip", "netns", "del", name]);
+  place.remove();
+});
+
+describe.skipIf(!hasNamespaces)("with packets", () => {
+  const RULE = [
+    "create-servergroup sg1",
+    "add-server -s server=192.0.2.10 sg1",
+    "create-rule -e -i vip=198.51.100.10,port=80,protocol=tcp -m lbalg=roundrobin,type=HALF-NAT -o servergroup=sg1 r1",
+    "",
+  ].join("\n");
+
+  test("the guard follows the configuration, and stopping leaves no trace", async () => {
+    const daemon = await start();
+    expect(await ruleset()).not.toContain("198.51.100.10");
+    await place.must("import-config", RULE);
+    expect(await ruleset()).toContain("198.51.100.10 . tcp . 80");
+    await place.must("delete-rule -a");
+    const metrics = await (await place.fetch("/metrics")).text();
+    expect(metrics).toMatch(/ilb_port_total\{interface="ilb-a",counter="rxFrames"\} \d+/);
+    daemon.kill("SIGTERM");
+    expect(await daemon.exited).toBe(0);
+    expect(await ruleset()).toBe("");
+    expect((await run(["ip", "-n", name, "-o", "link"])).stdout.trim().split("\n")).toHaveLength(3);
+  });
+
+  test("ILB-222 a killed daemon takes its guard with it, and the next one starts with the saved rules in force", async () => {
+    const first = await start();
+    await place.must("import-config", RULE);
+    first.kill("SIGKILL");
+    await first.exited;
+    expect(await ruleset()).toBe("");
+    await start();
+    expect(await ruleset()).toContain("198.51.100.10 . tcp . 80");
+    expect(await place.must("export-config")).toBe(`${RULE.replace("-o ", "-t nat-timeout=120 -o ")}`);
+  });
+
+  test("a VIP on the wire's own prefix that nobody answers for is hinted at, on stderr, with status 0", async () => {
+    await start();
+    await place.must("create-servergroup sg1");
+    const words = "create-rule -i vip=192.0.2.77,port=80 -m type=h -o servergroup=sg1 r1";
+    const done = await run([ILBADM, ...words.split(" ")], { env: { ILB_SOCKET: place.socket } });
+    expect([done.status, done.stdout]).toEqual([0, ""]);
+    expect(done.stderr).toStartWith("ilbadm: nobody answers for 192.0.2.77 on its own network 192.0.2.0/24");
+  });
+
+  test("more rules than the engine has room for is E-NOMEM, and nothing changes", async () => {
+    await start();
+    await place.must("import-config", RULE);
+    const rules = Array.from(
+      { length: 4097 },
+      (_, i) =>
+        `create-rule -i vip=10.${i >> 12}.${(i >> 6) & 63}.${(i & 63) + 1},port=80 -m type=h -o servergroup=sg1 x${i}\n`,
+    );
+    const done = await place.ilbadm("import-config -p", rules.join(""));
+    expect(done.status).toBe(1);
+    expect(done.stderr).toEndWith("not enough memory for operation\n");
+    expect((await place.must("show-rule")).split("\n")).toHaveLength(3);
+    expect(await ruleset()).not.toContain("10.0.0.1");
+  });
+
+  test("what is missing is one line: interface, privilege, and a second daemon in the same network", async () => {
+    expect(
+      await refused(inside(ILBD, "run", "--dev", "nosuch", "--state", place.state, "--socket", place.socket)),
+    ).toContain("no interface nosuch in this network namespace");
+    expect(existsSync(place.socket)).toBe(false);
+    const bare = ["setpriv", "--bounding-set", "-net_admin,-net_raw", "--inh-caps", "-net_admin,-net_raw"];
+    const argv = inside(...bare, ILBD, "run", "--dev", "ilb-a", "--state", place.state, "--socket", place.socket);
+    expect(await refused(argv)).toContain("--io packet needs CAP_NET_ADMIN and CAP_NET_RAW; run as root");
+    await start();
+    const other = [...daemonArgv(), "--state", `${place.state}2`, "--socket", `${place.socket}2`];
+    expect(await refused(other)).toContain("nft table netdev ilb");
+    expect(await ruleset()).toContain("table netdev ilb");
+    expect(await place.must("show-rule")).toBe("");
+  });
+});

@@ -1,0 +1,82 @@
+import { expect, test } from "bun:test";
+import { discardStale, type LoopEngine, type LoopIo, run, WAIT_US } from "../../src/worker/loop.ts";
+import { PacketWorker } from "../../src/worker/workers.ts";
+
+/** Plays the batches given, then asks for the stop; every call lands in one list. */
+function play(batches: readonly number[]): { calls: string[]; engine: LoopEngine; io: LoopIo } {
+  const calls: string[] = [];
+  const left = [...batches];
+  let nowMs = 1000;
+  const io: LoopIo = {
+    receive(timeoutUs) {
+      calls.push(`receive ${timeoutUs}`);
+      nowMs += 5;
+      return left.shift() ?? 0;
+    },
+    transmit(count, made) {
+      calls.push(`transmit ${count} ${made}`);
+      return count;
+    },
+    nowMs: () => nowMs,
+  };
+  const engine: LoopEngine = {
+    enterQuiescent: () => void calls.push("enter"),
+    leaveQuiescent: () => calls.push("leave"),
+    stopRequested: () => left.length === 0,
+    process(count, at) {
+      calls.push(`process ${count} ${at}`);
+      return 2;
+    },
+    sweepSlice: (at) => void calls.push(`sweep ${at}`),
+    heartbeat: (at) => void calls.push(`beat ${at}`),
+  };
+  return { calls, engine, io };
+}
+
+test("a batch: quiescent only while waiting, adopt before the first frame, one time for everything", () => {
+  const { calls, engine, io } = play([3, 0, 0]);
+  run(engine, io);
+  expect(calls).toEqual([
+    "enter",
+    `receive ${WAIT_US}`,
+    "leave",
+    "process 3 1005",
+    "transmit 3 2",
+    "sweep 1005",
+    "beat 1005",
+    "enter",
+    `receive ${WAIT_US}`,
+    "leave",
+    "sweep 1010",
+    "beat 1010",
+    "enter",
+    `receive ${WAIT_US}`,
+    "leave",
+    "enter",
+  ]);
+});
+
+test("a worker that ends is quiescent for ever, and does not process what it has just received", () => {
+  const { calls, engine, io } = play([9]);
+  run(engine, io);
+  expect(calls).toEqual(["enter", `receive ${WAIT_US}`, "leave", "enter"]);
+});
+
+test("what the sockets collected before the start is thrown away without waiting", () => {
+  const { calls, io } = play([64, 64, 7, 0, 5]);
+  discardStale(io);
+  expect(calls).toEqual(["receive 0", "receive 0", "receive 0", "receive 0"]);
+});
+
+test("a worker that cannot attach says why, in one line, and can be stopped", async () => {
+  const worker = new PacketWorker({
+    seat: { memory: null, map: { workers: [] }, workerIndex: 3, moduleBytes: new Uint8Array() } as never,
+    io: { io: 0, ports: [], spinUs: 0 },
+    askToStop: () => undefined,
+    heartbeatMs: () => 0,
+    nowMs: () => 0,
+  });
+  await expect(worker.prepare()).rejects.toThrow(/^the packet worker failed: .*there is no number 3$/);
+  expect(await worker.failed).not.toContain("\n");
+  await worker.stop();
+});
