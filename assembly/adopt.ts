@@ -1,6 +1,6 @@
 /** Taking over a published image (decision record 0004). */
 import { control, ruleStateCount, sharedHeader, useImage } from "./bases";
-import { ImageRule, NONE, RULE_STATE_SIZE, SharedHeader, WorkerControl } from "./gen/layout";
+import { NONE, RULE_STATE_SIZE, SharedHeader, WorkerControl } from "./gen/layout";
 import { ruleAt, ruleCount } from "./image";
 import { sweepPairs } from "./pairs";
 import { ruleState, state } from "./state";

@@ -5,7 +5,7 @@
  * The touch loop alone takes the cost at a million flows from 91 to 36 ns (bench/engine/engine-bench.ts).
  */
 import { swap16, unmapped } from "./address";
-import { bucketMask, buckets, descriptors, flowHeader, nextHopCount, nextHops, scratch } from "./bases";
+import { buckets, descriptors, nextHopCount, nextHops, scratch } from "./bases";
 import {
   BATCH_SIZE,
   DEADLINE_STEP_MS,
@@ -21,7 +21,6 @@ import {
   META_REVERSE,
   META_SLOW,
   NEXT_HOP_RECORD_SIZE,
-  NONE,
   PORT_NONE,
   PairRecord,
   PortKind,
@@ -37,7 +36,7 @@ import { tupleKey4 } from "./hash";
 import { pairAt } from "./pairs";
 import { MAC_BITS } from "./parse";
 import { processPacket } from "./process";
-import { addressChange, joinAddresses, joinPorts, NEEDS_CSUM, rewriteIpv4, TTL_STEP, writeMac } from "./rewrite";
+import { addressChange, joinAddresses, NEEDS_CSUM, rewriteIpv4, TTL_STEP, writeMac } from "./rewrite";
 import { countReason, port, state, totals } from "./state";
 
 const IS_TCP: u32 = 1;

@@ -3,13 +3,12 @@
  * A flow that is half open (nobody has proven that both ends talk) or closed stands in a list, oldest first, from which
  * one is given up when the table is full; so a flood never costs an established flow its place.
  */
-import { following, mapped, swap16 } from "./address";
+import { following, swap16 } from "./address";
 import { clientHops, flowCount, flows } from "./bases";
 import {
   CLIENT_HOPS,
   CLOSED_LINGER_MS,
   DEADLINE_STEP_MS,
-  FLOW_ANSWERED,
   FLOW_CLOSED_FORWARD,
   FLOW_CLOSED_REVERSE,
   FLOW_HALF_OPEN,

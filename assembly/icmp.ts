@@ -3,9 +3,9 @@
  * for the server, what the box itself waits for goes to the kernel.
  */
 import { isMartian4, swap16, unmapped } from "./address";
-import { delta16, delta32, fold, sumBytes, udpChecksum, updated } from "./checksum";
+import { delta16, delta32, fold, udpChecksum, updated } from "./checksum";
 import { leaveToServer } from "./egress";
-import { belongs, flowAt, isClosed, refresh, serverPortBeOf, sourceTailOf } from "./flows";
+import { flowAt, isClosed, refresh, serverPortBeOf, sourceTailOf } from "./flows";
 import { findSlot, metaOf, recordOf } from "./flow-table";
 import {
   Descriptor,

@@ -27,9 +27,7 @@ import {
   ENDPOINT_VIP,
   Endpoint,
   FlowState,
-  ImageMember,
   ImageRule,
-  ImageServer,
   META_REVERSE,
   NAT_PORT_FIRST,
   NAT_PORT_LAST,
@@ -50,7 +48,7 @@ import { emit } from "./made";
 import { freePort, obtainPool, portCursor, releasePort, takePort } from "./nat-ports";
 import { obtainPair, pairAt, serverPort } from "./pairs";
 import { ACK, FIN, fragmentWord, ICMP, OFFSET_BITS, parseFrame, parseTransport, RST, SYN, TCP, UDP } from "./parse";
-import { addressChange, describe, joinAddresses, joinPorts, rewriteIpv4, stepTtl, TTL_STEP } from "./rewrite";
+import { addressChange, describe, joinAddresses, rewriteIpv4, stepTtl, TTL_STEP } from "./rewrite";
 import { choose } from "./select";
 import { addSticky, findSticky, hasStickyRoom, redirectSticky, stickyAt, touchSticky } from "./sticky";
 import { ruleState, totals, view } from "./state";

@@ -2,7 +2,7 @@
  * Expiry (specification E.4): in slices between batches, each bounded, so that everything is visited once in
  * SWEEP_PERIOD_MS as long as a slice is called at least once in SWEEP_SLICE_MS. No timer per flow.
  */
-import { buckets, flowHeader } from "./bases";
+import { buckets } from "./bases";
 import { META_PAIR_SHIFT, META_REVERSE, SWEEP_PERIOD_MS, SWEEP_SLICE_MS } from "./gen/layout";
 import { flowAt, isOver, removeFlow } from "./flows";
 import { bucketCount, bucketAt, metaOf, recordOf, setDeadline, deadlineOf } from "./flow-table";
