@@ -11,7 +11,7 @@ const DIST = join(ROOT, "dist");
 
 /** Entry file of each program; the packet worker is an entry of its own, because a Worker is started by path. */
 const PROGRAMS: readonly { readonly name: string; readonly entry: string; readonly workers: readonly string[] }[] = [
-  { name: "ilbd", entry: "src/main.ts", workers: ["src/worker/worker.ts"] },
+  { name: "ilbd", entry: "src/main.ts", workers: ["src/worker/packet-worker.ts"] },
   { name: "ilbadm", entry: "src/cli/main.ts", workers: [] },
 ];
 

@@ -121,7 +121,7 @@ async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> 
     limits,
     workers: options.workers,
     hashKey: randomHashKey(),
-    moduleBytes: await readModule(),
+    moduleBytes: await readEngineModule(),
   });
   const hugePages = useHugePages(engine.memory.buffer);
   log.info("engine memory laid out", {
@@ -131,6 +131,13 @@ async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> 
     compat: options.compat,
   });
   return engine;
+}
+
+/** In a checkout the engine lies where the build left it; a released executable has it inside. */
+async function readEngineModule(): Promise<Uint8Array<ArrayBuffer>> {
+  if (!Bun.main.startsWith("/$bunfs/")) return readModule();
+  const embedded = (await import("../build/engine.wasm", { with: { type: "file" } })) as { default: string };
+  return readModule(embedded.default);
 }
 
 /** In the order of their indexes: the TUN first, then the devices. */

@@ -17,6 +17,11 @@ export interface WorkerOptions {
   readonly nowMs: () => number;
 }
 
+/** In a released executable modules lie where the source has them below src/ (scripts/build-programs.ts). */
+const ENTRY = Bun.main.startsWith("/$bunfs/")
+  ? "./worker/packet-worker.ts"
+  : new URL("./packet-worker.ts", import.meta.url).href;
+
 /** A worker that says nothing for so long hangs: its loop signs at least ten times a second. */
 const HANG_MS = 10_000;
 const WATCH_MS = 1000;
@@ -38,7 +43,7 @@ export class PacketWorker {
       this.ended = true;
       failed.resolve(reason);
     };
-    this.worker = new Worker(new URL("./packet-worker.ts", import.meta.url).href);
+    this.worker = new Worker(ENTRY);
     this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.hear(data);
     this.worker.onerror = ({ message }) => this.fail(`the packet worker failed: ${firstLine(message)}`);
     this.worker.addEventListener("close", () => {

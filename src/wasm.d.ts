@@ -1,0 +1,5 @@
+/** The built engine as src/packet-plane.ts imports it: the path of the file inside the executable. */
+declare module "*.wasm" {
+  const path: string;
+  export default path;
+}
