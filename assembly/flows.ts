@@ -220,12 +220,11 @@ export function establish(index: u32): void {
   leaveHalfOpen(index);
 }
 
-/** Tells both entries whether packets without SYN, FIN and RST may take the fast path. */
-export function setSlow(flow: FlowRecord, slow: bool): void {
+/** Says for each direction whether packets without SYN, FIN and RST need the slow path. */
+export function setSlow(flow: FlowRecord, forward: bool, reverse: bool): void {
   const keep: u32 = ~META_SLOW;
-  const bit: u32 = slow ? META_SLOW : 0;
-  setMeta(flow.slotForward, (metaOf(flow.slotForward) & keep) | bit);
-  if (flow.slotReverse != NONE) setMeta(flow.slotReverse, (metaOf(flow.slotReverse) & keep) | bit);
+  setMeta(flow.slotForward, (metaOf(flow.slotForward) & keep) | (forward ? META_SLOW : 0));
+  if (flow.slotReverse != NONE) setMeta(flow.slotReverse, (metaOf(flow.slotReverse) & keep) | (reverse ? META_SLOW : 0));
 }
 
 /** Whether a sweep at `now` removes the flow. */

@@ -22,7 +22,9 @@ export function track(index: u32, packet: View, now: u32): void {
   followOpening(index, flow, packet);
   if (packet.protocol == TCP) followClosing(index, flow, packet, now);
   const tracked: u32 = FLOW_HALF_OPEN | FLOW_FIN_FORWARD | FLOW_FIN_REVERSE | FLOW_RESET;
-  setSlow(flow, (flow.state & tracked) != 0);
+  const slow = (flow.state & tracked) != 0;
+  // UDP waits for an answer only; one-way traffic never gets one and still takes the fast path.
+  setSlow(flow, slow && packet.protocol == TCP, slow);
 }
 
 /**

@@ -205,12 +205,12 @@ function workerRegions(layout: Layout, counts: WorkerCounts, control: number): W
   const view = layout.take(View.size);
   const scratch = layout.take(BATCH_SIZE * Scratch.size);
   const descriptors = layout.take(DESCRIPTOR_COUNT * Descriptor.size);
-  const clientHops = layout.take(CLIENT_HOPS * 8);
   const counters = layout.take(WorkerCounters.size + REASON_NAMES.length * 8);
   const ruleStates = layout.take(counts.rules * RuleState.size);
   const heads = layout.take((BATCH_SIZE + MADE_SIZE) * HEAD_STRIDE, REGION_ALIGNMENT);
   const tails = layout.take(BATCH_SIZE * TAIL_STRIDE, REGION_ALIGNMENT);
   const flowMemory = layout.take(FlowHeader.size, REGION_ALIGNMENT);
+  const clientHops = layout.take(CLIENT_HOPS * 8);
   const regions = {
     buckets: layout.take(counts.buckets * Bucket.size, REGION_ALIGNMENT),
     slotRecords: layout.take(counts.buckets * 4 * 4),

@@ -3,10 +3,13 @@ import { expect, test } from "bun:test";
 import { WorkerEngine } from "../../src/engine/worker-engine.ts";
 import {
   Descriptor,
+  FLOW_ANSWERED,
+  FLOW_LIVE,
   FlowHeader,
   FlowRecord,
   HEAD_STRIDE,
   META_REVERSE,
+  META_SLOW,
   NONE,
   PairRecord,
   REASON_VERDICT,
@@ -199,4 +202,22 @@ test("no input traps, changes a byte outside of its frame and headroom, or goes 
   expect(counters.packetsIn).toBe(BigInt(total));
   expect(counters.reasons.reduce((sum, n) => sum + n, 0n)).toBe(BigInt(total));
   checkTables(host);
+});
+
+test("one-way UDP takes the fast path from its second packet on, and its first answer establishes it", () => {
+  const host = makeHost();
+  host.publish(imageOfRule(1));
+  const engine = new WorkerEngine(host.seat(0));
+  engine.leaveQuiescent();
+  feed(engine, [requestOf(1)], 1);
+  const worker = host.map.workers[0]!;
+  const data = new DataView(host.memory.buffer);
+  const slowBit = (field: number) => {
+    const slot = data.getUint32(worker.flows + field, true);
+    return data.getUint32(worker.buckets + (slot >>> 2) * 64 + 48 + (slot & 3) * 4, true) & META_SLOW;
+  };
+  expect([slowBit(FlowRecord.slotForward), slowBit(FlowRecord.slotReverse)]).toEqual([0, META_SLOW]);
+  expect(feed(engine, [requestOf(1), answerOf(1)], 2)).toEqual([Reason.FlowFound, Reason.FlowFound]);
+  expect([slowBit(FlowRecord.slotForward), slowBit(FlowRecord.slotReverse)]).toEqual([0, 0]);
+  expect(data.getUint8(worker.flows + FlowRecord.state)).toBe(FLOW_LIVE | FLOW_ANSWERED);
 });
