@@ -1,6 +1,6 @@
 /**
- * Bundles the two programs. Without options: dist/ilbd.js and dist/ilbadm.js, one file each, which bin/ starts with
- * Bun (one file to read instead of hundreds keeps `ilbadm` quick). With --release: dist/release/ holds one executable
+ * Bundles programs. Without options: dist/ilbadm.js, which bin/ilbadm starts with Bun; one file to read instead of
+ * dozens keeps a command quick (the daemon runs from its sources). With --release: dist/release/ holds one executable
  * per program, made by `bun build --compile`, beside libilb.so; they need neither Bun nor a checkout.
  */
 import { cpSync, existsSync, mkdirSync, rmSync } from "node:fs";
@@ -24,12 +24,9 @@ function run(argv: string[]): void {
   }
 }
 
-/** One JavaScript file per program, for bin/. */
+/** The command as one JavaScript file. */
 function bundle(): void {
-  for (const program of PROGRAMS) {
-    if (!existsSync(join(ROOT, program.entry))) continue;
-    run([process.execPath, "build", program.entry, "--target=bun", `--outfile=${join(DIST, `${program.name}.js`)}`]);
-  }
+  run([process.execPath, "build", "src/cli/main.ts", "--target=bun", `--outfile=${join(DIST, "ilbadm.js")}`]);
 }
 
 /** One executable per program, with the engine and the worker inside. */

@@ -4,15 +4,13 @@
  */
 import type { JobResult, LoadSummary } from "../lab/jobs.ts";
 import { Lab, SERVER_PORT } from "../lab/lab.ts";
-import { ROUTED_VIP, serverAddress } from "../lab/topology.ts";
+import { PROXY_SOURCES, ROUTED_VIP, serverAddress } from "../lab/topology.ts";
 import type { DemoOptions, DemoType } from "./options.ts";
 
 const SERVERS = 3;
 const VIP_PORT = 80;
 const FILE_BYTES = 100 * 1024 * 1024;
 const REQUEST_TIMEOUT_MS = 10_000;
-/** Addresses that full NAT uses as source towards the servers. */
-const PROXY_SOURCES = "198.51.100.200-198.51.100.203";
 
 /** What a type needs: servers that can answer for the VIP, their port, and an algorithm. */
 function planOf(type: DemoType) {

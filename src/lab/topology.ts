@@ -43,6 +43,8 @@ export const BOX_FRONT = "192.0.2.1";
 export const BOX_BACK = "198.51.100.1";
 /** A VIP that belongs to no interface; clients reach it through the box. */
 export const ROUTED_VIP = "203.0.113.10";
+/** Addresses that full NAT may use towards the servers: routed to the box, on nobody's link. */
+export const PROXY_SOURCES = "203.0.113.100-203.0.113.103";
 /** The VIP of the one-armed laboratory, the box's only address. */
 export const LOCAL_VIP = "198.51.100.10";
 /** The client's leg on the servers' network. */
@@ -55,9 +57,11 @@ export interface Names {
   readonly servers: readonly string[];
 }
 
+let built = 0;
+
+/** New names, which no other laboratory has, neither of this process nor of another with the same tag. */
 export function namesOf(tag: string, servers: number): Names {
-  // The process number keeps two runs apart that were given the same tag.
-  const prefix = `ilb-${tag}-${process.pid.toString(36)}`;
+  const prefix = `ilb-${tag}-${process.pid.toString(36)}.${++built}`;
   const serverNames = Array.from({ length: servers }, (_, index) => `${prefix}-s${index + 1}`);
   return { client: `${prefix}-client`, box: `${prefix}-box`, lan: `${prefix}-lan`, servers: serverNames };
 }

@@ -42,7 +42,7 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
         await lab.configure("delete-rule", "www");
         const incoming = `vip=${target.host},port=80,protocol=udp`;
         const algorithm = type === "DSR" ? "hash-ip-port" : "roundrobin";
-        const proxy = type === "NAT" ? ",proxy-src=198.51.100.200" : "";
+        const proxy = type === "NAT" ? ",proxy-src=203.0.113.100" : "";
         const method = `lbalg=${algorithm},type=${type}${proxy}`;
         await lab.configure("create-rule", "-e", "-i", incoming, "-m", method, "-o", "servergroup=web", "dns");
         const echoes = await lab.client({ kind: "udp", ...target, sockets: 24, count: 72, bytes: 1_200 });

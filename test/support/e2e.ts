@@ -5,7 +5,7 @@
 import { expect } from "bun:test";
 import type { JobResult } from "../../src/lab/jobs.ts";
 import { type DaemonOptions, Lab, type Running, SERVER_PORT } from "../../src/lab/lab.ts";
-import { type LabOptions, LOCAL_VIP, ROUTED_VIP, serverAddress } from "../../src/lab/topology.ts";
+import { type LabOptions, LOCAL_VIP, PROXY_SOURCES, ROUTED_VIP, serverAddress } from "../../src/lab/topology.ts";
 import { countBy, packetsOf, type SeenPacket } from "./capture.ts";
 
 export const TYPES = ["NAT", "HALF-NAT", "DSR"] as const;
@@ -19,7 +19,6 @@ export type Protocol = (typeof PROTOCOLS)[number];
 export const TEST_TIMEOUT_MS = 120_000;
 export const REQUEST_TIMEOUT_MS = 30_000;
 
-export const PROXY_SOURCES = "198.51.100.200-198.51.100.203";
 export const VIP_PORT = 80;
 
 /** The VIP of a laboratory. */
