@@ -18,6 +18,7 @@ import { Reason, Verdict } from "../../src/gen/layout.ts";
 import { addressText } from "../support/addresses.ts";
 import { toHex } from "../support/packet-builder.ts";
 import { outputFaults, packetOf } from "./output-check.ts";
+import { ownershipFault } from "./ownership.ts";
 
 /** One step of a run; a list of them repeats the run. */
 export type Event =
@@ -71,6 +72,7 @@ export class Duel {
   readonly subject: Subject;
   readonly reference: ReferenceEngine;
   readonly #ports = new Map<number, Port>();
+  #image: TableImage | null = null;
   /** `rule server` of every member in the image. */
   #named: ReadonlySet<string> = new Set();
   packets = 0;
@@ -92,7 +94,10 @@ export class Duel {
       else engine.sweep(event.nowMs);
     }
     if (event.kind === "port") this.#ports.set(event.index, event.port);
-    if (event.kind === "publish") this.#named = namedBy(event.image);
+    if (event.kind === "publish") {
+      this.#image = event.image;
+      this.#named = namedBy(event.image);
+    }
     return null;
   }
 
@@ -131,6 +136,9 @@ export class Duel {
         const both = `  subject:   ${spellOutcome(theirs[i]!)}\n  reference: ${spellOutcome(ours[i]!)}`;
         return { what: `${difference} differs\n${both}`, frame };
       }
+      const port = this.#ports.get(frame.port);
+      const astray = port && this.#image ? ownershipFault(frame, theirs[i]!, port, this.#image.interest) : null;
+      if (astray !== null) return { what: `${astray}\n  ${spellOutcome(theirs[i]!)}`, frame };
       const faults = outputFaults(frame, theirs[i]!, this.#ports);
       if (faults.length > 0)
         return { what: `both send a bad packet: ${faults.join("; ")}\n  ${spellOutcome(theirs[i]!)}`, frame };

@@ -1,8 +1,12 @@
 /** The differential test put to the test: it must pass two equal engines and fail every engine with a fault. */
 import { describe, expect, test } from "bun:test";
 import { ReferenceEngine } from "../../src/engine/reference.ts";
-import { Reason } from "../../src/gen/layout.ts";
+import { Reason, Verdict } from "../../src/gen/layout.ts";
+import { arriving, Bench, BOX_MACS, ruleOf, tcpPacket } from "../support/engine-bench.ts";
+import { imageOf } from "../support/image-builder.ts";
 import { BrokenEngine, FAULTS } from "./broken-engine.ts";
+import { outputFaults } from "./output-check.ts";
+import { ownershipFault } from "./ownership.ts";
 import { LIMITS, run } from "./run.ts";
 
 /** Hands out proxy ports from the top, so that the free choice of ports is exercised. */
@@ -19,7 +23,7 @@ describe("differential harness", () => {
   });
 
   test("random traffic reaches every reason that an engine of this size can give", () => {
-    const runs = [2, 3, 4].map((seed) => run(() => new ReferenceEngine(LIMITS), seed, 8_000).reasons);
+    const runs = [1, 2, 3, 4, 5, 7].map((seed) => run(() => new ReferenceEngine(LIMITS), seed, 5_000).reasons);
     const unreached = Object.entries(Reason).filter(([, reason]) => runs.every((reasons) => reasons[reason] === 0n));
     expect(unreached.map(([name]) => name).sort()).toEqual(UNREACHED);
   });
@@ -27,6 +31,27 @@ describe("differential harness", () => {
   test.each(FAULTS.map((fault) => [fault.name, fault] as const))("%s is noticed", (_, fault) => {
     const result = run(() => new BrokenEngine(LIMITS, fault), 3, 6_000);
     expect(result.failure).not.toBeNull();
+  });
+
+  test("what both engines do wrong is noticed by the judges that are neither", () => {
+    const rule = ruleOf();
+    const world = new Bench(new ReferenceEngine(LIMITS), [rule]);
+    const { interest } = imageOf(1, [rule]);
+    const port = { kind: "ethernet", mac: BOX_MACS[0], mtu: 1500, address4: null, address6: null } as const;
+    const ports = new Map([0, 1].map((index) => [index, port]));
+    const frame = arriving(tcpPacket());
+    const outcome = world.send(frame);
+    const spoiled = outcome.out.map((sent) => ({ ...sent, bytes: sent.bytes.with(14 + 20 + 16, sent.bytes[50]! ^ 1) }));
+    expect(outputFaults(frame, outcome, ports)).toEqual([]);
+    expect(outputFaults(frame, { ...outcome, out: spoiled }, ports)).toEqual([
+      "transport checksum was good and left bad",
+    ]);
+    expect(outputFaults(frame, { ...outcome, out: [] }, ports)).toEqual(["nothing sent"]);
+    expect(ownershipFault(frame, outcome, port, interest)).toBeNull();
+    expect(ownershipFault(frame, { ...outcome, verdict: Verdict.Ignore }, port, interest)).toContain("lost");
+    const stranger = arriving(tcpPacket({ destinationPort: 9 }));
+    expect(ownershipFault(stranger, { ...outcome, verdict: Verdict.Pass }, port, interest)).toContain("twice");
+    expect(ownershipFault(stranger, { ...outcome, verdict: Verdict.Ignore }, port, interest)).toBeNull();
   });
 
   test("a failure is reduced to a few events that show it", () => {
