@@ -132,16 +132,17 @@ export class Lab {
   }
 
   /**
-   * Starts one server, s1 being index 0, on its own address, or on all addresses where it holds a VIP on loopback.
+   * Starts one server, s1 being index 0, on its own address and on the VIP that it holds on loopback, if any.
    * @param id what it names itself in every answer.
    */
   async startServer(index: number, port = SERVER_PORT, id = `s${index + 1}`): Promise<Running> {
     const name = this.names.servers[index];
     if (name === undefined) throw new RangeError(`there is no server ${index}`);
-    return this.startServerIn(name, id, this.#options.serverVip === undefined ? serverAddress(index) : "0.0.0.0", port);
+    const addresses = [serverAddress(index), this.#options.serverVip].filter((address) => address !== undefined);
+    return this.startServerIn(name, id, addresses.join(","), port);
   }
 
-  /** Starts a server anywhere. */
+  /** Starts a server anywhere. @param address one or more, joined by commas. */
   async startServerIn(namespace: string, id: string, address: string, port: number): Promise<Running> {
     const running = this.start(namespace, [...this.programs.helper("server"), id, address, String(port)]);
     await running.line(/^ready$/);

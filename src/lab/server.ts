@@ -6,8 +6,8 @@
  *   GET /client               address and port that the server sees its client under
  *   UDP                       every datagram comes back behind "<server ID> "
  *
- * Every HTTP answer names its server in the header `x-server`. Arguments: ID ADDRESS PORT. Prints "ready" and stays
- * until it is killed.
+ * Every HTTP answer names its server in the header `x-server`. Arguments: ID ADDRESS[,ADDRESS...] PORT. Prints "ready"
+ * and stays until it is killed.
  */
 import { BLOCK_BYTES, Pattern } from "./pattern.ts";
 
@@ -30,10 +30,18 @@ function patternBody(length: number, seed: number): ReadableStream<Uint8Array> {
   });
 }
 
-/** Serves until the process ends. @param argv ID, address (IPv4 or IPv6), port of both HTTP and UDP echo. */
+/**
+ * Serves until the process ends.
+ * @param argv ID, addresses (each gets sockets of its own, so that UDP answers come from the address that was asked),
+ * port of both HTTP and UDP echo.
+ */
 export async function runServer(argv: readonly string[]): Promise<void> {
-  const [id = "", address = "", portText = ""] = argv;
-  const port = Number(portText);
+  const [id = "", addresses = "", portText = ""] = argv;
+  for (const address of addresses.split(",")) await serveOn(id, address, Number(portText));
+  console.log("ready");
+}
+
+async function serveOn(id: string, address: string, port: number): Promise<void> {
   Bun.serve({
     hostname: address,
     port,
@@ -66,5 +74,4 @@ export async function runServer(argv: readonly string[]): Promise<void> {
       },
     },
   });
-  console.log("ready");
 }
