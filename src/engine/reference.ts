@@ -4,7 +4,6 @@
  * packet copied before it is changed. Not meant to carry traffic. The order of decisions is in docs/packet-path.md.
  */
 import { Reason, Verdict } from "../gen/layout.ts";
-import type { Address } from "../model/address.ts";
 import type { Protocol } from "../model/config.ts";
 import {
   type Direction,
@@ -13,7 +12,6 @@ import {
   type FlowSnapshot,
   type FrameIn,
   type ImageRule,
-  type ImageServer,
   ImageTooLarge,
   type NextHop,
   type Outcome,
@@ -23,6 +21,7 @@ import {
   type TableImage,
 } from "./engine.ts";
 import { mendHeader, mendPartial, mendTransport, setAddresses } from "./reference/checksum.ts";
+import { type Choice, ServerChoice } from "./reference/choice.ts";
 import { Counting, type RuleCounterName } from "./reference/counting.ts";
 import { type Belongs, type Decision, drop, ignore, pass } from "./reference/decision.ts";
 import {
@@ -68,18 +67,10 @@ import {
   UDP,
 } from "./reference/packet.ts";
 import { PairTable } from "./reference/pairs.ts";
-import { chooseLowest, type Lease, type PortChooser, ProxyPorts } from "./reference/ports.ts";
-import { mapPort, maskAddress, pick, type Turn } from "./reference/select.ts";
-import { type StickyEntry, StickyTable } from "./reference/sticky.ts";
+import { chooseLowest, type PortChooser } from "./reference/ports.ts";
+import { mapPort } from "./reference/select.ts";
+import { StickyTable } from "./reference/sticky.ts";
 import { Tables } from "./reference/tables.ts";
-
-/** A server chosen for a new flow or a DSR packet, and what has to be remembered if the packet leaves. */
-interface Choice {
-  readonly rule: ImageRule;
-  readonly server: ImageServer;
-  /** Null for rules that are not sticky. `hit`: the entry named the server. */
-  readonly sticky: { readonly client: Address; readonly entry: StickyEntry | undefined; readonly hit: boolean } | null;
-}
 
 /** Frames that the engine may make in one batch. */
 const MADE_FRAMES_PER_BATCH = 64;
@@ -87,16 +78,13 @@ const MADE_FRAMES_PER_BATCH = 64;
 export class ReferenceEngine implements PacketEngine {
   readonly name = "reference";
   readonly #limits: EngineLimits;
-  /** May be replaced, so that a test can make this engine use the ports that another one used. */
-  choosePort: PortChooser;
   #tables = new Tables();
   readonly #ports = new Map<number, Port>();
   readonly #hops = new Map<number, NextHop>();
   readonly #pairs: PairTable;
-  readonly #turns = new Map<number, Turn>();
   readonly #flows: FlowTable;
   readonly #sticky: StickyTable;
-  readonly #proxyPorts = new ProxyPorts();
+  readonly #choice: ServerChoice;
   readonly #counting = new Counting();
   readonly #errors = new ErrorBudget();
   #madeInBatch = 0;
@@ -104,9 +92,9 @@ export class ReferenceEngine implements PacketEngine {
 
   constructor(limits: EngineLimits, choosePort: PortChooser = chooseLowest) {
     this.#limits = limits;
-    this.choosePort = choosePort;
     this.#pairs = new PairTable(limits.maxPairs);
     this.#sticky = new StickyTable(limits.maxSticky);
+    this.#choice = new ServerChoice(this.#sticky, choosePort);
     this.#flows = new FlowTable(limits.maxFlows, (flow, nowMs) => this.#flowGone(flow, nowMs));
   }
 
@@ -116,7 +104,7 @@ export class ReferenceEngine implements PacketEngine {
     }
     this.#tables = new Tables(image);
     this.#counting.keepRules(image.rules.map((rule) => rule.id));
-    for (const id of [...this.#turns.keys()]) if (this.#tables.ruleById(id) === undefined) this.#turns.delete(id);
+    this.#choice.adopt(this.#tables);
     this.#pairs.adopt(this.#tables);
   }
 
@@ -181,6 +169,11 @@ export class ReferenceEngine implements PacketEngine {
   }
 
   close(): void {}
+
+  /** Replaces the chooser of proxy ports, so that a test can make this engine use the ports that another one used. */
+  set choosePort(choosePort: PortChooser) {
+    this.#choice.choosePort = choosePort;
+  }
 
   /** Which frame of the batch is being decided; for a port chooser that looks at what another engine did with it. */
   get frameIndex(): number {
@@ -303,7 +296,7 @@ export class ReferenceEngine implements PacketEngine {
       return { ...matched, ...pass(Reason.RuleDisabled) };
     }
     if (isMartian(tuple.source)) return { ...matched, ...drop(Reason.MartianSource) };
-    const choice = this.#choose(rule, tuple);
+    const choice = this.#choice.choose(rule, tuple, this.#tables);
     if (choice === null) {
       this.#countOnRule(rule, arrival.ip, "packetsDropped", "bytesDropped");
       return { ...matched, ...drop(Reason.NoServer) };
@@ -315,23 +308,6 @@ export class ReferenceEngine implements PacketEngine {
     return rule.type === "DSR"
       ? this.#sendDirect(arrival, transport, way as Way, choice, belongs)
       : this.#openFlow(arrival, transport, way as Way, choice, tuple, closed, belongs);
-  }
-
-  /** Algorithm first, then stickiness; a sticky server that takes no new flows is overridden. */
-  #choose(rule: ImageRule, tuple: Tuple): Choice | null {
-    const turn = this.#turns.get(rule.id) ?? { last: null };
-    this.#turns.set(rule.id, turn);
-    const picked = pick(rule, turn, tuple.source, tuple.sourcePort);
-    if (picked === null) return null;
-    const server = this.#tables.server(picked.server);
-    if (rule.stickyMask === null) return { rule, server, sticky: null };
-    const client = maskAddress(tuple.source, rule.stickyMask);
-    const entry = this.#sticky.find(rule.id, client);
-    const kept = rule.members.find(
-      (member) => member.enabledSequence !== null && this.#tables.server(member.server).id === entry?.serverId,
-    );
-    const hit = kept !== undefined;
-    return { rule, server: hit ? this.#tables.server(kept.server) : server, sticky: { client, entry, hit } };
   }
 
   /** Why a packet that has somewhere to go does not leave as itself; null when it may. */
@@ -374,7 +350,7 @@ export class ReferenceEngine implements PacketEngine {
     const memory = this.#memoryFor(choice, null);
     if (memory !== null) return this.#refuse(arrival, choice, belongs, memory, "packetsNoMemory", "bytesNoMemory");
     const pair = this.#pairs.obtain(choice.rule.id, choice.server.id, this.#tables)!;
-    const sticky = this.#remember(choice, 0, arrival.nowMs);
+    const sticky = this.#choice.remember(choice, 0, arrival.nowMs);
     if (sticky !== null) sticky.idleSinceMs = arrival.nowMs;
     countOnPair(pair, arrival.ip);
     return this.#leave(arrival, transport, way, null, belongs, Reason.DsrSent);
@@ -395,14 +371,14 @@ export class ReferenceEngine implements PacketEngine {
     const { rule, server } = choice;
     const pair = this.#pairs.obtain(choice.rule.id, choice.server.id, this.#tables)!;
     const serverPort = mapPort(rule.ports, server.ports, outer.destinationPort);
-    const leased = rule.type === "NAT" ? this.#lease(choice, pair, serverPort) : null;
+    const leased = rule.type === "NAT" ? this.#choice.lease(choice, pair, serverPort) : null;
     if (rule.type === "NAT" && leased === null) {
       this.#pairs.forgetIfUnused(pair, this.#tables);
       return this.#refuse(arrival, choice, belongs, Reason.NoPort, "packetsNoPort", "bytesNoPort");
     }
     if (closed !== null) this.#flows.remove(closed, arrival.nowMs);
     const lease = leased?.lease ?? null;
-    const sticky = this.#remember(choice, leased?.index ?? 0, arrival.nowMs);
+    const sticky = this.#choice.remember(choice, leased?.index ?? 0, arrival.nowMs);
     if (sticky !== null) sticky.references++;
     const inner: Tuple = {
       source: lease?.proxy ?? outer.source,
@@ -453,44 +429,6 @@ export class ReferenceEngine implements PacketEngine {
     this.#countOnRule(rule, arrival.ip, packets, bytes);
     this.#countOnRule(rule, arrival.ip, "packetsDropped", "bytesDropped");
     return { ...belongs, ...drop(reason) };
-  }
-
-  /** A proxy address and port for a new flow: the next address with a port, or only the one that a sticky entry fixed. */
-  #lease({ rule, server, sticky }: Choice, pair: Pair, serverPort: number): { lease: Lease; index: number } | null {
-    const { first, last } = rule.proxySource!;
-    const count = Number(last.value - first.value) + 1;
-    const ports = server.ports ?? rule.ports;
-    if (!sticky?.hit) pair.proxyIndex = (pair.proxyIndex + 1) % count;
-    const start = sticky?.hit ? sticky.entry!.proxyIndex : pair.proxyIndex;
-    for (let i = 0; i < (sticky?.hit ? 1 : count); i++) {
-      const index = (start + i) % count;
-      const proxy: Address = { family: first.family, value: first.value + BigInt(index) };
-      const isCommon = ports.min < ports.max;
-      const use = { protocol: rule.protocol, proxy, server: server.address, serverPort, isCommon };
-      const lease = this.#proxyPorts.take(use, this.choosePort);
-      if (lease !== null) return { lease, index };
-    }
-    return null;
-  }
-
-  /** Makes or changes the sticky entry that a choice asks for. */
-  #remember({ rule, server, sticky }: Choice, proxyIndex: number, nowMs: number): StickyEntry | null {
-    if (sticky === null) return null;
-    if (sticky.entry !== undefined) {
-      if (!sticky.hit) Object.assign(sticky.entry, { serverId: server.id, proxyIndex });
-      return sticky.entry;
-    }
-    const entry: StickyEntry = {
-      ruleId: rule.id,
-      client: sticky.client,
-      timeoutMs: rule.persistTimeoutMs,
-      serverId: server.id,
-      proxyIndex,
-      references: 0,
-      idleSinceMs: nowMs,
-    };
-    this.#sticky.add(entry);
-    return entry;
   }
 
   /** Everything that a packet of a flow leaves behind once it is sure to go out. */

@@ -1,0 +1,117 @@
+/** Engine contract: TTL, MTU, next hops: what happens on the way out. */
+import { expect, test } from "bun:test";
+import { Reason, Verdict } from "../../../src/gen/layout.ts";
+import { addressText } from "../../support/addresses.ts";
+import {
+  arriving,
+  BOX_CLIENT_SIDE,
+  CLIENT,
+  CLIENT_SIDE,
+  hopOf,
+  onlyPacket,
+  ruleOf,
+  TUN,
+  tcpPacket,
+  udpPacket,
+} from "../../support/engine-bench.ts";
+import { onePort } from "../../support/image-builder.ts";
+import { concat, ipv4 } from "../../support/packet-builder.ts";
+import { decodeEthernet, decodeIpv4, faults, headerChecksumState } from "../../support/packet-decoder.ts";
+
+import { established, isOpen, type MakeBench, one, pairCounters, reasonOf, ruleCounters } from "./common.ts";
+
+export function leaving(bench: MakeBench): void {
+  test("TTL 1 is answered with time exceeded from the box and opens no flow", () => {
+    const world = bench([ruleOf({ members: one })]);
+    const packet = tcpPacket({ ipv4: { ttl: 1 } });
+    const outcome = world.send(arriving(packet));
+    expect(reasonOf(outcome)).toEqual([Verdict.Reply, Reason.TimeExceededSent]);
+    const error = onlyPacket(outcome);
+    expect(faults(decodeEthernet(outcome.out[0]!.bytes).payload)).toEqual([]);
+    expect([addressText(error.source), addressText(error.destination)]).toEqual([
+      addressText(BOX_CLIENT_SIDE),
+      addressText(CLIENT),
+    ]);
+    expect([error.icmp!.type, error.icmp!.code, error.icmp!.payload]).toEqual([11, 0, packet]);
+    expect(isOpen(world)).toBe(false);
+    expect(pairCounters(world, 101).packets).toBe(0n);
+  });
+
+  test("on an IP port the kernel steps the TTL, so the engine does not", () => {
+    const world = bench([ruleOf({ members: one })]);
+    world.engine.setNextHop(0, hopOf(0, { port: TUN }));
+    const request = onlyPacket(world.send(arriving(tcpPacket({ ipv4: { ttl: 1 } }), TUN)), "ip");
+    expect([request.ttl, headerChecksumState(request)]).toEqual([1, "good"]);
+  });
+
+  test("too big with DF is answered with fragmentation needed and the egress MTU", () => {
+    const world = bench([ruleOf({ members: one })]);
+    world.engine.setNextHop(0, hopOf(0, { mtu: 1400 }));
+    const packet = tcpPacket({ flags: "PA", payload: new Uint8Array(1361), ipv4: { dontFragment: true } });
+    const outcome = world.send(arriving(packet));
+    expect(reasonOf(outcome)).toEqual([Verdict.Reply, Reason.TooBigSent]);
+    const error = onlyPacket(outcome);
+    expect([error.icmp!.type, error.icmp!.code, error.icmp!.rest]).toEqual([3, 4, 1400]);
+    expect(error.icmp!.payload).toEqual(packet.subarray(0, 548));
+    expect(faults(decodeEthernet(outcome.out[0]!.bytes).payload)).toEqual([]);
+  });
+
+  test("a super-packet is measured by its segments, not by its length", () => {
+    const world = bench([ruleOf({ members: one })]);
+    const packet = tcpPacket({ checksum: "partial", payload: new Uint8Array(9_000), ipv4: { dontFragment: true } });
+    const vnet = { flags: 1, gsoType: 1, hdrLen: 54, gsoSize: 1460, csumStart: 34, csumOffset: 16 };
+    expect(world.send(arriving(packet, CLIENT_SIDE, vnet)).verdict).toBe(Verdict.Forward);
+    expect(world.send(arriving(packet, CLIENT_SIDE, { ...vnet, gsoSize: 1461 })).reason).toBe(Reason.TooBigSent);
+  });
+
+  test("too big without DF leaves in fragments that a host puts together again", () => {
+    const world = bench([ruleOf({ protocol: "udp", ports: onePort(53), members: one })]);
+    world.engine.setNextHop(0, hopOf(0, { mtu: 600 }));
+    const payload = Uint8Array.from({ length: 1300 }, (_, i) => i);
+    for (const checksum of ["good", "partial"] as const) {
+      const vnet = {
+        flags: checksum === "partial" ? 1 : 0,
+        gsoType: 0,
+        hdrLen: 0,
+        gsoSize: 0,
+        csumStart: 34,
+        csumOffset: 6,
+      };
+      const outcome = world.send(arriving(udpPacket({ payload, checksum }), CLIENT_SIDE, vnet));
+      expect(reasonOf(outcome)).toEqual([Verdict.Forward, Reason.FragmentsMade]);
+      const parts = outcome.out.map((frame) => decodeIpv4(decodeEthernet(frame.bytes).payload));
+      expect(
+        parts.map((part) => [part.fragmentOffset, part.body.length, part.moreFragments, headerChecksumState(part)]),
+      ).toEqual([
+        [0, 576, true, "good"],
+        [576, 576, true, "good"],
+        [1152, 156, false, "good"],
+      ]);
+      const whole = ipv4({ ...parts[0]!, moreFragments: false, payload: concat(...parts.map((part) => part.body)) });
+      expect(faults(whole)).toEqual([]);
+      expect(decodeIpv4(whole).udp!.payload).toEqual(payload);
+    }
+  });
+
+  test("without a resolved next hop a packet is dropped, counted by reason only, and opens no flow", () => {
+    const world = bench([ruleOf({ members: one })]);
+    const expectDrop = (hop: Parameters<typeof hopOf>[1], reason: Reason): void => {
+      world.engine.setNextHop(0, hopOf(0, hop));
+      expect(reasonOf(world.send(arriving(tcpPacket())))).toEqual([Verdict.Drop, reason]);
+    };
+    expectDrop({ state: "unresolved" }, Reason.NextHopUnresolved);
+    expectDrop({ state: "none" }, Reason.NoRoute);
+    expectDrop({ port: 9 }, Reason.NoEgressPort);
+    expect(isOpen(world)).toBe(false);
+    expect(ruleCounters(world).packetsDropped).toBe(0n);
+  });
+
+  test("answers follow the client to the port and MAC address of its last packet", () => {
+    const world = bench([ruleOf({ members: one })]);
+    const { fromServer } = established(world);
+    world.send(arriving(tcpPacket({ flags: "A" }), TUN));
+    const outcome = fromServer({ flags: "A", sequence: 501, acknowledgement: 101 });
+    expect(outcome.out[0]!.port).toBe(TUN);
+    expect(onlyPacket(outcome, "ip").ttl).toBe(64);
+  });
+}

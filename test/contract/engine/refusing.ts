@@ -1,0 +1,205 @@
+/** Engine contract: What is passed, dropped and refused, and counters. */
+import { expect, test } from "bun:test";
+import type { Outcome } from "../../../src/engine/engine.ts";
+import { Reason, Verdict } from "../../../src/gen/layout.ts";
+import { ip } from "../../support/addresses.ts";
+import {
+  answerTo,
+  arriving,
+  CLIENT,
+  CLIENT_SIDE,
+  onlyPacket,
+  PROXY,
+  ruleOf,
+  SERVER_SIDE,
+  SERVERS,
+  tcpPacket,
+  udpPacket,
+  VIP,
+} from "../../support/engine-bench.ts";
+import { onePort } from "../../support/image-builder.ts";
+import { concat, fragmentIpv4, PROTOCOL_UDP, udp } from "../../support/packet-builder.ts";
+
+import { type MakeBench, one, pairCounters, reasonOf, ruleCounters } from "./common.ts";
+
+export function refusing(bench: MakeBench): void {
+  test("ILB-168 a disabled rule passes its packets and counts them", () => {
+    const world = bench([ruleOf({ enabled: false })]);
+    expect(reasonOf(world.send(arriving(tcpPacket())))).toEqual([Verdict.Pass, Reason.RuleDisabled]);
+    expect(ruleCounters(world)).toMatchObject({ packetsNotProcessed: 1n, bytesNotProcessed: 40n });
+  });
+
+  test("ILB-170 without a server a packet is dropped silently and counted", () => {
+    for (const members of [[], one.map((member) => ({ ...member, enabledSequence: null }))]) {
+      const world = bench([ruleOf({ members })]);
+      expect(reasonOf(world.send(arriving(tcpPacket())))).toEqual([Verdict.Drop, Reason.NoServer]);
+      expect(ruleCounters(world)).toMatchObject({ packetsDropped: 1n, bytesDropped: 40n });
+    }
+  });
+
+  test("ILB-171 a port of a VIP without rule is left to the kernel", () => {
+    const world = bench([ruleOf()]);
+    expect(world.send(arriving(tcpPacket({ destinationPort: 81 }))).verdict).toBe(Verdict.Ignore);
+    expect(Object.values(ruleCounters(world)).filter((count) => typeof count === "bigint" && count !== 0n)).toEqual([]);
+  });
+
+  test("traffic of servers and to proxy addresses that belongs to no flow goes back to the kernel", () => {
+    const world = bench([ruleOf({ type: "NAT", members: one })]);
+    const fromServer = tcpPacket({
+      from: SERVERS[0]!.address,
+      sourcePort: 80,
+      to: ip("203.0.113.9"),
+      destinationPort: 999,
+    });
+    expect(reasonOf(world.send(arriving(fromServer, SERVER_SIDE)))).toEqual([Verdict.Pass, Reason.ServerTraffic]);
+    const toProxy = tcpPacket({ to: PROXY, destinationPort: 5000 });
+    expect(reasonOf(world.send(arriving(toProxy)))).toEqual([Verdict.Pass, Reason.ProxyTraffic]);
+    expect(world.send(arriving(tcpPacket({ to: ip("203.0.113.9") }))).verdict).toBe(Verdict.Ignore);
+  });
+
+  test("ILB-172 a fragment to a VIP is dropped and counted globally only", () => {
+    const world = bench([ruleOf({ protocol: "udp", ports: onePort(53) })]);
+    const ends = { source: CLIENT, destination: VIP };
+    const payload = udp({ sourcePort: 40000, destinationPort: 53, payload: new Uint8Array(100) }, ends);
+    const fragments = fragmentIpv4({ ...ends, protocol: PROTOCOL_UDP, payload }, 76);
+    for (const fragment of fragments) {
+      expect(reasonOf(world.send(arriving(fragment)))).toEqual([Verdict.Drop, Reason.FragmentToVip]);
+    }
+    const { fragmentsIn, fragmentsDropped } = world.engine.counters();
+    expect([fragmentsIn, fragmentsDropped]).toEqual([BigInt(fragments.length), BigInt(fragments.length)]);
+    expect(ruleCounters(world).packetsDropped).toBe(0n);
+  });
+
+  test("ILB-293 a cut TCP or UDP header is dropped with a reason and counted nowhere else", () => {
+    const world = bench([ruleOf(), ruleOf({ id: 2, slot: 1, protocol: "udp", ports: onePort(53) })]);
+    const cut = (packet: Uint8Array, bytes: number): Uint8Array => {
+      const short = packet.slice(0, bytes);
+      short[3] = bytes;
+      return short;
+    };
+    for (const packet of [
+      cut(tcpPacket(), 39),
+      cut(udpPacket(), 27),
+      tcpPacket({ dataOffset: 4 }),
+      tcpPacket({ dataOffset: 6 }),
+    ]) {
+      expect(reasonOf(world.send(arriving(packet)))).toEqual([Verdict.Drop, Reason.MalformedTransport]);
+    }
+    expect(ruleCounters(world).packetsDropped).toBe(0n);
+  });
+
+  test.each([
+    ["a frame without room for its link header", new Uint8Array(13), Verdict.Drop, Reason.MalformedLink],
+    [
+      "a frame with a VLAN tag",
+      Uint8Array.from([...new Uint8Array(12), 0x81, 0, 0, 1, 8, 0]),
+      Verdict.Ignore,
+      Reason.VlanTagged,
+    ],
+    [
+      "an ARP frame",
+      Uint8Array.from([...new Uint8Array(12), 8, 6, ...new Uint8Array(28)]),
+      Verdict.Ignore,
+      Reason.NotIp,
+    ],
+    ["a cut IPv4 header", Uint8Array.from([...new Uint8Array(12), 8, 0, 0x45]), Verdict.Drop, Reason.MalformedIp],
+  ] as const)("%s is told apart", (_, bytes, verdict, reason) => {
+    const world = bench([ruleOf()]);
+    expect(reasonOf(world.send({ bytes, port: CLIENT_SIDE }))).toEqual([verdict, reason]);
+    expect(world.send({ ...arriving(tcpPacket()), vlan: true }).reason).toBe(Reason.VlanTagged);
+  });
+
+  test("offload requests that contradict the packet are refused", () => {
+    const world = bench([ruleOf()]);
+    const vnet = { flags: 1, gsoType: 0, hdrLen: 0, gsoSize: 0, csumStart: 34, csumOffset: 16 };
+    const reason = (changes: Partial<typeof vnet>): Reason =>
+      world.send(arriving(tcpPacket({ checksum: "partial" }), CLIENT_SIDE, { ...vnet, ...changes })).reason;
+    expect(reason({ csumStart: 20 })).toBe(Reason.MalformedOffload);
+    expect(reason({ csumOffset: 6 })).toBe(Reason.MalformedOffload);
+    expect(reason({ gsoType: 1, gsoSize: 0 })).toBe(Reason.MalformedOffload);
+    expect(reason({ gsoType: 99, gsoSize: 1000 })).toBe(Reason.GsoUnknown);
+    expect(reason({})).toBe(Reason.FlowNew);
+  });
+
+  test("a packet from an address that no host may have opens no flow", () => {
+    const world = bench([ruleOf()]);
+    for (const from of ["0.0.0.1", "127.0.0.1", "224.0.0.1", "255.255.255.255"]) {
+      expect(world.send(arriving(tcpPacket({ from: ip(from) }))).reason).toBe(Reason.MartianSource);
+    }
+  });
+
+  test("ILB-297 a flow table that can give nothing up refuses new flows; established ones go on", () => {
+    const world = bench([ruleOf({ protocol: "udp", ports: onePort(53), members: one })], { maxFlows: 64 });
+    const talk = (sourcePort: number): Outcome => {
+      const outcome = world.send(arriving(udpPacket({ sourcePort })));
+      if (outcome.verdict !== Verdict.Forward) return outcome;
+      // Only a flow that has been answered is safe from being given up.
+      world.send(arriving(answerTo(onlyPacket(outcome)), SERVER_SIDE));
+      return world.send(arriving(udpPacket({ sourcePort })));
+    };
+    let refused: Outcome | undefined;
+    for (let i = 0; i < 300 && refused === undefined; i++) {
+      const outcome = talk(1000 + i);
+      if (outcome.verdict === Verdict.Drop) refused = outcome;
+    }
+    expect(refused?.reason).toBe(Reason.NoFlowMemory);
+    expect(ruleCounters(world)).toMatchObject({
+      packetsNoMemory: 1n,
+      bytesNoMemory: 28n,
+      packetsDropped: 1n,
+      bytesDropped: 28n,
+    });
+    expect(world.send(arriving(udpPacket({ sourcePort: 1000 }))).reason).toBe(Reason.FlowFound);
+  });
+}
+
+export function counting(bench: MakeBench): void {
+  test("ILB-197 both directions of NAT types count for the server, DSR only the client's", () => {
+    for (const type of ["HALF-NAT", "NAT", "DSR"] as const) {
+      const world = bench([ruleOf({ type, members: one })]);
+      const request = onlyPacket(world.send(arriving(tcpPacket())));
+      if (type !== "DSR") world.send(arriving(answerTo(request, { payload: new Uint8Array(10) }), SERVER_SIDE));
+      const expected = type === "DSR" ? { packets: 1n, bytes: 40n, flows: 0 } : { packets: 2n, bytes: 90n, flows: 1 };
+      expect(pairCounters(world, 101)).toMatchObject(expected);
+    }
+  });
+
+  test("Ethernet padding does not count as bytes", () => {
+    const world = bench([ruleOf({ members: one })]);
+    const frame = arriving(tcpPacket());
+    const outcome = world.send({ ...frame, bytes: concat(frame.bytes, new Uint8Array(6)) });
+    expect(outcome.verdict).toBe(Verdict.Forward);
+    expect(pairCounters(world, 101).bytes).toBe(40n);
+  });
+
+  test("ILB-274 counters go on through disabling and enabling and begin at 0 for a new rule", () => {
+    const rule = ruleOf({ members: [] });
+    const world = bench([rule]);
+    world.send(arriving(tcpPacket()));
+    world.publish([{ ...rule, enabled: false }]);
+    world.publish([rule]);
+    expect(ruleCounters(world).packetsDropped).toBe(1n);
+    world.publish([]);
+    world.publish([{ ...rule, id: 7 }]);
+    expect(ruleCounters(world, 7).packetsDropped).toBe(0n);
+  });
+
+  test("every packet has one reason: they add up to the packets that came in", () => {
+    const world = bench([ruleOf({ members: one })]);
+    const frames = [
+      arriving(tcpPacket()),
+      { bytes: new Uint8Array(3), port: CLIENT_SIDE },
+      arriving(tcpPacket({ destinationPort: 9 })),
+    ];
+    world.engine.process(frames, world.nowMs);
+    const { packetsIn, reasons } = world.engine.counters();
+    expect(packetsIn).toBe(3n);
+    expect(reasons.reduce((sum, count) => sum + count, 0n)).toBe(3n);
+    expect(reasons.length).toBe(Object.keys(Reason).length);
+  });
+
+  test("before a first image nothing belongs to the engine", () => {
+    const world = bench([]);
+    expect(world.send(arriving(tcpPacket())).verdict).toBe(Verdict.Ignore);
+  });
+}
