@@ -29,21 +29,17 @@ beforeEach(async () => {
     fragmentsDropped: 0n,
     packetsIn: HUGE,
     reasons: [0n, 3n, HUGE],
-    pairs: controller
-      .config()
-      .rules.flatMap((rule) =>
-        controller
-          .config()
-          .groups.flatMap((group) =>
-            group.servers.map((server) => ({
-              ruleId: rule.id,
-              serverId: server.id,
-              packets: HUGE,
-              bytes: 7n,
-              flows: 2,
-            })),
-          ),
+    pairs: controller.config().rules.flatMap((rule) =>
+      controller.config().groups.flatMap((group) =>
+        group.servers.map((server) => ({
+          ruleId: rule.id,
+          serverId: server.id,
+          packets: HUGE,
+          bytes: 7n,
+          flows: 2,
+        })),
       ),
+    ),
   });
   world.engine.counters = counters;
   app = createApp({
