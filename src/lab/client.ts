@@ -13,8 +13,9 @@ import type {
   RequestsJob,
   Target,
   UdpJob,
+  UploadsJob,
 } from "./jobs.ts";
-import { Pattern, PatternCheck } from "./pattern.ts";
+import { BLOCK_BYTES, Pattern, PatternCheck } from "./pattern.ts";
 
 /** The server's ID, or an error in words. @param onData is given the body as it comes. */
 function request(
@@ -84,6 +85,67 @@ async function inParallel(
 
 function requests(job: RequestsJob): Promise<JobResult> {
   return inParallel(job.count, job.concurrency, (index) => request(job, index, "/", job.timeoutMs));
+}
+
+/** One upload; the body is written as fast as the connection takes it. */
+function upload(job: UploadsJob, index: number): Promise<string> {
+  const seed = index + 1;
+  const localAddress = job.from[index % job.from.length];
+  return new Promise((resolve, reject) => {
+    const deadline = setTimeout(() => {
+      reject(new Error(`not taken within ${job.timeoutMs} ms`));
+      sent.destroy();
+    }, job.timeoutMs);
+    const sent = http.request(
+      {
+        host: job.host,
+        port: job.port,
+        method: "POST",
+        path: `/bytes/${job.bytes}?seed=${seed}`,
+        agent: false,
+        headers: { "content-length": job.bytes },
+        ...(localAddress === undefined ? {} : { localAddress }),
+      },
+      (answer) => {
+        const server = String(answer.headers["x-server"] ?? "?");
+        let text = "";
+        answer.on("data", (chunk: Uint8Array) => {
+          text += Buffer.from(chunk).toString();
+        });
+        answer.on("end", () => {
+          clearTimeout(deadline);
+          if (answer.statusCode === 200) resolve(server);
+          else reject(new Error(`${server}: ${text}`));
+        });
+      },
+    );
+    sent.on("error", (error) => {
+      clearTimeout(deadline);
+      reject(error);
+    });
+    writeBody(sent, job.bytes, new Pattern(seed));
+  });
+}
+
+/** Writes the pattern, waiting whenever the connection takes no more for now. */
+function writeBody(sent: http.ClientRequest, length: number, pattern: Pattern): void {
+  let block = 0;
+  const write = (): void => {
+    for (;;) {
+      const offset = block * BLOCK_BYTES;
+      if (offset >= length) {
+        sent.end();
+        return;
+      }
+      if (!sent.write(pattern.block(block++).slice(0, Math.min(BLOCK_BYTES, length - offset)))) break;
+    }
+    sent.once("drain", write);
+  };
+  write();
+}
+
+function uploads(job: UploadsJob): Promise<JobResult> {
+  return inParallel(job.count, job.concurrency, (index) => upload(job, index));
 }
 
 function downloads(job: DownloadsJob): Promise<JobResult> {
@@ -183,14 +245,26 @@ async function load(job: LoadJob): Promise<void> {
   print(summary);
 }
 
+function runToEnd(job: Exclude<Job, LoadJob>): Promise<JobResult> {
+  switch (job.kind) {
+    case "requests":
+      return requests(job);
+    case "downloads":
+      return downloads(job);
+    case "uploads":
+      return uploads(job);
+    case "udp":
+      return udp(job);
+  }
+}
+
 /** @param argv one element, the job as JSON. */
 export async function runClient(argv: readonly string[]): Promise<void> {
   const job = JSON.parse(argv[0] ?? "") as Job;
   if (job.kind === "load") {
     await load(job);
   } else {
-    const result =
-      job.kind === "requests" ? await requests(job) : job.kind === "downloads" ? await downloads(job) : await udp(job);
+    const result = await runToEnd(job);
     process.stdout.write(`${JSON.stringify(result)}\n`);
   }
   process.exit(0);

@@ -28,6 +28,15 @@ export interface DownloadsJob extends Target {
   readonly timeoutMs: number;
 }
 
+/** Uploads of `bytes` each, every one with a seed of its own; the server compares them with the pattern. */
+export interface UploadsJob extends Target {
+  readonly kind: "uploads";
+  readonly count: number;
+  readonly concurrency: number;
+  readonly bytes: number;
+  readonly timeoutMs: number;
+}
+
 /** `count` datagrams from `sockets` sockets, each compared with its echo; one that is not answered is sent again. */
 export interface UdpJob extends Target {
   readonly kind: "udp";
@@ -46,7 +55,7 @@ export interface LoadJob extends Target {
   readonly report: "each" | number;
 }
 
-export type Job = RequestsJob | DownloadsJob | UdpJob | LoadJob;
+export type Job = RequestsJob | DownloadsJob | UploadsJob | UdpJob | LoadJob;
 
 /** What became of a job. */
 export interface JobResult {

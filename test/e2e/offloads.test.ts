@@ -35,8 +35,9 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
         await startBalancing(lab, type, "tcp", { io });
         const target = targetOf(lab);
         expectAllServed(await lab.client({ kind: "requests", ...target, count: 60, concurrency: 8 }), 60, 3);
-        const downloads = { kind: "downloads", ...target, count: 6, concurrency: 3, bytes: 2_000_000 } as const;
-        expect((await lab.client(downloads)).failures).toEqual([]);
+        const files = { ...target, count: 6, concurrency: 3, bytes: 2_000_000 } as const;
+        expect((await lab.client({ kind: "downloads", ...files })).failures).toEqual([]);
+        expect((await lab.client({ kind: "uploads", ...files })).failures).toEqual([]);
 
         await lab.configure("disable-rule", "www");
         await lab.configure("delete-rule", "www");

@@ -144,7 +144,10 @@ export async function checksumErrors(lab: Lab, namespace: string): Promise<Recor
   return errors;
 }
 
-/** What a daemon may leave behind in the box: links, rules, routes, nft tables, tc, sysctl values. Lines, sorted. */
+/**
+ * What a daemon may leave behind in the box: links, rules, routes, nft tables, tc, sysctl values. Lines, sorted, without
+ * what changes by itself: counters, numbers of loaded programs, link-local addresses that are still being checked.
+ */
 export async function tracesOf(lab: Lab): Promise<string[]> {
   const script = `
     ip -o link show | sed 's/^[0-9]*: //; s/state [A-Z]* //' | cut -d' ' -f1,2,3,4,5,6,7,8
@@ -153,7 +156,9 @@ export async function tracesOf(lab: Lab): Promise<string[]> {
     nft list ruleset
     for device in $(ls /sys/class/net); do tc qdisc show dev $device; tc filter show dev $device ingress 2>/dev/null; done
     for file in /proc/sys/net/ipv4/ip_local_reserved_ports /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/accept_local /proc/sys/net/ipv4/conf/*/src_valid_mark; do echo "$file $(cat $file)"; done`;
-  return (await lab.must(lab.names.box, ["sh", "-c", script])).trim().split("\n").sort();
+  const lines = (await lab.must(lab.names.box, ["sh", "-c", script])).trim().split("\n");
+  const steady = lines.map((line) => line.replace(/ packets \d+ bytes \d+/, "").replace(/ id \d+ /, " "));
+  return steady.filter((line) => !/\b(fe80::|ff00::)/.test(line)).sort();
 }
 
 /** How many of three echo requests are answered. */
