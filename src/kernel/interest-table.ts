@@ -40,17 +40,18 @@ export interface TableFrame {
  * The rules that match exactly the interest set, each ending in `verdict`. The transport header of a later fragment does
  * not exist for `th`, so such a packet meets the address-only rules at the end, whatever its protocol. ICMP to proxy
  * addresses: 3, 11 and 12, the errors that quote packets (ICMPv6: 1 to 4). ICMPv6 to VIPs: all but 130 to 137 and 143,
- * neighbour discovery and multicast listeners, which belong to the kernel alone.
+ * neighbour discovery and multicast listeners, which belong to the kernel alone. Protocols stand as numbers: a minimal
+ * system has no /etc/protocols, and nftables would not know their names.
  */
 export const interestRules = (verdict: string): string => `
   ip daddr . ip protocol . th dport @dst4 ${verdict}
   ip saddr . ip protocol . th sport @src4 ${verdict}
   ip6 daddr . meta l4proto . th dport @dst6 ${verdict}
   ip6 saddr . meta l4proto . th sport @src6 ${verdict}
-  ip protocol icmp ip daddr @vip4 ${verdict}
-  ip protocol icmp ip daddr @prx4 icmp type { 3, 11, 12 } ${verdict}
-  meta l4proto ipv6-icmp ip6 daddr @vip6 icmpv6 type != { 130-137, 143 } ${verdict}
-  meta l4proto ipv6-icmp ip6 daddr @prx6 icmpv6 type { 1-4 } ${verdict}
+  ip protocol 1 ip daddr @vip4 ${verdict}
+  ip protocol 1 ip daddr @prx4 icmp type { 3, 11, 12 } ${verdict}
+  meta l4proto 58 ip6 daddr @vip6 icmpv6 type != { 130-137, 143 } ${verdict}
+  meta l4proto 58 ip6 daddr @prx6 icmpv6 type { 1-4 } ${verdict}
   ip frag-off & 0x1fff != 0 ip daddr @vip4 ${verdict}
   ip frag-off & 0x1fff != 0 ip daddr @prx4 ${verdict}
   ip frag-off & 0x1fff != 0 ip saddr @srv4 ${verdict}
@@ -193,12 +194,14 @@ const NO_ADDRESSES = new Set<string>();
 
 // ---- Contents and their differences, pure -------------------------------------------------------------------------------
 
+const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
+
 /** What the sets hold when made anew: ranges merged. */
 function contentsOf(interest: Interest): Contents {
   const ports: Contents["ports"] = new Map();
   for (const entry of interest.entries) {
     const set = upsert(ports, setOf(entry), () => new Map<string, PortRange[]>());
-    upsert(set, `${textOf(entry.address)} . ${entry.protocol}`, () => []).push(entry.ports);
+    upsert(set, `${textOf(entry.address)} . ${PROTOCOL_NUMBERS[entry.protocol]}`, () => []).push(entry.ports);
   }
   const addresses: Contents["addresses"] = new Map();
   for (const [name, list] of Object.entries(ADDRESS_SETS))

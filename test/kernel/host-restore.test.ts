@@ -93,6 +93,20 @@ describe.skipIf(!hasNamespaces)("host changes", () => {
     expect(readdirSync(directory)).toEqual([]);
   });
 
+  /** Names of protocols and services are not resolved: minimal containers have no tables of them. */
+  async function startWithoutNames(io: "packet" | "tun", interest: Interest): Promise<void> {
+    const hidden = "for f in protocols services; do [ ! -e /etc/$f ] || mount --bind /dev/null /etc/$f; done";
+    const daemon = begin({ io }, "unshare", "-m", "sh", "-c", `${hidden}; exec "$@"`, "sh");
+    await next(daemon, "ready");
+    await apply(daemon, interest);
+    daemon.say("close");
+    expect(await daemon.process.exited).toBe(0);
+  }
+
+  test("packet: works without /etc/protocols and /etc/services", () => startWithoutNames("packet", LOCAL));
+
+  test.skipIf(!hasTun)("tun: works without /etc/protocols and /etc/services", () => startWithoutNames("tun", REMOTE));
+
   test("packet: ports of the box's own VIP and proxy address are reserved beside the user's, and the box still connects", async () => {
     const listener = net.start("peer", "python3", PEER_PROGRAM, "tcp", "192.0.2.2", "22");
     await listener.line();

@@ -68,7 +68,7 @@ function contentsOf(interest: Interest): Set<string> {
   for (const { match, address, protocol, ports } of interest.entries)
     for (let port = ports.min; port <= ports.max; port++)
       all.add(
-        `${match === "destination" ? "dst" : "src"}${address.family} ${addressText(address)} ${protocol} ${port}`,
+        `${match === "destination" ? "dst" : "src"}${address.family} ${addressText(address)} ${protocol === "tcp" ? 6 : 17} ${port}`,
       );
   const sets = { vip: interest.vips, srv: interest.servers, prx: interest.proxies };
   for (const [name, list] of Object.entries(sets))
