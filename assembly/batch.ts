@@ -197,12 +197,20 @@ function forwardQuickly(descriptor: Descriptor, notes: Scratch, now: u32): bool 
   } else {
     let source: u64 = (<u64>descriptor.inPort << 48) | (<u64>1 << 56);
     if (link) source |= load<u64>(ip - 8) & MAC_BITS;
-    if (source != hop || pair.nextHop >= nextHopCount) return false;
-    const record = nextHops + <usize>pair.nextHop * NEXT_HOP_RECORD_SIZE;
-    to = load<u64>(record);
-    from = load<u64>(record, 8);
-    mtu = <u32>(from >>> 48);
-    if (<u32>(to >>> 56) != HopState.Resolved) return false;
+    if (source != hop) return false;
+    if (link) {
+      if (pair.nextHop >= nextHopCount) return false;
+      const record = nextHops + <usize>pair.nextHop * NEXT_HOP_RECORD_SIZE;
+      to = load<u64>(record);
+      from = load<u64>(record, 8);
+      mtu = <u32>(from >>> 48);
+      if (<u32>(to >>> 56) != HopState.Resolved) return false;
+    } else {
+      // The kernel routes what came in by an IP port (egress.ts); `hop` names just that port.
+      to = hop;
+      from = 0;
+      mtu = port(descriptor.inPort).mtu;
+    }
   }
   const outPort = <u32>(to >>> 48) & 0xff;
   if (outPort >= MAX_PORTS || notes.mtuBytes > mtu || port(outPort).kind != (link ? PortKind.Ethernet : PortKind.Ip)) return false;

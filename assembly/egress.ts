@@ -15,10 +15,16 @@ const GSO_TCPV4: u32 = 1;
 const GSO_UDP_L4: u32 = 5;
 const GSO_ECN: u32 = 0x80;
 
-/** Towards a server. @returns NONE, or the reason why the packet does not leave */
-export function leaveToServer(packet: View, hop: u32, now: u32): u32 {
+/** Towards a server. @param hop index of its next hop @param isDirect DSR @returns NONE, or the reason why the packet does not leave */
+export function leaveToServer(packet: View, hop: u32, isDirect: bool, now: u32): u32 {
   const offload = checkOffload(packet);
   if (offload != NONE) return offload;
+  // What came in by an IP port goes back there: the kernel routes it. But no kernel can be told the server of a packet
+  // whose destination stays the VIP.
+  if (packet.inKind == PortKind.Ip && !isDirect) {
+    packet.mtu = port(packet.inPort).mtu;
+    return leave(packet, packet.inPort, now);
+  }
   if (hop >= nextHopCount) return Reason.NoRoute;
   const record = nextHops + <usize>hop * NEXT_HOP_RECORD_SIZE;
   const destination = atomic.load<u64>(record);

@@ -167,7 +167,7 @@ function translateTooBig(packet: View, rule: ImageRule, now: u32): u32 {
   const descriptor = changetype<Descriptor>(packet.descriptor);
   describe(packet, pair);
   descriptor.flowState = <u8>FlowState.Found;
-  const reason = leaveToServer(packet, pair.nextHop, now);
+  const reason = leaveToServer(packet, pair.nextHop, false, now);
   if (reason != NONE) return reason;
   ruleState(rule.slot).icmpTooBigProcessed += 1;
   if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);

@@ -137,7 +137,7 @@ function forwardFlow(packet: View, now: u32): u32 {
   describe(packet, pair);
   descriptor.direction = <u8>(reverse ? Direction.ServerToClient : Direction.ClientToServer);
   descriptor.flowState = <u8>FlowState.Found;
-  const reason = reverse ? leaveToClient(packet, clientHopOf(flow, metaOf(packet.slot)), now) : leaveToServer(packet, pair.nextHop, now);
+  const reason = reverse ? leaveToClient(packet, clientHopOf(flow, metaOf(packet.slot)), now) : leaveToServer(packet, pair.nextHop, false, now);
   if (reason != NONE) return reason;
   if (!reverse && clientHopOf(flow, metaOf(packet.slot)) != packet.sourceHop) moveClient(flow, packet.sourceHop);
   track(packet.flow, packet, now);
@@ -242,7 +242,7 @@ function sendToServer(packet: View, rule: ImageRule, pick: u32, sticky: u32, now
   const member = memberAt(rule, pick);
   const server = serverAt(member.server);
   changetype<Descriptor>(packet.descriptor).serverId = member.serverId;
-  const reason = leaveToServer(packet, server.nextHop, now);
+  const reason = leaveToServer(packet, server.nextHop, rule.type == RuleType.Dsr, now);
   if (reason != NONE) return reason;
   const pair = obtainPair(rule, member, server);
   if (pair == NONE) return dropped(rule, packet, Reason.NoPairMemory);

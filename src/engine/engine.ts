@@ -4,9 +4,10 @@
  * runs on both. The hot loop of a worker does not use this face (it calls the WebAssembly exports on shared memory);
  * replay, explain and tests do.
  */
+
+import type { Reason, Verdict } from "../gen/layout.ts";
 import type { Address } from "../model/address.ts";
 import type { Algorithm, PortRange, Protocol, RuleType } from "../model/config.ts";
-import type { Reason, Verdict } from "../gen/layout.ts";
 
 /** Where a server (or a client) is reached: the answer of the kernel's route and neighbour tables. */
 export interface NextHop {
@@ -239,4 +240,3 @@ export interface PacketEngine {
 export class ImageTooLarge extends Error {
   override readonly name = "ImageTooLarge";
 }
-

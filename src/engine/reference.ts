@@ -278,7 +278,7 @@ export class ReferenceEngine implements PacketEngine {
     const { ruleId: rule, serverId: server } = flow.pair;
     const belongs: Belongs = { rule, server, direction, flow: "found" };
     const way = fromClient
-      ? wayToServer(this.#hops.get(flow.nextHop), this.#ports)
+      ? wayToServer(arrival, false, this.#hops.get(flow.nextHop), this.#ports)
       : wayToClient(flow.clientHop, this.#ports);
     const obstacle = this.#obstacle(arrival, transport, way, belongs);
     if (obstacle !== null) return obstacle;
@@ -302,7 +302,7 @@ export class ReferenceEngine implements PacketEngine {
       return { ...matched, ...drop(Reason.NoServer) };
     }
     const belongs: Belongs = { ...matched, server: choice.server.id };
-    const way = wayToServer(this.#hops.get(choice.server.nextHop), this.#ports);
+    const way = wayToServer(arrival, rule.type === "DSR", this.#hops.get(choice.server.nextHop), this.#ports);
     const obstacle = this.#obstacle(arrival, transport, way, belongs);
     if (obstacle !== null) return obstacle;
     return rule.type === "DSR"
@@ -531,7 +531,7 @@ export class ReferenceEngine implements PacketEngine {
   #tooBig(arrival: Arrival, rule: ImageRule, flow: Flow): Decision {
     const { ruleId, serverId } = flow.pair;
     const belongs: Belongs = { rule: ruleId, server: serverId, direction: "client-to-server", flow: "found" };
-    const way = wayToServer(this.#hops.get(flow.nextHop), this.#ports);
+    const way = wayToServer(arrival, false, this.#hops.get(flow.nextHop), this.#ports);
     const message = messageAsTransport(arrival.ip);
     const obstacle = this.#obstacle(arrival, message, way, belongs);
     if (obstacle !== null) return obstacle;

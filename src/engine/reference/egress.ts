@@ -48,8 +48,20 @@ export function offloadFault({ vnet, link, ip }: Arrival): Reason | null {
   return null;
 }
 
-/** The way to a server, or why there is none. */
-export function wayToServer(hop: NextHop | undefined, ports: ReadonlyMap<number, Port>): Way | Reason {
+/**
+ * The way to a server, or why there is none. What came in by an IP port goes back there, because the kernel routes it;
+ * only DSR has to name the server itself.
+ */
+export function wayToServer(
+  arrival: Arrival,
+  isDirect: boolean,
+  hop: NextHop | undefined,
+  ports: ReadonlyMap<number, Port>,
+): Way | Reason {
+  if (arrival.port.kind === "ip" && !isDirect) {
+    const { port, frame } = arrival;
+    return { portIndex: frame.port, port, mtu: port.mtu, destinationMac: null, sourceMac: null };
+  }
   if (hop === undefined || hop.state === "none") return Reason.NoRoute;
   if (hop.state === "unresolved") return Reason.NextHopUnresolved;
   const port = ports.get(hop.port);

@@ -10,9 +10,12 @@ import {
   hopOf,
   onlyPacket,
   ruleOf,
+  SERVER_SIDE,
+  SERVERS,
   TUN,
   tcpPacket,
   udpPacket,
+  VIP,
 } from "../../support/engine-bench.ts";
 import { onePort } from "../../support/image-builder.ts";
 import { concat, ipv4 } from "../../support/packet-builder.ts";
@@ -42,6 +45,24 @@ export function leaving(bench: MakeBench): void {
     world.engine.setNextHop(0, hopOf(0, { port: TUN }));
     const request = onlyPacket(world.send(arriving(tcpPacket({ ipv4: { ttl: 1 } }), TUN)), "ip");
     expect([request.ttl, headerChecksumState(request)]).toEqual([1, "good"]);
+  });
+
+  test("what came in by an IP port goes back there, whatever the server's next hop: the kernel routes it", () => {
+    const world = bench([ruleOf({ members: one })]);
+    world.engine.setNextHop(0, hopOf(0, { state: "none" }));
+    for (const flags of ["S", "A"]) {
+      const outcome = world.send(arriving(tcpPacket({ flags }), TUN));
+      expect([outcome.verdict, outcome.out[0]!.port]).toEqual([Verdict.Forward, TUN]);
+      expect(onlyPacket(outcome, "ip").destination).toEqual(SERVERS[0]!.address);
+    }
+  });
+
+  test("only DSR leaves an IP port by the server's own next hop, which no kernel can be told", () => {
+    const world = bench([ruleOf({ type: "DSR", members: one })]);
+    const outcome = world.send(arriving(tcpPacket(), TUN));
+    expect(outcome.out[0]!.port).toBe(SERVER_SIDE);
+    expect(decodeEthernet(outcome.out[0]!.bytes).destination).toEqual(hopOf(0).destinationMac);
+    expect(addressText(onlyPacket(outcome).destination)).toBe(addressText(VIP));
   });
 
   test("too big with DF is answered with fragmentation needed and the egress MTU", () => {
