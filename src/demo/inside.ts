@@ -168,7 +168,9 @@ export async function runInside(
     return isProven ? 0 : 1;
   } catch (error) {
     if (isStopping) return 130;
-    process.stderr.write(`ilbd demo: ${error instanceof Error ? error.message : String(error)}\n`);
+    const text = error instanceof Error ? error.message : String(error);
+    // A daemon that does not start has said why in one line of its own, behind what else it logged.
+    process.stderr.write(`ilbd demo: ${/\bilbd: (.+)$/.exec(text)?.[1] ?? text}\n`);
     return 1;
   } finally {
     await lab?.close();

@@ -11,6 +11,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
+import { captureCommand } from "./capture.ts";
 import type { Job, JobResult, LoadJob, LoadReport, LoadSummary } from "./jobs.ts";
 import { locatePrograms, type Programs } from "./programs.ts";
 import { SANDBOX_VARIABLE } from "./sandbox.ts";
@@ -215,14 +216,12 @@ export class Lab {
   }
 
   /**
-   * Captures frames on a port; begins before it returns. stop() gives the path of the capture file (pcap).
+   * Captures IPv4 frames on a port; begins before it returns. stop() gives the path of the capture file (pcap).
    * @param snapLength bytes kept of each frame.
    */
-  async capture(namespace: string, port: string, filter = "", snapLength = 256): Promise<{ stop(): Promise<string> }> {
+  async capture(namespace: string, port: string, snapLength = 128): Promise<{ stop(): Promise<string> }> {
     const file = join(this.directory, `capture-${++this.#captures}.pcap`);
-    const words = ["-n", "-i", port, "-s", String(snapLength), "-U", "--immediate-mode", "-B", "16384", "-w", file];
-    // -Z root: where tcpdump was built to give up its rights it could not write here.
-    const running = this.start(namespace, ["tcpdump", ...words, "-Z", "root", ...(filter === "" ? [] : [filter])]);
+    const running = this.start(namespace, captureCommand(port, file, snapLength));
     await running.line(/listening on/);
     return {
       stop: async () => {

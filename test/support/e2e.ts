@@ -97,7 +97,7 @@ export async function captureAround(
   ports: readonly (readonly [string, string])[],
   body: () => Promise<void>,
 ): Promise<SeenPacket[][]> {
-  const captures = await Promise.all(ports.map(([namespace, port]) => lab.capture(namespace, port, "ip", 128)));
+  const captures = await Promise.all(ports.map(([namespace, port]) => lab.capture(namespace, port)));
   await body();
   const files = await Promise.all(captures.map((capture) => capture.stop()));
   return files.map(packetsOf);
