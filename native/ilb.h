@@ -38,7 +38,7 @@ enum ilb_port_kind {
 /*
  * A packet socket on one Ethernet interface: virtio-net headers, no frames of our own, non-blocking.
  * The filter drops frames whose mark is `pass_mark` (0: no such test), frames that are not IPv4 or IPv6, frames that are
- * addressed to another host (the kernel drops them too; seen when somebody makes the interface promiscuous) and, without
+ * addressed to everybody or to another host (the latter seen when somebody makes the interface promiscuous) and, without
  * ILB_PACKET_VLAN, tagged ones. `buffer_bytes`: socket buffer wished for, each way; without CAP_NET_ADMIN in the first
  * user namespace it is cut to the system's limit, see ilb_port_info.
  * Returns a handle. Errors: -EPERM no CAP_NET_RAW; -ENODEV no such interface; -EMEDIUMTYPE not Ethernet;

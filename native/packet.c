@@ -77,9 +77,10 @@ static int attach_filter(int fd, bool wants_vlan, uint32_t pass_mark) {
     drops[drop_count++] = count;
     EMIT_EQUAL(1);
   }
+  /* PACKET_HOST is 0: any bit set is a broadcast, a multicast or another host's frame. */
   EMIT_LOAD(SKF_AD_PKTTYPE);
   drops[drop_count++] = count;
-  EMIT_EQUAL(PACKET_OTHERHOST);
+  program[count++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, UINT32_MAX, 0, 0);
   EMIT_LOAD(SKF_AD_PROTOCOL);
   program[count++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IP, 2, 0);
   program[count++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ETH_P_IPV6, 1, 0);

@@ -21,10 +21,11 @@ export interface GuardOptions {
   readonly tableName?: string;
 }
 
-/** In order: what the engine gave back, what belongs to a VLAN, the interest set. */
+/** In order: what the engine gave back, what belongs to a VLAN, what is not addressed to this host, the interest set. */
 const guardRules = (passMark: number): string => `chain guard {
   meta mark ${passMark} accept
   ether type { 8021q, 8021ad } accept
+  meta pkttype != host accept
   ${interestRules("counter drop")}
 }`;
 

@@ -221,7 +221,7 @@ describe.skipIf(NO_NAMESPACES !== null)(
       await strict.stop();
     });
 
-    test("other protocols than IP and frames for other hosts are left out", async () => {
+    test("other protocols than IP and frames for other hosts or for everybody are left out", async () => {
       const namespaces = topology();
       namespaces.run("box", "ip", "link", "set", "b0", "promisc", "on");
       const box = await Box.start(namespaces, "box", { ports: [packetPort("b0")], work: "record" });
@@ -230,6 +230,8 @@ describe.skipIf(NO_NAMESPACES !== null)(
       await sendFrom(namespaces, "client", "c0", [
         arpRequest(mac(CLIENT.mac), ip(CLIENT.address), ip("198.51.100.254")),
         foreign,
+        datagram(80, 3, { destination: "ff:ff:ff:ff:ff:ff" }),
+        datagram(80, 3, { destination: "01:00:5e:00:00:01" }),
         marker,
       ]);
       expect(plain(await box.frames(1))).toEqual([toHex(marker)]);

@@ -82,8 +82,8 @@ X`,
     )!;
     return new Set(listed.set!.elem ?? []);
   };
-  const frame = (payload: Uint8Array, etherType: number, vlans: number[] = []): string =>
-    toHex(ethernet({ destination: BOX, source: PEER, etherType, vlans, payload }));
+  const frame = (payload: Uint8Array, etherType: number, vlans: number[] = [], destination = BOX): string =>
+    toHex(ethernet({ destination, source: PEER, etherType, vlans, payload }));
 
   /** Sends all and says for each whether it came past the guard. A last frame that always does tells that all are through. */
   async function passes(packets: readonly ((id: number) => string)[], set = "seen"): Promise<boolean[]> {
@@ -122,11 +122,11 @@ X`,
       return frame(ipv4({ ...ends, protocol: PROTOCOL_TCP, payload, identification: id }), 0x0800);
     };
   const datagram =
-    (destination: typeof VIP, destinationPort: number, vlans: number[] = [], bytes = 0) =>
+    (destination: typeof VIP, destinationPort: number, vlans: number[] = [], bytes = 0, to = BOX) =>
     (id: number) => {
       const ends = { source: CLIENT, destination };
       const payload = udp({ sourcePort: 5000, destinationPort, payload: new Uint8Array(bytes) }, ends);
-      return frame(ipv4({ ...ends, protocol: PROTOCOL_UDP, payload, identification: id }), 0x0800, vlans);
+      return frame(ipv4({ ...ends, protocol: PROTOCOL_UDP, payload, identification: id }), 0x0800, vlans, to);
     };
   const message = (type: number, source: typeof VIP, destination: typeof VIP) => (id: number) =>
     frame(
@@ -199,6 +199,14 @@ X`,
     withGuard(async (guard) => {
       await guard.apply(interestOf([{ ...RULE, protocol: "udp" }]));
       expect(await passes([datagram(VIP, 80), datagram(VIP, 80, [7])])).toEqual([false, true]);
+    }));
+
+  test("a frame to everybody's or somebody else's link address is left alone, as the engine leaves it", () =>
+    withGuard(async (guard) => {
+      await guard.apply(interestOf([{ ...RULE, protocol: "udp" }]));
+      const at = (address: string) => datagram(VIP, 80, [], 0, mac(address));
+      const frames = [at("ff:ff:ff:ff:ff:ff"), at("01:00:5e:00:00:01"), at("02:00:00:00:00:99"), datagram(VIP, 80)];
+      expect(await passes(frames)).toEqual([true, true, true, false]);
     }));
 
   test("what is dropped reaches no socket of the box, what is outside does", () =>
