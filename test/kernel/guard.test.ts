@@ -412,7 +412,10 @@ X`,
     withGuard(async (guard) => {
       await guard.apply(INTEREST);
       // The mark survives the cable only inside one namespace.
-      net.sh("box", "ip link add pa0 type veth peer name pb0; ip link set pa0 up; ip link set pb0 up");
+      net.sh(
+        "box",
+        "ip link add pa0 type veth peer name pb0; ip link set pb0 address 02:00:00:00:00:0b; ip link set pa0 up; ip link set pb0 up",
+      );
       const marked = await Guard.create(nft, { devices: ["pb0"], passMark: PASS_MARK, tableName: "ilb2" });
       await marked.apply(INTEREST);
       net.sh(
