@@ -23,8 +23,8 @@ export type Sandbox =
     };
 
 /**
- * The first process of the sandbox: mounts of its own, a private /run for `ip netns` and sockets, loopback up, then
- * the command. The shell stays, as process 1, to collect orphans; when it ends the kernel kills whatever is left.
+ * The first process of the sandbox: mounts of its own, a private /run for `ip netns`, sockets and temporary files,
+ * loopback up, then the command. The shell stays, as process 1, to collect orphans; when it ends the kernel kills whatever is left.
  *
  * In a chroot "/" is no mount point, so it can be neither private nor, later, a slave for `ip netns exec`: there the
  * script binds the tree to a place below some mount that it can make private, moves in and begins again.
@@ -39,8 +39,9 @@ if ! mount --make-rprivate / 2>/dev/null; then
   exec chroot $place/root sh -c 'eval "$ILB_SANDBOX_INIT"' ilb-sandbox "$@"
 fi
 [ -z "$ILB_SANDBOX_MOVED" ] || cd "$ILB_SANDBOX_MOVED" || fail "cannot enter $ILB_SANDBOX_MOVED"
-mount -t proc proc /proc && mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/netns && ip link set lo up ||
-  fail "cannot be set up"
+mount -t proc proc /proc && mount -t tmpfs -o mode=755 tmpfs /run && mkdir /run/netns && mkdir -m 1777 /run/tmp &&
+  ip link set lo up || fail "cannot be set up"
+export TMPDIR=/run/tmp
 unset ILB_SANDBOX_INIT ILB_SANDBOX_MOVED
 export ${SANDBOX_VARIABLE}=1
 "$@"
