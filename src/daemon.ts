@@ -12,7 +12,7 @@ import { systemNames } from "./control/names.ts";
 import type { Log } from "./control/ports.ts";
 import { openStore, type Store } from "./control/store.ts";
 import { parseRunOptions, type RunOptions } from "./daemon-options.ts";
-import { type DataPlane, openDataPlane } from "./data-plane.ts";
+import { type DataPlane, openDataPlane, refusedDataPlane } from "./data-plane.ts";
 import { createApp } from "./http/app.ts";
 import { callerOfPeer, systemAccounts } from "./http/peer.ts";
 import { httpFailure, problemResponse } from "./http/problem.ts";
@@ -96,6 +96,8 @@ class Daemon {
   async start(): Promise<Result<void>> {
     const { options, log } = this;
     monotonicMs(); // throws LibraryError here, before anything is touched, when the native library is missing or strange
+    const refused = await refusedDataPlane(options);
+    if (refused !== null) return fail("E-START", refused);
     const opened = openStore(options.stateDirectory);
     if (!opened.ok) return opened;
     this.store = opened.value;

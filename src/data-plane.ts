@@ -24,6 +24,13 @@ export interface DataPlane {
   stop(): Promise<void>;
 }
 
+/** What can be known before anything is touched. @returns null, or one line that says why these options cannot work here */
+export async function refusedDataPlane(options: RunOptions): Promise<string | null> {
+  if (options.io === "none") return null;
+  const { refusedPacketPlane } = await import("./packet-plane.ts");
+  return refusedPacketPlane(options);
+}
+
 /** Opens what the options ask for. Fails with one clear line; then everything is as before. */
 export async function openDataPlane(options: RunOptions, log: Log): Promise<Result<DataPlane>> {
   if (options.io === "none") return ok(noPlane());

@@ -14,6 +14,7 @@ import { openTun } from "./device/tun.ts";
 import { readModule } from "./engine/abi.ts";
 import type { EngineLimits } from "./engine/engine.ts";
 import { EngineHost, PublishBlocked, randomHashKey } from "./engine/host.ts";
+import { mostFlows, regionMap } from "./engine/memory.ts";
 import {
   type Host,
   type Kernel,
@@ -23,6 +24,7 @@ import {
   openTunMode,
   PASS_MARK,
 } from "./kernel/kernel.ts";
+import { missingRequirement } from "./kernel/requirements.ts";
 import { fail, ok, type Result } from "./model/result.ts";
 import { monotonicMs, useHugePages } from "./native/system.ts";
 import { PacketWorker } from "./worker/workers.ts";
@@ -37,6 +39,19 @@ const SPIN_US = 50;
 const ADOPT_MS = 2000;
 
 type Undo = () => unknown;
+
+/** Privileges, device node, memory: what is known before anything is touched. @returns null, or one line */
+export function refusedPacketPlane(options: RunOptions): string | null {
+  const missing = missingRequirement(options.io === "tun" ? "tun" : "packet");
+  if (missing !== null) return missing;
+  try {
+    regionMap(limitsOf(options), options.workers);
+    return null;
+  } catch (error) {
+    const most = mostFlows((maxFlows) => limitsOf({ ...options, maxFlows }), options.workers);
+    return `--max-flows ${options.maxFlows}: ${messageOf(error)}; at most ${most} fit`;
+  }
+}
 
 /** Opens everything but the loop. Fails with one clear line; then everything is as before. */
 export async function openPacketPlane(options: RunOptions, log: Log): Promise<Result<DataPlane>> {
@@ -109,16 +124,14 @@ async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Pro
   };
 }
 
+function limitsOf({ maxFlows }: RunOptions): EngineLimits {
+  return { maxFlows, maxRules: MAX_RULES, maxPairs: MAX_PAIRS, maxSticky: Math.min(maxFlows, MAX_STICKY) };
+}
+
 /** The mode `--compat` will be handed to the engine here; so far the engine has one behaviour. */
 async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> {
-  const limits: EngineLimits = {
-    maxFlows: options.maxFlows,
-    maxRules: MAX_RULES,
-    maxPairs: MAX_PAIRS,
-    maxSticky: Math.min(options.maxFlows, MAX_STICKY),
-  };
   const engine = EngineHost.create({
-    limits,
+    limits: limitsOf(options),
     workers: options.workers,
     hashKey: randomHashKey(),
     moduleBytes: await readEngineModule(),

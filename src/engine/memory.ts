@@ -307,6 +307,25 @@ function tooLarge(
   return `the engine would need ${gib(bytes)} GiB of memory and can have 4; ${name} ${limits[name]} with ${workers} worker(s) takes ${gib(share)} GiB of it`;
 }
 
+/** The largest flow table that the memory can hold, in flows; 0 when not even one fits. @param limitsOf the limits with so many flows */
+export function mostFlows(limitsOf: (maxFlows: number) => EngineLimits, workers: number): number {
+  const fits = (maxFlows: number): boolean => {
+    try {
+      regionMap(limitsOf(maxFlows), workers);
+      return true;
+    } catch {
+      return false;
+    }
+  };
+  let [low, high] = [0, 2 ** 28];
+  while (low < high) {
+    const middle = Math.ceil((low + high) / 2);
+    if (fits(middle)) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
 /** The memory for a region map. Shared, fixed in size. */
 export function createMemory(map: RegionMap): WebAssembly.Memory {
   const pages = map.bytes / PAGE_BYTES;

@@ -51,9 +51,18 @@ export function listenTcp(options: TcpServerOptions): Result<RunningServer & { r
     });
     return ok({ port: server.port!, stop: () => server.stop(true) });
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    return fail("E-LISTEN", `cannot listen on ${listen.hostname}:${listen.port}: ${code ?? message}`);
+    return fail("E-LISTEN", listenFailure(error as NodeJS.ErrnoException, options));
   }
+}
+
+/** One line that names what is wrong and the way out. */
+function listenFailure({ code, message }: NodeJS.ErrnoException, { listen, tls }: TcpServerOptions): string {
+  if (tls !== null && !/^E[A-Z]+$/.test(code ?? ""))
+    return `cannot use --tls-cert ${tls.certFile} and --tls-key ${tls.keyFile}: ${code ?? message}; both must be PEM files that belong together`;
+  const where = `cannot listen on ${listen.hostname}:${listen.port}`;
+  if (code === "EADDRINUSE")
+    return `${where}: another program has this port (${code}): stop that one or name another with --listen`;
+  return `${where}: ${code ?? message}`;
 }
 
 function answer(request: Request, options: TcpServerOptions): Response | Promise<Response> {

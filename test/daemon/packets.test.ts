@@ -116,6 +116,16 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
     expect(await ruleset()).not.toContain("10.0.0.1");
   });
 
+  test("a start without privilege, or for more flows than memory can hold, makes no state directory", async () => {
+    const fresh = ["--state", `${place.state}-fresh`, "--socket", place.socket];
+    const bare = ["setpriv", "--bounding-set", "-net_admin,-net_raw", "--inh-caps", "-net_admin,-net_raw"];
+    expect(await refused(inside(...bare, ILBD, "run", ...fresh))).toContain("--io packet needs CAP_NET_ADMIN");
+    const line = await refused(inside(ILBD, "run", ...fresh, "--max-flows", "64000000"));
+    const fits = Number(/^--max-flows 64000000: .* GiB.*; at most (\d+) fit$/.exec(line)?.[1]);
+    expect(fits).toBeGreaterThan(20_000_000);
+    expect(existsSync(`${place.state}-fresh`)).toBe(false);
+  });
+
   test("what is missing is one line: interface, privilege, and a second daemon in the same network", async () => {
     expect(
       await refused(inside(ILBD, "run", "--dev", "nosuch", "--state", place.state, "--socket", place.socket)),

@@ -197,8 +197,14 @@ describe("a start that cannot be is refused in one line, and changes nothing", (
     const occupant = createServer().listen(0, "127.0.0.1");
     await new Promise((resolve) => occupant.once("listening", resolve));
     const { port } = occupant.address() as { port: number };
-    expect(await refused("--listen", `127.0.0.1:${port}`)).toBe(`cannot listen on 127.0.0.1:${port}: EADDRINUSE`);
+    expect(await refused("--listen", `127.0.0.1:${port}`)).toBe(
+      `cannot listen on 127.0.0.1:${port}: another program has this port (EADDRINUSE): stop that one or name another with --listen`,
+    );
     occupant.close();
+    const notPem = ["--listen", "127.0.0.1:0", "--tls-cert", "/etc/hostname", "--tls-key", "/etc/hostname"];
+    expect(await refused(...notPem)).toMatch(
+      /^cannot use --tls-cert \/etc\/hostname and --tls-key \/etc\/hostname: .*PEM/,
+    );
     expect(existsSync(place.socket)).toBe(false);
   });
 });
