@@ -121,7 +121,7 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
     const bare = ["setpriv", "--bounding-set", "-net_admin,-net_raw", "--inh-caps", "-net_admin,-net_raw"];
     expect(await refused(inside(...bare, ILBD, "run", ...fresh))).toContain("--io packet needs CAP_NET_ADMIN");
     const line = await refused(inside(ILBD, "run", ...fresh, "--max-flows", "64000000"));
-    const fits = Number(/^--max-flows 64000000: .* GiB.*; at most (\d+) fit$/.exec(line)?.[1]);
+    const fits = Number(/^ilbd: --max-flows 64000000: .* GiB.*; at most (\d+) fit$/.exec(line)?.[1]);
     expect(fits).toBeGreaterThan(20_000_000);
     expect(existsSync(`${place.state}-fresh`)).toBe(false);
   });
