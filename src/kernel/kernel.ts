@@ -187,7 +187,9 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
   const kept = new LocalPorts(host.changes, log);
   const nextHops = new NextHops(network, { ports: mode.ports, onChange: options.onNextHop, log });
   defer(() => nextHops.close());
+  const tellGone = goneTeller(host);
   const unsubscribe = network.onChange((change) => {
+    if (change.links) tellGone();
     if (change.links || change.addresses) options.onPortChange();
     if ((change.addresses || change.routes) && locals.refresh()) options.onLocalChange();
   });
@@ -209,6 +211,18 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
     ports: () => mode.describePorts(),
     passDescriptors: mode.passDescriptors,
     close,
+  };
+}
+
+/** Says once for every owned device that it exists no more; one that is made anew under its name is another one. */
+function goneTeller({ network, devices, log }: Host): () => void {
+  const told = new Set<number>();
+  return () => {
+    for (const { index, name } of devices) {
+      if (told.has(index) || network.link(index) !== null) continue;
+      told.add(index);
+      log.warn(`interface ${name} was removed: nothing is balanced on it any more; start ilbd again when it is back`);
+    }
   };
 }
 

@@ -116,6 +116,19 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
     expect(await ruleset()).not.toContain("10.0.0.1");
   });
 
+  test("an interface that is removed under a running daemon is named in the log", async () => {
+    const daemon = await start();
+    expect((await run(["ip", "-n", name, "link", "del", "ilb-a"])).status).toBe(0);
+    const line = "interface ilb-a was removed: nothing is balanced on it any more; start ilbd again when it is back";
+    let log = "";
+    for await (const bytes of daemon.stderr) {
+      log += new TextDecoder().decode(bytes);
+      if (log.includes(line)) break;
+    }
+    expect(log).toContain(line);
+    expect(await place.must("show-rule")).toBe("");
+  });
+
   test("a start without privilege, or for more flows than memory can hold, makes no state directory", async () => {
     const fresh = ["--state", `${place.state}-fresh`, "--socket", place.socket];
     const bare = ["setpriv", "--bounding-set", "-net_admin,-net_raw", "--inh-caps", "-net_admin,-net_raw"];
