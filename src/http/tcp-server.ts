@@ -56,8 +56,9 @@ export function listenTcp(options: TcpServerOptions): Result<RunningServer & { r
 }
 
 /** One line that names what is wrong and the way out. */
-function listenFailure({ code, message }: NodeJS.ErrnoException, { listen, tls }: TcpServerOptions): string {
-  if (tls !== null && !/^E[A-Z]+$/.test(code ?? ""))
+function listenFailure({ code, message, path }: NodeJS.ErrnoException, { listen, tls }: TcpServerOptions): string {
+  // A file that cannot be read has a path; what OpenSSL says has no name of an errno.
+  if (tls !== null && (path !== undefined || !/^E[A-Z]+$/.test(code ?? "")))
     return `cannot use --tls-cert ${tls.certFile} and --tls-key ${tls.keyFile}: ${code ?? message}; both must be PEM files that belong together`;
   const where = `cannot listen on ${listen.hostname}:${listen.port}`;
   if (code === "EADDRINUSE")

@@ -180,7 +180,11 @@ describe("TCP", () => {
     } as BunFetchRequestInit);
     expect(await answer.text()).toBe("token deploy,show,enable");
     writeFileSync(keyFile, "no key");
-    expect(() => listen({ tls: { certFile, keyFile } })).toThrow("cannot listen on 127.0.0.1:0");
+    expect(() => listen({ tls: { certFile, keyFile } })).toThrow(`cannot use --tls-cert ${certFile} and --tls-key`);
+    const missing = join(directory, "missing");
+    expect(() => listen({ tls: { certFile: missing, keyFile } })).toThrow(
+      /^cannot use --tls-cert .*missing.*: ENOENT; /,
+    );
   });
 
   test("addresses and what they need", () => {
