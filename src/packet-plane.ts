@@ -11,9 +11,9 @@ import type { DataPlane } from "./data-plane.ts";
 import { openPacketPort } from "./device/afpacket.ts";
 import { closePort, KernelPacketIo, type KernelPort, setPassDescriptor } from "./device/kernel-io.ts";
 import { openTun } from "./device/tun.ts";
-import { readModule } from "./engine/abi.ts";
 import type { EngineLimits } from "./engine/engine.ts";
 import { EngineHost, PublishBlocked, randomHashKey } from "./engine/host.ts";
+import { readEngineModule } from "./engine/module.ts";
 import {
   type Host,
   type Kernel,
@@ -131,13 +131,6 @@ async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> 
     compat: options.compat,
   });
   return engine;
-}
-
-/** In a checkout the engine lies where the build left it; a released executable has it inside. */
-async function readEngineModule(): Promise<Uint8Array<ArrayBuffer>> {
-  if (!Bun.main.startsWith("/$bunfs/")) return readModule();
-  const embedded = (await import("../build/engine.wasm", { with: { type: "file" } })) as { default: string };
-  return readModule(embedded.default);
 }
 
 /** In the order of their indexes: the TUN first, then the devices. */

@@ -42,6 +42,8 @@ export interface ControllerParts {
   readonly names: NameService;
   readonly clock: Clock;
   readonly log: Log;
+  /** Looks at the program of an external health test. Default: in the file system, with this process's rights. */
+  readonly externalTest?: NonNullable<ChangeContext["externalTest"]>;
 }
 
 /** Everything that one change replaces as a whole. */
@@ -134,6 +136,11 @@ export class Controller {
   /** Compiles and publishes anew, because something beside the configuration changed (addresses of the box, health). */
   refresh(): Promise<Result<void>> {
     return this.inTurn(() => this.install(this.state, this.state.config, null));
+  }
+
+  /** Resolves when every change that was asked for so far, by whomever, is done. */
+  async idle(): Promise<void> {
+    await this.turn;
   }
 
   /** Ends all timers and waits for the change in progress; later changes fail. Kernel, engine and store are the caller's. */
@@ -294,7 +301,7 @@ export class Controller {
         count ??= this.flowCount();
         return drainingNumbers(this.state.drains, groupId, count);
       },
-      externalTest,
+      externalTest: this.parts.externalTest ?? externalTest,
     };
   }
 

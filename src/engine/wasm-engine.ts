@@ -69,8 +69,16 @@ export class WasmEngine implements PacketEngine {
   }
 
   publish(image: TableImage): void {
-    this.host.publish(image);
-    this.#exports.adoptIfPublished();
+    this.stage(image)();
+  }
+
+  /** The two halves of publish(), as EngineHost.stage() has them. */
+  stage(image: TableImage): () => void {
+    const publish = this.host.stage(image);
+    return () => {
+      publish();
+      this.#exports.adoptIfPublished();
+    };
   }
 
   setPort(index: number, port: Port): void {
