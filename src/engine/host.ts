@@ -3,6 +3,7 @@
  * plain values from which a worker attaches (worker-engine.ts). It processes no packets.
  */
 import {
+  CompatMode,
   FlowHeader,
   HASH_KEY_WORDS,
   HopState,
@@ -19,6 +20,7 @@ import {
 } from "../gen/layout.ts";
 import { compileModule, instantiate, type MemoryViews, viewsOf } from "./abi.ts";
 import type {
+  Compat,
   EngineCounters,
   EngineLimits,
   FlowSnapshot,
@@ -73,6 +75,8 @@ export interface EngineHostOptions {
   readonly hashKey: Uint8Array;
   /** From abi.ts readModule(). */
   readonly moduleBytes: Uint8Array<ArrayBuffer>;
+  /** Default `modern`. */
+  readonly compat?: Compat;
 }
 
 /** A worker kept an image longer than PUBLISH_WAIT_MS: it hangs or is gone. Nothing has changed. */
@@ -98,13 +102,13 @@ export class EngineHost {
 
   /** Lays the memory out. Throws a RangeError that names a limit which is too large. */
   static create(options: EngineHostOptions): EngineHost {
-    const { limits, workers, hashKey, moduleBytes } = options;
-    return EngineHost.#create(limits, workers, hashKey, compileModule(moduleBytes), moduleBytes);
+    const { limits, workers, hashKey, moduleBytes, compat = "modern" } = options;
+    return EngineHost.#create(limits, workers, hashKey, compileModule(moduleBytes), moduleBytes, compat);
   }
 
   /** The same from a module that is compiled already; such a host has no seats to give. */
   static prepare(limits: EngineLimits, workers: number, hashKey: Uint8Array, module: WebAssembly.Module): EngineHost {
-    return EngineHost.#create(limits, workers, hashKey, module, null);
+    return EngineHost.#create(limits, workers, hashKey, module, null, "modern");
   }
 
   static #create(
@@ -113,19 +117,21 @@ export class EngineHost {
     hashKey: Uint8Array,
     module: WebAssembly.Module,
     moduleBytes: Uint8Array<ArrayBuffer> | null,
+    compat: Compat,
   ): EngineHost {
     const map = regionMap(limits, workers);
     if (hashKey.length !== HASH_KEY_BYTES)
       throw new RangeError(`the hash key must have ${HASH_KEY_BYTES} bytes, not ${hashKey.length}`);
     const host = new EngineHost(createMemory(map), map, moduleBytes);
-    host.#setUp(hashKey, module);
+    host.#setUp(hashKey, module, compat);
     return host;
   }
 
-  #setUp(hashKey: Uint8Array, module: WebAssembly.Module): void {
+  #setUp(hashKey: Uint8Array, module: WebAssembly.Module, compat: Compat): void {
     const { u8 } = this.#views;
     this.#set(this.map.sharedHeader + SharedHeader.fingerprint, LAYOUT_FINGERPRINT);
     this.#set(this.map.sharedHeader + SharedHeader.workerCount, this.map.workers.length);
+    this.#set(this.map.sharedHeader + SharedHeader.compat, compat === "ilb" ? CompatMode.Ilb : CompatMode.Modern);
     u8.set(hashKey, this.map.hashKeys);
     this.map.workers.forEach((worker, index) => {
       this.#writeMap(worker, index);
