@@ -25,6 +25,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   control: ["gen", "model", "command", "engine/engine.ts", "device/device.ts"],
   http: ["gen", "model", "command", "control", "native", "engine/engine.ts"],
   cli: ["model", "command"],
+  // A box without a machine: the daemon's controller, the engine, captures; and what writes for the caller.
+  replay: ["gen", "model", "command", "control", "engine", "device", "cli/export-file.ts", "cli/output.ts"],
   lab: [],
   demo: ["lab"],
 };
