@@ -77,23 +77,25 @@ export function pcapHeader(style: PcapStyle): Uint8Array {
   return header;
 }
 
-/** One packet as it stands in a pcap file. Times are cut to whole units, never rounded up, seconds to 32 bits. */
-export function pcapRecord({ timeNs, bytes, originalLength }: WritablePacket, style: PcapStyle): Uint8Array {
+/**
+ * What stands before the bytes of a packet in a pcap file. Times are cut to whole units, never rounded up, seconds to
+ * 32 bits.
+ */
+export function pcapRecordHeader({ timeNs, bytes, originalLength }: WritablePacket, style: PcapStyle): Uint8Array {
   const littleEndian = style.bigEndian !== true;
-  const record = new Uint8Array(PCAP_RECORD_BYTES + bytes.length);
-  const view = new DataView(record.buffer);
+  const header = new Uint8Array(PCAP_RECORD_BYTES);
+  const view = new DataView(header.buffer);
   view.setUint32(0, Number(BigInt.asUintN(32, timeNs / 1_000_000_000n)), littleEndian);
   const fractionNs = timeNs % 1_000_000_000n;
   view.setUint32(4, Number(style.nanoseconds ? fractionNs : fractionNs / 1000n), littleEndian);
   view.setUint32(8, bytes.length, littleEndian);
   view.setUint32(12, originalLength ?? bytes.length, littleEndian);
-  record.set(bytes, PCAP_RECORD_BYTES);
-  return record;
+  return header;
 }
 
 /** A whole pcap file. Seconds must fit the 32 bits of the format. */
 export function writePcap(packets: readonly WritablePacket[], style: PcapStyle): Uint8Array {
-  const parts = [pcapHeader(style), ...packets.map((packet) => pcapRecord(packet, style))];
+  const parts = [pcapHeader(style), ...packets.flatMap((packet) => [pcapRecordHeader(packet, style), packet.bytes])];
   const file = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
   let at = 0;
   for (const part of parts) {

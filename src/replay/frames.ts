@@ -27,12 +27,12 @@ export interface Arrived {
   readonly missingBytes: number;
 }
 
-/** The frame of a captured packet. Always a copy. */
+/** The frame of a captured packet: the captured bytes themselves where nothing has to be added. */
 export function frameOf({ bytes, originalLength }: CapturedPacket, kind: LinkKind): Arrived {
   const framed = kind === "ethernet" ? bytes : withLinkHeader(bytes);
   const frame = framed.subarray(0, LARGEST_FRAME_BYTES);
   const wholeBytes = originalLength > bytes.length ? packetEnd(frame) : 0;
-  if (wholeBytes <= frame.length) return { bytes: frame.slice(), missingBytes: 0 };
+  if (wholeBytes <= frame.length) return { bytes: frame, missingBytes: 0 };
   const whole = new Uint8Array(wholeBytes);
   whole.set(frame);
   return { bytes: whole, missingBytes: wholeBytes - frame.length };

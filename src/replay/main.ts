@@ -9,7 +9,7 @@ import { ReaderGone, writeAll } from "../cli/output.ts";
 import { type Chunk, fileUse, importText, run, unreadableFile } from "../command/run.ts";
 import { type CapturedPacket, type CaptureReader, openCapture } from "../device/capture-reader.ts";
 import { FileSource } from "../device/file-source.ts";
-import { type PcapStyle, pcapHeader, pcapRecord } from "../device/pcap.ts";
+import { type PcapStyle, pcapHeader, pcapRecordHeader } from "../device/pcap.ts";
 import { readEngineModule } from "../engine/module.ts";
 import type { Failure, Result } from "../model/result.ts";
 import type { AtCommand } from "./at.ts";
@@ -23,6 +23,12 @@ import { verdictLine } from "./verdicts.ts";
 class Stopped extends Error {
   override readonly name = "Stopped";
 }
+
+/**
+ * After so many bytes of packets the garbage is collected. The collector does not see that small objects of the engine
+ * hold whole frames, and would let a capture of a gigabyte grow to two (measured: 90 MB instead, and faster).
+ */
+const COLLECT_BYTES = 16 * 2 ** 20;
 
 const SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
@@ -90,6 +96,7 @@ class Replay {
     const waiting = [...this.options.commands];
     let nowNs = firstNs;
     let number = 0;
+    let uncollectedBytes = 0;
     for (let packet = first; packet !== null; packet = nextPacket(reader)) {
       // A packet that the capture has late (several queues, several interfaces) meets the engine when it comes.
       if (packet.timeNs > nowNs) nowNs = packet.timeNs;
@@ -99,8 +106,17 @@ class Replay {
       if (!box.isQuietUntil(nowNs)) await box.advance(nowNs);
       const arrived = frameOf(packet, reader.kind);
       const outcome = box.process(arrived.bytes, nowNs);
-      for (const sent of outcome.out) out.write(pcapRecord(packetOut(sent.bytes, arrived, packet, reader.kind), style));
+      for (const sent of outcome.out) {
+        const leaving = packetOut(sent.bytes, arrived, packet, reader.kind);
+        out.write(pcapRecordHeader(leaving, style));
+        out.write(leaving.bytes);
+      }
       number++;
+      uncollectedBytes += arrived.bytes.length;
+      if (uncollectedBytes >= COLLECT_BYTES) {
+        Bun.gc(false);
+        uncollectedBytes = 0;
+      }
       verdicts?.write(verdictLine(number, outcome, box));
     }
     await runDue(box, waiting, firstNs, null);
