@@ -1,11 +1,14 @@
 /**
- * ICMP and ICMPv6 to a VIP or a proxy address (specification E.8): echo requests are answered, too big is translated
- * for the server, what the box itself waits for goes to the kernel.
+ * ICMP and ICMPv6 to a VIP or a proxy address (specification E.8): echo requests are answered, errors are translated for
+ * the server or the client whose packets they quote (in mode `ilb` too big for the server only), what the box itself
+ * waits for goes to the kernel.
  */
-import { isMartian4, isMartian6, unmapped } from "./address";
+import { isMartian4, isMartian6, swap16, unmapped } from "./address";
+import { isIlb } from "./bases";
 import { delta16, updated } from "./checksum";
-import { leaveToServer } from "./egress";
-import { flowAt, isClosed, refresh, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
+import { leaveToClient, leaveToServer } from "./egress";
+import { clientHopOf, flowAt, isClosed, refresh, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
+import { metaOf } from "./flow-table";
 import {
   Descriptor,
   Direction,
@@ -17,16 +20,18 @@ import {
   ImageRule,
   NONE,
   REPLY_TTL,
+  RULE_ENABLED,
   Reason,
   RuleType,
   View,
 } from "./gen/layout";
-import { destinationOf, icmpRule } from "./image";
+import { destinationOf, findEndpoint, findRule, icmpRule, memberAt, serverAt } from "./image";
 import { emit } from "./made";
 import { pairAt } from "./pairs";
-import { MAC_BITS } from "./parse";
+import { MAC_BITS, TCP } from "./parse";
 import { findQuotedFlow, QUOTE, readQuoted, rewriteQuoted } from "./quoted";
-import { describe, rewriteAddresses, writeLink } from "./rewrite";
+import { describe, rewriteAddresses, stepTtl, writeLink } from "./rewrite";
+import { chooseQuoted } from "./select";
 import { port, ruleState } from "./state";
 
 const ECHO_REPLY: u32 = 0;
@@ -47,7 +52,9 @@ export function processIcmp(packet: View, now: u32): u32 {
   const to = destinationOf(packet);
   if (to == null) return Reason.Unguarded;
   if (!(to.flags & ENDPOINT_VIP)) {
-    return guardsProxyIcmp(to, packet) ? Reason.ProxyIcmp : Reason.Unguarded;
+    if (!guardsProxyIcmp(to, packet)) return Reason.Unguarded;
+    const isOurs = !isIlb && inHead >= QUOTE && readQuoted(packet) && findSent(packet);
+    return isOurs ? translateForClient(packet, now) : Reason.ProxyIcmp;
   }
   const rule = icmpRule(to);
   if (rule == null) return Reason.RuleGone;
@@ -96,7 +103,14 @@ function toVip(packet: View, to: Endpoint, rule: ImageRule, inHead: u32, now: u3
     answerEcho(packet);
     return Reason.EchoAnswered;
   }
-  const isQuoted = isError(packet, type) && readQuoted(packet) && findQuotedFlow(packet, false);
+  const isQuoting = isError(packet, type) && readQuoted(packet);
+  const isQuoted = isQuoting && findQuotedFlow(packet, false);
+  if (isQuoting && !isIlb) {
+    if (isQuoted) return translateForServer(packet, rule, isTooBig(packet, type), now);
+    if (to.flags & ENDPOINT_PROXY && findSent(packet)) return translateForClient(packet, now);
+    const reason = sendDirect(packet, rule, isTooBig(packet, type), now);
+    if (reason != NONE) return reason;
+  }
   const isReply = type == (packet.isIpv6 ? ECHO_REPLY6 : ECHO_REPLY);
   if (to.flags & ENDPOINT_VIP_LOCAL && (isReply || (isError(packet, type) && !isQuoted))) return toTheBox(packet);
   if (!isTooBig(packet, type)) {
@@ -107,7 +121,7 @@ function toVip(packet: View, to: Endpoint, rule: ImageRule, inHead: u32, now: u3
     counters.icmpTooBigDropped += 1;
     return Reason.TooBigUnknown;
   }
-  return translateTooBig(packet, rule, now);
+  return translateForServer(packet, rule, true, now);
 }
 
 /** The message answers the box's own traffic; no rule has to do with it. */
@@ -147,7 +161,7 @@ function answerEcho(packet: View): void {
 }
 
 /** A message about what we sent to the client: it is for the server. */
-function translateTooBig(packet: View, rule: ImageRule, now: u32): u32 {
+function translateForServer(packet: View, rule: ImageRule, isTooBig: bool, now: u32): u32 {
   const flow = flowAt(packet.flow);
   const pair = pairAt(flow.pair);
   const descriptor = changetype<Descriptor>(packet.descriptor);
@@ -155,21 +169,78 @@ function translateTooBig(packet: View, rule: ImageRule, now: u32): u32 {
   descriptor.flowState = <u8>FlowState.Found;
   const reason = leaveToServer(packet, pair.nextHop, false, now);
   if (reason != NONE) return reason;
-  ruleState(rule.slot).icmpTooBigProcessed += 1;
-  if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);
+  if (isTooBig) {
+    ruleState(rule.slot).icmpTooBigProcessed += 1;
+    if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);
+  }
   packet.newSourceHead = pair.serverHead;
   packet.newSourceTail = pair.serverTail;
   packet.newDestinationHead = sourceHeadOf(flow, pair);
   packet.newDestinationTail = sourceTailOf(flow, pair);
   packet.newPortsBe = serverPortBeOf(flow, pair) | (<u32>flow.sourcePortBe << 16);
-  let change = rewriteQuoted(packet);
+  const change = rewriteQuoted(packet);
   const isNat = pair.type == RuleType.Nat;
   packet.newSourceHead = isNat ? sourceHeadOf(flow, pair) : packet.sourceHead;
   packet.newSourceTail = isNat ? sourceTailOf(flow, pair) : packet.sourceTail;
   packet.newDestinationHead = pair.serverHead;
   packet.newDestinationTail = pair.serverTail;
   sendRewritten(packet, change);
-  return packet.fragments ? Reason.FragmentsMade : Reason.TooBigTranslated;
+  return sentReason(packet, isTooBig);
+}
+
+// @ts-ignore: decorator
+@inline
+function sentReason(packet: View, isTooBig: bool): u32 {
+  if (packet.fragments) return Reason.FragmentsMade;
+  return isTooBig ? Reason.TooBigTranslated : Reason.IcmpErrorTranslated;
+}
+
+/** Whether the quoted packet is one that full NAT sent to a server. */
+function findSent(packet: View): bool {
+  return findQuotedFlow(packet, true) && pairAt(flowAt(packet.flow).pair).type == RuleType.Nat;
+}
+
+/** A message about what full NAT sent to a server: it is for the client, who must not learn of anything behind the VIP. */
+function translateForClient(packet: View, now: u32): u32 {
+  const flow = flowAt(packet.flow);
+  const pair = pairAt(flow.pair);
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  describe(packet, pair);
+  descriptor.direction = <u8>Direction.ServerToClient;
+  descriptor.flowState = <u8>FlowState.Found;
+  const reason = leaveToClient(packet, clientHopOf(flow, metaOf(packet.slot)), now);
+  if (reason != NONE) return reason;
+  packet.newSourceHead = flow.clientHead;
+  packet.newSourceTail = flow.clientTail;
+  packet.newDestinationHead = pair.vipHead;
+  packet.newDestinationTail = pair.vipTail;
+  packet.newPortsBe = <u32>flow.clientPortBe | (<u32>flow.vipPortBe << 16);
+  const change = rewriteQuoted(packet);
+  packet.newSourceHead = pair.vipHead;
+  packet.newSourceTail = pair.vipTail;
+  packet.newDestinationHead = flow.clientHead;
+  packet.newDestinationTail = flow.clientTail;
+  sendRewritten(packet, change);
+  return sentReason(packet, isTooBig(packet, load<u8>(packet.layer4)));
+}
+
+/** A message about what a DSR server sent: to the server that the quoted tuple selects. @returns NONE when there is none */
+function sendDirect(packet: View, counting: ImageRule, isTooBig: bool, now: u32): u32 {
+  const vip = findEndpoint(packet.quotedSourceHead, packet.quotedSourceTail);
+  const rule = vip ? findRule(vip, packet.quotedProtocol == TCP, swap16(packet.quotedPortsBe & 0xffff)) : null;
+  if (rule == null || rule.type != RuleType.Dsr || !(rule.flags & RULE_ENABLED)) return NONE;
+  const pick = chooseQuoted(rule, packet);
+  if (pick == NONE) return NONE;
+  const member = memberAt(rule, pick);
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  descriptor.ruleId = rule.id;
+  descriptor.serverId = member.serverId;
+  const reason = leaveToServer(packet, serverAt(member.server).nextHop, true, now);
+  if (reason != NONE) return reason;
+  if (isTooBig) ruleState(counting.slot).icmpTooBigProcessed += 1;
+  if (packet.stepsTtl) stepTtl(packet);
+  emit(packet);
+  return sentReason(packet, isTooBig);
 }
 
 /** Gives a message its new outer addresses and sends it. @param change what was changed of the message behind them */

@@ -46,13 +46,13 @@ import {
 } from "./gen/layout";
 import { tupleKey } from "./hash";
 import { guardsIcmp, processIcmp } from "./icmp";
-import { destinationOf, findRule, guardsDestination, guardsSource, membersUpTo, memberAt, serverAt, sourceOf } from "./image";
+import { destinationOf, findRule, guardsDestination, guardsSource, memberAt, serverAt, sourceOf } from "./image";
 import { emit } from "./made";
 import { freePort, obtainPool, portCursor, releasePort, takePort } from "./nat-ports";
 import { obtainPair, pairAt, serverPort } from "./pairs";
 import { ACK, FIN, ICMP, ICMPV6, isFragment, parseFrame, parseTransport, RST, SYN, TCP, UDP } from "./parse";
 import { describe, rewriteAddresses, rewriteTransport, stepTtl } from "./rewrite";
-import { choose } from "./select";
+import { choose, stickyMember } from "./select";
 import { addSticky, findSticky, hasStickyRoom, redirectSticky, stickyAt, touchSticky } from "./sticky";
 import { ruleState, totals, view } from "./state";
 import { track } from "./tcp-tracking";
@@ -209,7 +209,7 @@ function openFlow(packet: View, now: u32): u32 {
   if (packet.isIpv6 ? isMartian6(packet.sourceHead, packet.sourceTail) : isMartian4(unmapped(packet.sourceTail))) return Reason.MartianSource;
   const pick = choose(rule, packet);
   if (pick == NONE) return dropped(rule, packet, Reason.NoServer);
-  const sticky = rule.flags & RULE_STICKY ? findSticky(rule, packet) : NONE;
+  const sticky = rule.flags & RULE_STICKY ? findSticky(rule, packet.sourceHead, packet.sourceTail) : NONE;
   return sendToServer(packet, rule, pick, sticky, now);
 }
 
@@ -233,15 +233,6 @@ function dropped(rule: ImageRule, packet: View, reason: u32): u32 {
     own.bytesNoMemory += packet.total;
   }
   return reason;
-}
-
-/** Index of the sticky entry's server among the rule's members, NONE when it takes no new flows. */
-function stickyMember(rule: ImageRule, sticky: u32): u32 {
-  const pair = pairAt(stickyAt(sticky).pair);
-  const after = membersUpTo(rule, pair.insertSequence);
-  if (after == 0) return NONE;
-  const member = memberAt(rule, after - 1);
-  return member.serverId == pair.serverId && member.enabled ? after - 1 : NONE;
 }
 
 function sendToServer(packet: View, rule: ImageRule, pick: u32, sticky: u32, now: u32): u32 {
