@@ -29,6 +29,8 @@ import type {
   StickySnapshot,
   TableImage,
 } from "./engine.ts";
+import type { LiveTables } from "./explanation.ts";
+import { MemoryTables } from "./live-tables.ts";
 import { createMemory, type RegionMap, regionMap, type WorkerRegions } from "./memory.ts";
 import { type EngineHealth, StatsReader } from "./stats.ts";
 import { addressWords, swap32, writeImage } from "./tables.ts";
@@ -193,6 +195,9 @@ export class EngineHost {
       chunks: worker.chunks,
       chunkCount: counts.chunks,
       clientHops: worker.clientHops,
+      fragments: worker.fragments,
+      held: worker.held,
+      heldBlocks: worker.heldBlocks,
     };
     for (const [field, value] of Object.entries(values))
       this.#set(worker.map + WorkerMap[field as keyof typeof values], value);
@@ -314,6 +319,11 @@ export class EngineHost {
   /** Connection entries, read lazily while workers run. */
   flows(): Iterable<FlowSnapshot> {
     return { [Symbol.iterator]: () => this.#stats.flows() };
+  }
+
+  /** What `explain` reads, while workers run. */
+  live(): LiveTables {
+    return new MemoryTables(this.#views, this.map, (worker, index) => this.#stats.flowAt(worker, index));
   }
 
   /** Sticky entries, read lazily while workers run. */
