@@ -98,7 +98,7 @@ async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Pro
   await worker.prepare();
   log.info("devices open", { io, devices: ports.map((port) => port.name).join(",") });
   return {
-    engine: engineControl(engine, () => packetIo.wake()),
+    engine: engineControl(engine, () => packetIo.wake(), ports),
     kernel: kernelControl(opened),
     nowMs: monotonicMs,
     start: () => worker.run(),
@@ -151,7 +151,7 @@ function frameGeometry(engine: EngineHost): { descriptors: number; heads: number
   return { descriptors, heads, tails };
 }
 
-function engineControl(engine: EngineHost, wake: () => void): EngineControl {
+function engineControl(engine: EngineHost, wake: () => void, ports: readonly KernelPort[]): EngineControl {
   return {
     stage(image) {
       try {
@@ -175,6 +175,8 @@ function engineControl(engine: EngineHost, wake: () => void): EngineControl {
     counters: () => engine.counters(),
     flows: () => engine.flows(),
     sticky: () => engine.sticky(),
+    live: () => engine.live(),
+    portName: (index) => ports[index]?.name ?? null,
   };
 }
 

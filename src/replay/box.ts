@@ -164,6 +164,8 @@ function engineControl(engine: WasmEngine): EngineControl {
     counters: () => engine.counters(),
     flows: () => engine.host.flows(),
     sticky: () => engine.host.sticky(),
+    live: () => engine.host.live(),
+    portName: () => null,
   };
 }
 
