@@ -88,7 +88,7 @@ function* choiceLines(choice: ExplainedChoice, names: Names): Generator<[string,
 }
 
 function stickyText(sticky: NonNullable<ExplainedChoice["sticky"]>, nameOf: (id: number) => string): string {
-  const client = formatAddress(sticky.client);
+  const client = `${formatAddress(sticky.client)}/${sticky.mask}`;
   if (sticky.serverId === null) return `${client} has no entry`;
   return `${client} -> ${nameOf(sticky.serverId)}${sticky.holds ? "" : ", which takes no new flows"}`;
 }
@@ -149,6 +149,7 @@ function choiceView(choice: ExplainedChoice, names: Names): Record<string, unkno
     picked: names.server(pickedId),
     sticky: sticky && {
       client: formatAddress(sticky.client),
+      mask: sticky.mask,
       server: sticky.serverId === null ? null : names.server(sticky.serverId),
       holds: sticky.holds,
     },

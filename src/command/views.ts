@@ -254,7 +254,9 @@ const explanationSchema = z.object({
         .nullable(),
       turns: z.array(z.string().nullable()).nullable().describe("round robin: server IDs, the next first"),
       picked: z.string().nullable().describe("what the algorithm gives"),
-      sticky: z.object({ client: z.string(), server: z.string().nullable(), holds: z.boolean() }).nullable(),
+      sticky: z
+        .object({ client: z.string(), mask: z.int(), server: z.string().nullable(), holds: z.boolean() })
+        .nullable(),
       servers: z.array(
         z.object({
           id: z.string().nullable(),

@@ -235,7 +235,7 @@ function stickiness(
   if (rule.stickyMask === null) return null;
   const client = applyMask(source, rule.stickyMask);
   const serverId = live.stickyOf(rule.id, client)?.serverId ?? null;
-  return { client, serverId, holds: serverId !== null && takesFlows(serverId) };
+  return { client, mask: rule.stickyMask, serverId, holds: serverId !== null && takesFlows(serverId) };
 }
 
 /** The proxy address that the next flow gets: that of the client's entry, else the next one of the rotation. */

@@ -72,6 +72,8 @@ export interface ExplainedChoice {
   /** Null for rules that are not sticky. `serverId` null: the client has no entry. */
   readonly sticky: {
     readonly client: Address;
+    /** Prefix length that stays of a client's address. */
+    readonly mask: number;
     readonly serverId: number | null;
     /** The entry's server takes new flows, so it decides. */
     readonly holds: boolean;

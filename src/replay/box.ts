@@ -10,7 +10,7 @@ import { pairKey } from "../control/drain.ts";
 import { BUILT_IN_NAMES } from "../control/names.ts";
 import type { EngineControl, KernelControl, Log } from "../control/ports.ts";
 import type { Store } from "../control/store.ts";
-import type { EngineLimits, NextHop, Outcome } from "../engine/engine.ts";
+import type { Compat, EngineLimits, NextHop, Outcome } from "../engine/engine.ts";
 import { WasmEngine } from "../engine/wasm-engine.ts";
 import { type Address, addressBytes } from "../model/address.ts";
 import { type Config, EMPTY_CONFIG } from "../model/config.ts";
@@ -49,10 +49,10 @@ export class ReplayBox {
   readonly host: CommandHost;
 
   /** @param firstNs time stamp of the capture's first packet; the box's time begins there */
-  constructor(moduleBytes: Uint8Array<ArrayBuffer>, firstNs: bigint) {
+  constructor(moduleBytes: Uint8Array<ArrayBuffer>, compat: Compat, firstNs: bigint) {
     this.#firstNs = firstNs;
     this.#clock = new CaptureClock(START_MS, firstNs);
-    this.#engine = new WasmEngine({ limits: LIMITS, moduleBytes });
+    this.#engine = new WasmEngine({ limits: LIMITS, moduleBytes, compat });
     this.#engine.setPort(PORT, { kind: "ethernet", mac: BOX_MAC, mtu: MTU_BYTES, address4: null, address6: null });
     this.#controller = new Controller({
       engine: engineControl(this.#engine),

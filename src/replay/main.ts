@@ -71,7 +71,7 @@ class Replay {
     try {
       const reader = must(openCapture(source, options.inFile));
       const first = nextPacket(reader);
-      const box = new ReplayBox(moduleBytes, first?.timeNs ?? 0n);
+      const box = new ReplayBox(moduleBytes, options.compat, first?.timeNs ?? 0n);
       must(await box.start());
       await configure(box, config, options.configFile);
       await this.#replay(box, reader, first);

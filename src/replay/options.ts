@@ -1,9 +1,9 @@
 /** The options of `ilbd replay`: reading them, and what can be wrong with them before any file is touched. */
+import type { Compat } from "../engine/engine.ts";
 import { fail, ok, type Result } from "../model/result.ts";
 import { type AtCommand, parseAt } from "./at.ts";
 
-export const COMPAT_MODES = ["ilb", "modern"] as const;
-export type Compat = (typeof COMPAT_MODES)[number];
+const COMPAT_MODES: readonly Compat[] = ["ilb", "modern"];
 
 export interface ReplayOptions {
   readonly configFile: string;

@@ -4,9 +4,18 @@ import { chmodSync, copyFileSync, readdirSync, readFileSync, statSync, writeFile
 import { join } from "node:path";
 import { LINKTYPE_ETHERNET, LINKTYPE_RAW, writePcap } from "../../src/device/pcap.ts";
 import { type Finished, ILBD, run } from "../daemon/daemon.ts";
-import { addressText, mac } from "../support/addresses.ts";
-import { toHex } from "../support/packet-builder.ts";
-import { decodeEthernet, decodeIpv4, faults } from "../support/packet-decoder.ts";
+import { addressText, ip, mac } from "../support/addresses.ts";
+import {
+  ETHERTYPE_IPV6,
+  type ExtensionHeader,
+  ethernet,
+  ipv6,
+  optionsExtension,
+  PROTOCOL_TCP,
+  tcp,
+  toHex,
+} from "../support/packet-builder.ts";
+import { decodeEthernet, decodeIp, decodeIpv4, faults } from "../support/packet-decoder.ts";
 import { at, CLIENT_MAC, framed, type Packet, Replay, START_NS, tcpPacket, udpPacket } from "./support.ts";
 
 const VECTORS = join(import.meta.dir, "../vectors");
@@ -186,6 +195,32 @@ describe("what is written", () => {
         "malformed-link",
       ]);
     }
+  });
+
+  test("IPv6 goes the same way: last four bytes of the server's address in its MAC, --compat as given", async () => {
+    const config =
+      "create-servergroup -s server=[2001:db8:2::a:b] six\ncreate-rule -e -i vip=2001:db8:1::1,port=80 -m lbalg=rr,type=HALF-NAT -o servergroup=six r6\n";
+    const ends = { source: ip("2001:db8:c::7"), destination: ip("2001:db8:1::1") };
+    const segment = tcp({ sourcePort: 40_000, destinationPort: 80, flags: "S" }, ends);
+    const packet = (extensions: ExtensionHeader[]): Uint8Array =>
+      ipv6({ ...ends, nextHeader: PROTOCOL_TCP, payload: segment, extensions });
+    const etherType = ETHERTYPE_IPV6;
+    const frame = (payload: Uint8Array): Uint8Array =>
+      ethernet({ source: mac(CLIENT_MAC), destination: mac("02:aa:aa:aa:aa:aa"), etherType, payload });
+    const replay = replayOf(config, [at(0, frame(packet([]))), at(1, frame(packet([optionsExtension(60)])))]);
+    await replay.must();
+    const [sent] = replay.sent().packets.map(({ bytes }) => decodeEthernet(bytes));
+    expect(toHex(sent!.destination)).toBe("0201000a000b");
+    expect(decodeIp(sent!.payload)).toMatchObject({ destination: ip("2001:db8:2::a:b"), ttl: 63 });
+    expect(replay.verdicts().map(({ verdict, flow }) => [verdict, flow])).toEqual([
+      ["forward", "new"],
+      ["forward", "found"],
+    ]);
+    await replay.must("--compat", "ilb");
+    expect(replay.verdicts().map(({ verdict, reason }) => [verdict, reason])).toEqual([
+      ["forward", "flow-new"],
+      ["pass", "extension-header"],
+    ]);
   });
 
   test("packets that the capture cut behind their headers are carried, and leave cut", async () => {
