@@ -56,16 +56,9 @@ import {
   trackTcp,
 } from "./reference/flows.ts";
 import { FragmentMemory, type Held, type Trail } from "./reference/fragments.ts";
-import {
-  echoReply,
-  KINDS,
-  messageAsTransport,
-  type Quote,
-  readQuote,
-  towardsClient,
-  towardsServer,
-  translateError,
-} from "./reference/icmp.ts";
+import { isGuarded, isGuardedByAddress } from "./reference/guarding.ts";
+import { KINDS, messageAsTransport } from "./reference/icmp.ts";
+import { Messages } from "./reference/messages.ts";
 import {
   ACK,
   EXTENSIONS,
@@ -107,6 +100,7 @@ export class ReferenceEngine implements PacketEngine {
   readonly #fragments = new FragmentMemory((isToVip) => {
     if (isToVip) this.#counting.fragmentsDropped++;
   });
+  readonly #messages: Messages;
   #madeInBatch = 0;
   #frameIndex = 0;
 
@@ -117,6 +111,17 @@ export class ReferenceEngine implements PacketEngine {
     this.#sticky = new StickyTable(limits.maxSticky);
     this.#choice = new ServerChoice(this.#sticky, choosePort);
     this.#flows = new FlowTable(limits.maxFlows, (flow, nowMs) => this.#flowGone(flow, nowMs));
+    this.#messages = new Messages({
+      compat,
+      tables: () => this.#tables,
+      flows: this.#flows,
+      choice: this.#choice,
+      counting: this.#counting,
+      hops: this.#hops,
+      ports: this.#ports,
+      obstacle: (...packet) => this.#obstacle(...packet),
+      dispatch: (...packet) => this.#dispatch(...packet),
+    });
   }
 
   publish(image: TableImage): void {
@@ -238,52 +243,30 @@ export class ReferenceEngine implements PacketEngine {
     if (isMapped(ip.source)) return drop(Reason.MartianSource);
     if (ip.chain === "malformed") return drop(Reason.MalformedIp);
     if (ip.chain === "too long") {
-      return this.#isGuardedByAddress(ip) ? drop(Reason.HeaderChain) : ignore(Reason.Unguarded);
+      return isGuardedByAddress(ip, this.#tables) ? drop(Reason.HeaderChain) : ignore(Reason.Unguarded);
     }
     if (ip.unbalancedIn.includes(this.#compat)) return this.#unbalanced(ip, nowMs);
     const arrival: Arrival = { frame, port, link, ip, vnet: frame.vnet ?? PLAIN, nowMs };
     if (isFragment(ip)) return this.#compat === "ilb" ? this.#fragment(ip) : this.#fragmentCounted(arrival);
     if (ip.protocol === TCP || ip.protocol === UDP) return this.#transport(arrival);
-    return ip.protocol === KINDS[ip.family].protocol ? this.#icmp(arrival) : ignore(Reason.Unguarded);
+    return ip.protocol === KINDS[ip.family].protocol ? this.#messages.decide(arrival) : ignore(Reason.Unguarded);
   }
 
   /** IPv6 packets that the guard keeps from the kernel and nobody balances. */
   #unbalanced(ip: Ip, nowMs: number): Decision {
-    if (isFragment(ip) && ip.fragmentOffset === 0 && this.#isGuardedByAddress(ip)) {
+    if (isFragment(ip) && ip.fragmentOffset === 0 && isGuardedByAddress(ip, this.#tables)) {
       this.#fragments.remember(ip, "kernel", nowMs);
     }
-    if (!this.#isGuarded(ip)) return ignore(Reason.Unguarded);
+    if (!isGuarded(ip, this.#tables)) return ignore(Reason.Unguarded);
     if (isFragment(ip) && this.#tables.isGuardedVip(ip.destination)) this.#counting.fragmentsIn++;
     return pass(Reason.ExtensionHeader);
-  }
-
-  // ---- what the guard keeps from the kernel ----
-
-  #isGuardedByAddress({ source, destination }: Ip): boolean {
-    const tables = this.#tables;
-    return tables.isGuardedVip(destination) || tables.isProxy(destination) || tables.isGuardedServer(source);
-  }
-
-  /** Whole packets and first fragments by their ports or as ICMP, later fragments by their addresses. */
-  #isGuarded(ip: Ip): boolean {
-    if (ip.fragmentOffset > 0) return this.#isGuardedByAddress(ip);
-    const tables = this.#tables;
-    const data = ip.bytes.subarray(ip.headerBytes, ip.totalLength);
-    if (ip.protocol === KINDS[ip.family].protocol) {
-      if (isHosts(ip)) return false;
-      return tables.isGuardedVip(ip.destination) || this.#isErrorToProxy(ip);
-    }
-    if ((ip.protocol !== TCP && ip.protocol !== UDP) || data.length < 4) return false;
-    const protocol = protocolName(ip);
-    const toUs = tables.guardsDestination(ip.destination, protocol, data[2]! * 256 + data[3]!);
-    return toUs || tables.guardsSource(ip.source, protocol, data[0]! * 256 + data[1]!);
   }
 
   // ---- fragments ----
 
   /** Mode `ilb`, and ICMP in either mode: nobody translates them. */
   #fragment(ip: Ip): Decision {
-    if (!this.#isGuarded(ip)) return ignore(Reason.Unguarded);
+    if (!isGuarded(ip, this.#tables)) return ignore(Reason.Unguarded);
     if (!this.#tables.isGuardedVip(ip.destination)) return this.#fragmentToKernel(ip);
     if (this.#compat === "ilb") {
       this.#counting.fragmentsIn++;
@@ -323,7 +306,7 @@ export class ReferenceEngine implements PacketEngine {
     const maySomeDayBe = isTransport || (ip.family === 6 && EXTENSIONS.includes(ip.protocol));
     if (!maySomeDayBe)
       return ip.protocol === KINDS[ip.family].protocol ? this.#fragment(ip) : this.#fragmentToKernel(ip);
-    if (!this.#isGuardedByAddress(ip)) return ignore(Reason.Unguarded);
+    if (!isGuardedByAddress(ip, this.#tables)) return ignore(Reason.Unguarded);
     const isToVip = this.#tables.isGuardedVip(ip.destination);
     return drop(this.#fragments.hold(arrival, isToVip) ? Reason.FragmentHeld : Reason.FragmentHoldFull);
   }
@@ -339,7 +322,7 @@ export class ReferenceEngine implements PacketEngine {
     const decision = this.#transport(arrival);
     const { trail, verdict } = decision;
     const isGivenBack = verdict === Verdict.Pass || verdict === Verdict.Ignore;
-    if (trail !== undefined || this.#isGuardedByAddress(ip)) {
+    if (trail !== undefined || isGuardedByAddress(ip, this.#tables)) {
       this.#fragments.remember(ip, trail ?? (isGivenBack ? "kernel" : "dropped"), nowMs);
     }
     const waiting = this.#fragments.take(ip);
@@ -632,122 +615,6 @@ export class ReferenceEngine implements PacketEngine {
     return { ...belongs, verdict: Verdict.Forward, reason: Reason.FragmentsMade, out };
   }
 
-  // ---- ICMP ----
-
-  #icmp(arrival: Arrival): Decision {
-    const { ip } = arrival;
-    if (isHosts(ip)) return ignore(Reason.Unguarded);
-    const rule = this.#tables.newestRule(ip.destination);
-    const message = ip.bytes.subarray(ip.headerBytes, ip.totalLength);
-    const quote = this.#quoteOf(ip, message);
-    if (rule === undefined) {
-      if (this.#tables.isGuardedVip(ip.destination)) return pass(Reason.RuleGone);
-      if (!this.#isErrorToProxy(ip)) return ignore(Reason.Unguarded);
-      return this.#errorAtProxy(arrival, quote) ?? pass(Reason.ProxyIcmp);
-    }
-    const belongs: Belongs = { rule: rule.id, server: 0, direction: "client-to-server", flow: "none" };
-    const refuse = (reason: Reason, counter: RuleCounterName): Decision => {
-      this.#counting.addToRule(rule.id, counter);
-      return { ...belongs, ...drop(reason) };
-    };
-    if (message.length < 8) return refuse(Reason.IcmpTruncated, "icmpDropped");
-    const kinds = KINDS[ip.family];
-    const type = message[0]!;
-    if (type === kinds.echoRequest) return this.#echo(arrival, rule, belongs);
-    const found = this.#errorOfClient(arrival, rule, quote);
-    if (found !== null) return found;
-    const answersTheBox = type === kinds.echoReply || (kinds.errors.includes(type) && !this.#quotesFlow(quote));
-    if (rule.vipIsLocal && answersTheBox) return pass(Reason.LocalIcmp);
-    return kinds.isTooBig(type, message[1]!)
-      ? refuse(Reason.TooBigUnknown, "icmpTooBigDropped")
-      : refuse(Reason.IcmpToVip, "icmpDropped");
-  }
-
-  /** The guard leaves errors to proxy addresses to the engine and nothing else: the box answers its own pings. */
-  #isErrorToProxy(ip: Ip): boolean {
-    const type = ip.totalLength > ip.headerBytes ? ip.bytes[ip.headerBytes]! : -1;
-    return KINDS[ip.family].errors.includes(type) && this.#tables.isProxy(ip.destination);
-  }
-
-  /** What an ICMP error quotes, as far as it is of use. */
-  #quoteOf(ip: Ip, message: Uint8Array): Quote | null {
-    const isError = message.length >= 8 && KINDS[ip.family].errors.includes(message[0]!);
-    return isError ? readQuote(message.subarray(8), ip.family, this.#compat) : null;
-  }
-
-  #quotesFlow(quote: Quote | null): boolean {
-    return quote !== null && this.#flows.find(quote.protocol, quote.tuple)?.fromClient === true;
-  }
-
-  #echo(arrival: Arrival, rule: ImageRule, belongs: Belongs): Decision {
-    if (isMartian(arrival.ip.source)) return { ...belongs, ...drop(Reason.MartianSource) };
-    this.#counting.addToRule(rule.id, "icmpEchoProcessed");
-    return { ...belongs, verdict: Verdict.Reply, reason: Reason.EchoAnswered, out: echoReply(arrival) };
-  }
-
-  /** An error to a VIP that somebody behind the box has to know of; null when nobody is known. */
-  #errorOfClient(arrival: Arrival, rule: ImageRule, quote: Quote | null): Decision | null {
-    if (quote === null || (this.#compat === "ilb" && !isTooBig(arrival.ip))) return null;
-    const found = this.#flows.find(quote.protocol, quote.tuple);
-    if (found?.fromClient) return this.#errorToServer(arrival, rule, quote, found.flow);
-    if (this.#compat === "ilb") return null;
-    const atProxy = this.#tables.isProxy(arrival.ip.destination) ? this.#errorAtProxy(arrival, quote) : null;
-    return atProxy ?? this.#errorToDirect(arrival, rule, quote);
-  }
-
-  /** About a packet that a VIP sent: for the server behind the flow. Too big counts and keeps the flow alive. */
-  #errorToServer(arrival: Arrival, rule: ImageRule, quote: Quote, flow: Flow): Decision {
-    const { ruleId, serverId } = flow.pair;
-    const belongs: Belongs = { rule: ruleId, server: serverId, direction: "client-to-server", flow: "found" };
-    const way = wayToServer(arrival, false, this.#hops.get(flow.nextHop), this.#ports);
-    return this.#sendError(arrival, way, belongs, () => {
-      if (isTooBig(arrival.ip)) {
-        this.#counting.addToRule(rule.id, "icmpTooBigProcessed");
-        flow.lastClientMs = arrival.nowMs;
-      }
-      return translateError(arrival, way as Way, quote, towardsServer(flow));
-    });
-  }
-
-  /** About a packet that a proxy address sent: for the client behind the flow; null when there is none. */
-  #errorAtProxy(arrival: Arrival, quote: Quote | null): Decision | null {
-    if (quote === null || this.#compat === "ilb") return null;
-    const flow = this.#flows.ofServer(quote.protocol, quote.tuple);
-    if (flow === undefined || flow.lease === null) return null;
-    const { ruleId, serverId } = flow.pair;
-    const belongs: Belongs = { rule: ruleId, server: serverId, direction: "server-to-client", flow: "found" };
-    const way = wayToClient(flow.clientHop, this.#ports);
-    return this.#sendError(arrival, way, belongs, () =>
-      translateError(arrival, way as Way, quote, towardsClient(flow)),
-    );
-  }
-
-  /** About a packet that a DSR server sent as its VIP: for that server, if the client tells which one it is. */
-  #errorToDirect(arrival: Arrival, rule: ImageRule, quote: Quote): Decision | null {
-    const { destination, destinationPort } = quote.tuple;
-    const direct = this.#tables.rule(destination, quote.protocol, destinationPort);
-    if (direct?.type !== "DSR" || !direct.enabled) return null;
-    const server = this.#choice.told(direct, quote.tuple, this.#tables);
-    if (server === null) return null;
-    const belongs: Belongs = { rule: direct.id, server: server.id, direction: "client-to-server", flow: "none" };
-    const way = wayToServer(arrival, true, this.#hops.get(server.nextHop), this.#ports);
-    return this.#sendError(arrival, way, belongs, () => {
-      if (isTooBig(arrival.ip)) this.#counting.addToRule(rule.id, "icmpTooBigProcessed");
-      const packet = steppedCopy(arrival, way as Way);
-      mendHeader(arrival.ip.bytes, packet);
-      return packet;
-    });
-  }
-
-  /** Sends an error on unless something is in the way; `make` is called only then. */
-  #sendError(arrival: Arrival, way: Way | Reason, belongs: Belongs, make: () => Uint8Array): Decision {
-    const message = messageAsTransport(arrival.ip);
-    const obstacle = this.#obstacle(arrival, message, way, belongs);
-    if (obstacle !== null) return obstacle;
-    const reason = isTooBig(arrival.ip) ? Reason.TooBigTranslated : Reason.IcmpErrorTranslated;
-    return this.#dispatch(arrival, message, way as Way, make(), belongs, reason);
-  }
-
   // ---- bookkeeping ----
 
   #countOnRule(rule: ImageRule, ip: Ip, packets: RuleCounterName, bytes: RuleCounterName): void {
@@ -762,14 +629,6 @@ export class ReferenceEngine implements PacketEngine {
     this.#pairs.forgetIfUnused(flow.pair, this.#tables);
   }
 }
-
-/** ICMPv6 that keeps a link alive. */
-const isHosts = (ip: Ip): boolean =>
-  ip.totalLength > ip.headerBytes && KINDS[ip.family].isHosts(ip.bytes[ip.headerBytes]!);
-
-/** Only of messages that are long enough to be errors. */
-const isTooBig = (ip: Ip): boolean =>
-  KINDS[ip.family].isTooBig(ip.bytes[ip.headerBytes]!, ip.bytes[ip.headerBytes + 1]!);
 
 /** A fragment without transport header has nothing that a device could sum up or cut. */
 const offloadWish = (arrival: Arrival): boolean => isPartial(arrival) || arrival.vnet.gsoType !== 0;
