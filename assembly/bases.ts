@@ -42,6 +42,9 @@ export let poolTableMask: u32 = 0;
 export let chunks: usize = 0;
 export let chunkCount: u32 = 0;
 export let clientHops: usize = 0;
+export let fragments: usize = 0;
+export let held: usize = 0;
+export let heldBlocks: usize = 0;
 /** The image in use, 0: none. */
 export let image: usize = 0;
 
@@ -90,6 +93,9 @@ export function attach(mapOffset: usize): bool {
   chunks = map.chunks;
   chunkCount = map.chunkCount;
   clientHops = map.clientHops;
+  fragments = map.fragments;
+  held = map.held;
+  heldBlocks = map.heldBlocks;
   return true;
 }
 

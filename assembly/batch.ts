@@ -33,6 +33,7 @@ import {
 import { flowAt, hopIndexOf, indexedHop, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
 import { bucketAt, firstBucket, matchWays, otherBucket, recordOf } from "./flow-table";
 import { tupleKey4, tupleKey6 } from "./hash";
+import { expireHeld } from "./held";
 import { pairAt } from "./pairs";
 import { IPV4_TYPE, IPV6_TYPE, MAC_BITS, TCP, UDP } from "./parse";
 import { processPacket } from "./process";
@@ -60,6 +61,7 @@ function descriptorAt(index: u32): Descriptor {
 export function processBatch(count: u32, now: u32): u32 {
   count = min(count, BATCH_SIZE);
   state().madeUsed = 0;
+  expireHeld(now);
   for (let index: u32 = 0; index < count; index++) inspect(descriptorAt(index), changetype<Scratch>(scratch + <usize>index * SCRATCH_SIZE));
   touchBuckets(count);
   let quick: u32 = 0;

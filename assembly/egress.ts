@@ -51,6 +51,11 @@ export function leaveToClient(packet: View, hop: u64, now: u32): u32 {
   return leave(packet, outPort, now);
 }
 
+/** By a way that is known: next hop, source and MTU stand in the View. @returns as leaveToServer */
+export function leaveAs(packet: View, outPort: u32, now: u32): u32 {
+  return leave(packet, outPort, now);
+}
+
 function leave(packet: View, outPort: u32, now: u32): u32 {
   packet.outPort = outPort;
   packet.outKind = outPort < MAX_PORTS ? port(outPort).kind : PortKind.Absent;

@@ -14,7 +14,8 @@ const DESTINATION_OPTIONS: u32 = 60;
 /** Bytes of the fixed header. */
 export const IPV6_HEADER: u32 = 40;
 
-function isExtension(next: u32): bool {
+/** Whether a next header is one of the extension headers. */
+export function isExtension(next: u32): bool {
   return next == HOP_BY_HOP || next == ROUTING || next == FRAGMENT || next == AUTHENTICATION || next == DESTINATION_OPTIONS;
 }
 

@@ -87,6 +87,8 @@ function takeToken(now: u32): bool {
 export function sendError(packet: View, type: u32, code: u32, rest: u32, reason: u32, now: u32): bool {
   if (packet.isIpv6) return sendError6(packet, type, code, rest, reason, now);
   const own = port(packet.inPort);
+  // About no fragment but the first (RFC 1122 section 3.2.2).
+  if (packet.fragmentOffset) return false;
   if (packet.protocol == ICMP || own.address4Be == 0 || isMartian4(unmapped(packet.sourceTail))) return false;
   if (madeLeft() == 0 || !takeToken(now)) return false;
   const made = take();
@@ -182,7 +184,7 @@ export function countFragments(packet: View): u32 {
 }
 
 /** Copies bytes of the packet that may lie in the head block or in the tail. @param from offset from layer 3 */
-function copyOut(packet: View, from: u32, length: u32, to: usize): void {
+export function copyOut(packet: View, from: u32, length: u32, to: usize): void {
   const inHead = packet.headAvailable;
   let copied: u32 = 0;
   if (from < inHead) {
@@ -231,6 +233,33 @@ export function makeFragments(packet: View): void {
     attachMade(changetype<Descriptor>(packet.descriptor), made);
     offset += length;
   }
+}
+
+/**
+ * Turns the packet in hand, rewritten and ready, into the first of its made frames: the same bytes where they are.
+ * Call madeLeft first.
+ */
+export function sendItselfAsMade(packet: View): void {
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  const made = take();
+  const slot = made.slot;
+  memory.copy(changetype<usize>(made), changetype<usize>(descriptor), offsetof<Descriptor>("inPort"));
+  made.slot = slot;
+  made.inPort = descriptor.inPort;
+  made.outPort = descriptor.outPort;
+  made.verdict = <u8>Verdict.Forward;
+  made.reason = <u8>Reason.FragmentTranslated;
+  attachMade(descriptor, made);
+}
+
+/** Makes a frame of a held packet, on the way of the packet in hand; call madeLeft first. @returns its layer 3 */
+export function sendCopy(packet: View, from: usize, length: u32): usize {
+  const made = take();
+  const ip = layer3Of(made);
+  memory.copy(ip, from, length);
+  finish(packet, made, ip, length, Verdict.Forward, Reason.FragmentTranslated, packet.outPort, packet.outKind, packet.nextHop, packet.nextSource);
+  attachMade(changetype<Descriptor>(packet.descriptor), made);
+  return ip;
 }
 
 /** Sends the rewritten packet: gives it its link header, or makes its fragments. */

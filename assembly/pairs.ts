@@ -124,6 +124,14 @@ function fillPorts(pair: PairRecord, rule: ImageRule, server: ImageServer): void
   }
 }
 
+/** Counts a packet for a pair, if it is still the same. */
+export function countFor(index: u32, ruleId: u32, serverId: u32, bytes: u32): void {
+  const pair = pairAt(index);
+  if (!(pair.flags & PAIR_USED) || pair.ruleId != ruleId || pair.serverId != serverId) return;
+  pair.packets += 1;
+  pair.bytes += bytes;
+}
+
 /** The server's port for a port of the VIP, both in host order. */
 // @ts-ignore: decorator
 @inline

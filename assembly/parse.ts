@@ -121,6 +121,13 @@ function parseIpv6(inHead: u32, available: u32, packet: View): u32 {
   return NONE;
 }
 
+/** The protocol number of ICMP in the packet's family. */
+// @ts-ignore: decorator
+@inline
+export function icmpOf(packet: View): u32 {
+  return packet.isIpv6 ? ICMPV6 : ICMP;
+}
+
 /** Whether the packet is one fragment of several. */
 // @ts-ignore: decorator
 @inline
@@ -143,7 +150,8 @@ export function parseTransport(packet: View): u32 {
     packet.transportLength = 8;
     packet.tcpFlags = 0;
     const claimed = swap16(load<u16>(l4, 4));
-    if (claimed < 8 || claimed > length) return Reason.MalformedTransport;
+    // The length of a fragmented datagram is that of the whole.
+    if (claimed < 8 || (claimed > length && !packet.moreFragments)) return Reason.MalformedTransport;
   }
   packet.sourcePort = swap16(load<u16>(l4));
   packet.destinationPort = swap16(load<u16>(l4, 2));

@@ -3,6 +3,7 @@
  * it may leave, and only then change anything. The fast path of batch.ts is a short cut through forwardFlow().
  */
 import { following, isMartian4, isMartian6, swap16, unmapped } from "./address";
+import { isIlb } from "./bases";
 import { leaveToClient, leaveToServer } from "./egress";
 import {
   clientHopOf,
@@ -26,7 +27,6 @@ import {
   Descriptor,
   Direction,
   ENDPOINT_PROXY,
-  ENDPOINT_SERVER,
   ENDPOINT_VIP,
   Endpoint,
   FlowState,
@@ -44,13 +44,15 @@ import {
   RuleType,
   View,
 } from "./gen/layout";
+import { processFragment, refuseFragment, rememberUnbalanced } from "./fragments";
 import { tupleKey } from "./hash";
-import { guardsIcmp, processIcmp } from "./icmp";
+import { guardsFragment, guardsLater } from "./guarded";
+import { processIcmp } from "./icmp";
 import { destinationOf, findRule, guardsDestination, guardsSource, memberAt, serverAt, sourceOf } from "./image";
 import { emit } from "./made";
 import { freePort, obtainPool, portCursor, releasePort, takePort } from "./nat-ports";
 import { obtainPair, pairAt, serverPort } from "./pairs";
-import { ACK, FIN, ICMP, ICMPV6, isFragment, parseFrame, parseTransport, RST, SYN, TCP, UDP } from "./parse";
+import { ACK, FIN, icmpOf, isFragment, parseFrame, parseTransport, RST, SYN, TCP, UDP } from "./parse";
 import { describe, rewriteAddresses, rewriteTransport, stepTtl } from "./rewrite";
 import { choose, stickyMember } from "./select";
 import { addSticky, findSticky, hasStickyRoom, redirectSticky, stickyAt, touchSticky } from "./sticky";
@@ -66,56 +68,28 @@ export function processPacket(descriptor: Descriptor, now: u32): u32 {
   packet.now = now;
   const reason = parseFrame(descriptor, packet);
   if (reason != NONE) return reason;
-  if (packet.chain != CHAIN_PLAIN) return processUnbalanced(packet);
-  if (isFragment(packet)) return processFragment(packet);
+  if (packet.chain != CHAIN_PLAIN) return processUnbalanced(packet, now);
+  if (isFragment(packet)) return isIlb ? refuseFragment(packet) : processFragment(packet, now);
   if (packet.protocol == TCP || packet.protocol == UDP) return processTransport(packet, now);
-  if (packet.protocol == (packet.isIpv6 ? ICMPV6 : ICMP)) return processIcmp(packet, now);
+  if (packet.protocol == icmpOf(packet)) return processIcmp(packet, now);
   return Reason.Unguarded;
 }
 
 /** An IPv6 packet that its extension headers keep from being balanced: the kernel's, if the guard has kept it from it. */
-function processUnbalanced(packet: View): u32 {
+function processUnbalanced(packet: View, now: u32): u32 {
   const to = destinationOf(packet);
   const from = sourceOf(packet);
   if (packet.chain == CHAIN_TOO_LONG) return guardsLater(to, from) ? Reason.HeaderChain : Reason.Unguarded;
-  if (!(packet.fragmentOffset ? guardsLater(to, from) : guardsFirst(packet, to, from))) return Reason.Unguarded;
+  rememberUnbalanced(packet, to, from, now);
+  if (!guardsFragment(packet, to, from)) return Reason.Unguarded;
   if (isFragment(packet) && to && to.flags & ENDPOINT_VIP) totals().fragmentsIn += 1;
   return Reason.ExtensionHeader;
 }
 
-// --- fragments: known to be ours or not, not translated yet ---
-
-function processFragment(packet: View): u32 {
-  const to = destinationOf(packet);
-  const from = sourceOf(packet);
-  if (!(packet.fragmentOffset ? guardsLater(to, from) : guardsFirst(packet, to, from))) return Reason.Unguarded;
-  const flags: u32 = to ? to.flags : 0;
-  if (flags & ENDPOINT_VIP) {
-    totals().fragmentsIn += 1;
-    totals().fragmentsDropped += 1;
-    return Reason.FragmentToVip;
-  }
-  return flags & ENDPOINT_PROXY ? Reason.ProxyFragment : Reason.ServerFragment;
-}
-
-function guardsLater(to: Endpoint | null, from: Endpoint | null): bool {
-  if (to && to.flags & (ENDPOINT_VIP | ENDPOINT_PROXY)) return true;
-  return from != null && (from.flags & ENDPOINT_SERVER) != 0;
-}
-
-/** A first fragment still shows its ports, and the guard goes by them. */
-function guardsFirst(packet: View, to: Endpoint | null, from: Endpoint | null): bool {
-  if (packet.protocol == (packet.isIpv6 ? ICMPV6 : ICMP)) return to != null && guardsIcmp(to, packet);
-  if (packet.protocol != TCP && packet.protocol != UDP) return false;
-  if (packet.headAvailable < packet.headerLength + 4) return false;
-  const isTcp = packet.protocol == TCP;
-  if (to && guardsDestination(to, isTcp, swap16(load<u16>(packet.layer4, 2)))) return true;
-  return from != null && guardsSource(from, isTcp, swap16(load<u16>(packet.layer4)));
-}
-
 // --- TCP and UDP ---
 
-function processTransport(packet: View, now: u32): u32 {
+/** A whole packet of TCP or UDP, or the first fragment of one. */
+export function processTransport(packet: View, now: u32): u32 {
   const reason = parseTransport(packet);
   if (reason != NONE) return reason;
   packet.key = tupleKey(packet.isIpv6 != 0, packet.sourceHead, packet.sourceTail, packet.destinationHead, packet.destinationTail, load<u32>(packet.layer4), packet.protocol);
@@ -154,14 +128,16 @@ function forwardFlow(packet: View, now: u32): u32 {
   track(packet.flow, packet, now);
   // After tracking: a segment that reopens a closed flow has to lift the short deadline that closing gave it.
   if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);
-  countPair(pair, packet);
+  countPair(flow.pair, packet);
   translate(packet, Reason.FlowFound);
   return packet.fragments ? Reason.FragmentsMade : Reason.FlowFound;
 }
 
 // @ts-ignore: decorator
 @inline
-function countPair(pair: PairRecord, packet: View): void {
+function countPair(index: u32, packet: View): void {
+  const pair = pairAt(index);
+  packet.pair = index;
   pair.packets += 1;
   pair.bytes += packet.total;
 }
@@ -267,7 +243,7 @@ function bind(packet: View, rule: ImageRule, pair: u32, proxyIndex: u32, sticky:
 function sendDirect(packet: View, rule: ImageRule, pair: u32, sticky: u32, holds: bool, now: u32): u32 {
   const bound = bind(packet, rule, pair, 0, sticky, holds, now);
   if (bound != NONE) touchSticky(bound, now);
-  countPair(pairAt(pair), packet);
+  countPair(pair, packet);
   if (packet.stepsTtl) stepTtl(packet);
   emit(packet);
   return packet.fragments ? Reason.FragmentsMade : Reason.DsrSent;
@@ -303,7 +279,7 @@ function sendTranslated(packet: View, rule: ImageRule, pairIndex: u32, sticky: u
   packet.flow = index;
   changetype<Descriptor>(packet.descriptor).flowState = <u8>FlowState.New;
   track(index, packet, now);
-  countPair(pair, packet);
+  countPair(pairIndex, packet);
   translate(packet, Reason.FlowNew);
   return packet.fragments ? Reason.FragmentsMade : Reason.FlowNew;
 }

@@ -195,6 +195,9 @@ export class EngineHost {
       chunks: worker.chunks,
       chunkCount: counts.chunks,
       clientHops: worker.clientHops,
+      fragments: worker.fragments,
+      held: worker.held,
+      heldBlocks: worker.heldBlocks,
     };
     for (const [field, value] of Object.entries(values))
       this.#set(worker.map + WorkerMap[field as keyof typeof values], value);
