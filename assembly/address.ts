@@ -30,6 +30,23 @@ export function isMartian4(addressBe: u32): bool {
   return first == 0 || first == 127 || first >= 224;
 }
 
+/** Whether the halves are those of an IPv4 address, which no IPv6 packet may have for its source (RFC 4291 section 2.5.5.2). */
+// @ts-ignore: decorator
+@inline
+export function isMapped(head: u64, tail: u64): bool {
+  return head == 0 && <u32>tail == 0xffff0000;
+}
+
+/** IPv6 source addresses that no host may send from: unspecified, loopback, multicast (RFC 4291 section 2). */
+export function isMartian6(head: u64, tail: u64): bool {
+  return (head == 0 && (tail == 0 || tail == 0x0100000000000000)) || (head & 0xff) == 0xff;
+}
+
+/** fe80::/10 and ff00::/8: never a VIP (RFC 4291 section 2.4). */
+export function isLinkScope(head: u64): bool {
+  return (head & 0xff) == 0xff || (head & 0xc0ff) == 0x80fe;
+}
+
 /** A 16-bit number between host and network order. */
 // @ts-ignore: decorator
 @inline

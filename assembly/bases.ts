@@ -2,9 +2,11 @@
  * Where this instance's memory regions begin. The only mutable globals of the module: set once by attach(), and `image`
  * by adopt(). Several instances share one memory, and each has these of its own (decision record 0001).
  */
-import { LAYOUT_FINGERPRINT, SharedHeader, WorkerMap } from "./gen/layout";
+import { CompatMode, LAYOUT_FINGERPRINT, SharedHeader, WorkerMap } from "./gen/layout";
 
 export let sharedHeader: usize = 0;
+/** The one predicate of --compat. */
+export let isIlb: bool = false;
 export let control: usize = 0;
 export let crcTable: usize = 0;
 export let hashKeys: usize = 0;
@@ -40,6 +42,9 @@ export let poolTableMask: u32 = 0;
 export let chunks: usize = 0;
 export let chunkCount: u32 = 0;
 export let clientHops: usize = 0;
+export let fragments: usize = 0;
+export let held: usize = 0;
+export let heldBlocks: usize = 0;
 /** The image in use, 0: none. */
 export let image: usize = 0;
 
@@ -52,6 +57,7 @@ export function attach(mapOffset: usize): bool {
   const map = changetype<WorkerMap>(mapOffset);
   if (changetype<SharedHeader>(map.sharedHeader).fingerprint != LAYOUT_FINGERPRINT) return false;
   sharedHeader = map.sharedHeader;
+  isIlb = changetype<SharedHeader>(map.sharedHeader).compat == CompatMode.Ilb;
   control = map.control;
   crcTable = map.crcTable;
   hashKeys = map.hashKeys;
@@ -87,6 +93,9 @@ export function attach(mapOffset: usize): bool {
   chunks = map.chunks;
   chunkCount = map.chunkCount;
   clientHops = map.clientHops;
+  fragments = map.fragments;
+  held = map.held;
+  heldBlocks = map.heldBlocks;
   return true;
 }
 

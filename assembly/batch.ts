@@ -30,17 +30,19 @@ import {
   Verdict,
   verdictOf,
 } from "./gen/layout";
-import { flowAt, hopIndexOf, indexedHop, serverPortBeOf, sourceTailOf } from "./flows";
+import { flowAt, hopIndexOf, indexedHop, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
 import { bucketAt, firstBucket, matchWays, otherBucket, recordOf } from "./flow-table";
-import { tupleKey4 } from "./hash";
+import { tupleKey4, tupleKey6 } from "./hash";
+import { expireHeld } from "./held";
 import { pairAt } from "./pairs";
-import { MAC_BITS } from "./parse";
+import { IPV4_TYPE, IPV6_TYPE, MAC_BITS, TCP, UDP } from "./parse";
 import { processPacket } from "./process";
-import { addressChange, joinAddresses, NEEDS_CSUM, rewriteIpv4, TTL_STEP, writeMac } from "./rewrite";
+import { addressChange, joinAddresses, NEEDS_CSUM, replaceAddress, rewriteIpv4, rewriteTransport, TTL_STEP, writeMac } from "./rewrite";
 import { countReason, port, state, totals } from "./state";
 
 const IS_TCP: u32 = 1;
 const IS_PARTIAL: u32 = 2;
+const IS_IPV6: u32 = 4;
 /** FIN, SYN and RST of the TCP flags byte. */
 const STATE_FLAGS: u32 = 0x07;
 /** MF and offset of the flags word as loaded. */
@@ -59,6 +61,7 @@ function descriptorAt(index: u32): Descriptor {
 export function processBatch(count: u32, now: u32): u32 {
   count = min(count, BATCH_SIZE);
   state().madeUsed = 0;
+  expireHeld(now);
   for (let index: u32 = 0; index < count; index++) inspect(descriptorAt(index), changetype<Scratch>(scratch + <usize>index * SCRATCH_SIZE));
   touchBuckets(count);
   let quick: u32 = 0;
@@ -66,7 +69,9 @@ export function processBatch(count: u32, now: u32): u32 {
     const descriptor = descriptorAt(index);
     clearOutcome(descriptor);
     const notes = changetype<Scratch>(scratch + <usize>index * SCRATCH_SIZE);
-    if (notes.layer3 && forwardQuickly(descriptor, notes, now)) quick++;
+    // IPv6 has layer3 0, so that a batch of IPv4 pays nothing for it.
+    if (notes.layer3 && forwardQuickly(descriptor, notes, now, false)) quick++;
+    else if (notes.flags & IS_IPV6 && forwardQuickly6(descriptor, notes, now)) quick++;
     else decide(descriptor, now);
   }
   countReason(Reason.FlowFound, quick);
@@ -94,11 +99,12 @@ function clearOutcome(descriptor: Descriptor): void {
   store<u64>(at, 0, offsetof<Descriptor>("madeFirst"));
 }
 
-/** First pass: everyday TCP or UDP gets its key and bucket, everything else layer3 = 0. */
+/** First pass: everyday TCP or UDP gets its key and bucket, everything else layer3 = 0 and no IS_IPV6. */
 // @ts-ignore: decorator
 @inline
 function inspect(descriptor: Descriptor, notes: Scratch): void {
   notes.layer3 = 0;
+  notes.flags = 0;
   notes.bucket = <u32>buckets;
   const inPort: u32 = descriptor.inPort;
   if (descriptor.flags || inPort >= MAX_PORTS) return;
@@ -107,11 +113,12 @@ function inspect(descriptor: Descriptor, notes: Scratch): void {
   const link: u32 = kind == PortKind.Ethernet ? 14 : 0;
   const frame: usize = descriptor.frame;
   const inHead = min(descriptor.headLength, descriptor.length);
-  if (inHead < link + 28 || (link && load<u16>(frame, 12) != 0x0008)) return;
+  if (inHead < link + 28 || (link && load<u16>(frame, 12) != IPV4_TYPE)) return inspect6(descriptor, notes, link, inHead);
   const ip = frame + link;
   const total = swap16(load<u16>(ip, 2));
   const protocol: u32 = load<u8>(ip, 9);
-  if (load<u8>(ip) != 0x45 || load<u16>(ip, 6) & FRAGMENT_BITS_BE || total < 28 || total + link > descriptor.length) return;
+  if (load<u8>(ip) != 0x45) return inspect6(descriptor, notes, link, inHead);
+  if (load<u16>(ip, 6) & FRAGMENT_BITS_BE || total < 28 || total + link > descriptor.length) return;
   if (link && load<u8>(ip, 8) <= 1) return;
   let flags: u32;
   let header: u32;
@@ -148,6 +155,48 @@ function inspect(descriptor: Descriptor, notes: Scratch): void {
   notes.mtuBytes = size;
 }
 
+/** The same for an IPv6 packet without extension headers. It may still be anything. */
+function inspect6(descriptor: Descriptor, notes: Scratch, link: u32, inHead: u32): void {
+  const frame: usize = descriptor.frame;
+  const ip = frame + link;
+  if (inHead < link + 48 || (link && load<u16>(frame, 12) != IPV6_TYPE) || load<u8>(ip) >>> 4 != 6) return;
+  const total: u32 = 40 + swap16(load<u16>(ip, 4));
+  const protocol: u32 = load<u8>(ip, 6);
+  if (total < 48 || total + link > descriptor.length || (link && load<u8>(ip, 7) <= 1)) return;
+  let flags = IS_IPV6;
+  let header: u32;
+  if (protocol == TCP) {
+    if (total < 60 || inHead < link + 60 || load<u8>(ip, 53) & STATE_FLAGS) return;
+    header = (<u32>load<u8>(ip, 52) >>> 4) << 2;
+    if (header < 20 || header + 40 > total) return;
+    flags |= IS_TCP;
+  } else if (protocol == UDP) {
+    const claimed = swap16(load<u16>(ip, 44));
+    if (claimed < 8 || claimed + 40 > total) return;
+    header = 8;
+  } else {
+    return;
+  }
+  let size = total;
+  if (descriptor.vnetGsoType | (descriptor.vnetFlags & NEEDS_CSUM)) {
+    const isTcp = (flags & IS_TCP) != 0;
+    if (!(descriptor.vnetFlags & NEEDS_CSUM) || <u32>descriptor.vnetCsumStart != link + 40 || <u32>descriptor.vnetCsumOffset != <u32>(isTcp ? 16 : 6)) return;
+    if (descriptor.vnetGsoType) {
+      const gso: u32 = descriptor.vnetGsoType & 0x7f;
+      if (gso != <u32>(isTcp ? 4 : 5) || descriptor.vnetGsoSize == 0) return;
+      size = 40 + header + descriptor.vnetGsoSize;
+    }
+    flags |= IS_PARTIAL;
+  }
+  const key = tupleKey6(load<u64>(ip, 8), load<u64>(ip, 16), load<u64>(ip, 24), load<u64>(ip, 32), load<u32>(ip, 40), protocol);
+  notes.key = key;
+  notes.bucket = <u32>bucketAt(firstBucket(key));
+  notes.total = total;
+  notes.link = link;
+  notes.flags = flags;
+  notes.mtuBytes = size;
+}
+
 /** Loads one word of every bucket and nothing else, so that the misses overlap. */
 function touchBuckets(count: u32): void {
   let sum: u64 = 0;
@@ -165,10 +214,15 @@ function touchBuckets(count: u32): void {
   state().touched = sum;
 }
 
-/** Forwards a packet of an established flow. @returns false, with nothing changed, when it needs the slow path */
+/** forwardQuickly() compiled once more for IPv6. */
+function forwardQuickly6(descriptor: Descriptor, notes: Scratch, now: u32): bool {
+  return forwardQuickly(descriptor, notes, now, true);
+}
+
+/** Forwards a packet of an established flow. @param isIpv6 a constant, so that each family has code of its own. @returns false, with nothing changed, when it needs the slow path */
 // @ts-ignore: decorator
 @inline
-function forwardQuickly(descriptor: Descriptor, notes: Scratch, now: u32): bool {
+function forwardQuickly(descriptor: Descriptor, notes: Scratch, now: u32, isIpv6: bool): bool {
   const key = notes.key;
   let bucket: usize = notes.bucket;
   let ways = matchWays(bucket, key);
@@ -185,7 +239,7 @@ function forwardQuickly(descriptor: Descriptor, notes: Scratch, now: u32): bool 
   if (hopIndex == HOP_IN_RECORD) return false;
   const hop = indexedHop(hopIndex);
   const link = notes.link;
-  const ip: usize = notes.layer3;
+  const ip: usize = isIpv6 ? descriptor.frame + link : notes.layer3;
   let to: u64;
   let from: u64;
   let mtu: u32;
@@ -216,8 +270,9 @@ function forwardQuickly(descriptor: Descriptor, notes: Scratch, now: u32): bool 
   if (outPort >= MAX_PORTS || notes.mtuBytes > mtu || port(outPort).kind != (link ? PortKind.Ethernet : PortKind.Ip)) return false;
 
   const slot = (<u32>((bucket - buckets) >>> 6) << 2) | way;
-  rewriteQuickly(ip, notes, meta, slot, pair, link ? TTL_STEP : 0);
-  if (link) writeMac(ip - 14, to, from & MAC_BITS);
+  if (isIpv6) rewriteQuickly6(ip, notes, meta, slot, pair);
+  else rewriteQuickly(ip, notes, meta, slot, pair, link ? TTL_STEP : 0);
+  if (link) writeMac(ip - 14, to, from & MAC_BITS, isIpv6 ? IPV6_TYPE : IPV4_TYPE);
 
   const deadline = bucket + (way << 2);
   const due = now + pair.idleTimeoutMs;
@@ -259,6 +314,38 @@ function rewriteQuickly(ip: usize, notes: Scratch, meta: u32, slot: u32, pair: P
     const destination = swap16(swap16(ports >>> 16) + pair.portAdd);
     rewriteIpv4(ip, l4, isTcp, partial, addresses, (ports & 0xffff) | (destination << 16), pair.forwardDelta, ttlDelta);
   }
+}
+
+// @ts-ignore: decorator
+@inline
+function rewriteQuickly6(ip: usize, notes: Scratch, meta: u32, slot: u32, pair: PairRecord): void {
+  const l4 = ip + 40;
+  const isTcp = (notes.flags & IS_TCP) != 0;
+  const partial = (notes.flags & IS_PARTIAL) != 0;
+  let ports = load<u32>(l4);
+  let change: u32;
+  if (meta & META_RECORD) {
+    const flow = flowAt(recordOf(slot));
+    if (meta & META_REVERSE) {
+      change = replaceAddress(ip + 8, pair.vipHead, pair.vipTail) + replaceAddress(ip + 24, flow.clientHead, flow.clientTail);
+      ports = <u32>flow.vipPortBe | (<u32>flow.clientPortBe << 16);
+    } else {
+      change = replaceAddress(ip + 8, sourceHeadOf(flow, pair), sourceTailOf(flow, pair)) + replaceAddress(ip + 24, pair.serverHead, pair.serverTail);
+      ports = <u32>flow.sourcePortBe | (serverPortBeOf(flow, pair) << 16);
+    }
+  } else if (meta & META_REVERSE) {
+    change = pair.reverseDelta;
+    store<u64>(ip, pair.vipHead, 8);
+    store<u64>(ip, pair.vipTail, 16);
+    ports = (ports & 0xffff0000) | swap16(swap16(ports & 0xffff) - pair.portAdd);
+  } else {
+    change = pair.forwardDelta;
+    store<u64>(ip, pair.serverHead, 24);
+    store<u64>(ip, pair.serverTail, 32);
+    ports = (ports & 0xffff) | (swap16(swap16(ports >>> 16) + pair.portAdd) << 16);
+  }
+  if (notes.link) store<u8>(ip, load<u8>(ip, 7) - 1, 7);
+  rewriteTransport(l4, isTcp, partial, ports, change);
 }
 
 /** Full NAT and collapsed ports: the other end's address and port are in the flow record. */

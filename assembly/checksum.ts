@@ -26,6 +26,13 @@ export function delta32(before: u32, after: u32): u32 {
   return ((before & 0xffff) ^ 0xffff) + ((before >>> 16) ^ 0xffff) + (after & 0xffff) + (after >>> 16);
 }
 
+/** The same for four words in a u64, brought down to 16 bits. */
+// @ts-ignore: decorator
+@inline
+export function delta64(before: u64, after: u64): u32 {
+  return fold(delta32(<u32>before, <u32>after) + delta32(<u32>(before >>> 32), <u32>(after >>> 32)));
+}
+
 /**
  * Checksum after a change. @param stored the field as loaded @param delta sum of delta16 and delta32 of all changes, not 0
  * @returns the value to store. RFC 1624 section 3, equation 3.

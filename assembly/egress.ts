@@ -7,11 +7,12 @@ import { nextHopCount, nextHops } from "./bases";
 import { Descriptor, HopState, MAX_PORTS, NEXT_HOP_RECORD_SIZE, NONE, PortKind, Reason, View } from "./gen/layout";
 import { countFragments, forbidsFragments, madeLeft, sendError } from "./made";
 import { MAC_BITS, TCP } from "./parse";
-import { NEEDS_CSUM } from "./rewrite";
+import { NEEDS_CSUM, ttlOf } from "./rewrite";
 import { port } from "./state";
 
 /** gso_type of struct virtio_net_hdr. */
 const GSO_TCPV4: u32 = 1;
+const GSO_TCPV6: u32 = 4;
 const GSO_UDP_L4: u32 = 5;
 const GSO_ECN: u32 = 0x80;
 
@@ -50,18 +51,25 @@ export function leaveToClient(packet: View, hop: u64, now: u32): u32 {
   return leave(packet, outPort, now);
 }
 
+/** By a way that is known: next hop, source and MTU stand in the View. @returns as leaveToServer */
+export function leaveAs(packet: View, outPort: u32, now: u32): u32 {
+  return leave(packet, outPort, now);
+}
+
 function leave(packet: View, outPort: u32, now: u32): u32 {
   packet.outPort = outPort;
   packet.outKind = outPort < MAX_PORTS ? port(outPort).kind : PortKind.Absent;
   if (packet.outKind == PortKind.Absent) return Reason.NoEgressPort;
   // The kernel steps the TTL of what goes through an IP port, on its way in.
   packet.stepsTtl = packet.inKind == PortKind.Ethernet && packet.outKind == PortKind.Ethernet ? 1 : 0;
-  if (packet.stepsTtl && load<u8>(packet.layer3, 8) <= 1)
-    return sendError(packet, 11, 0, 0, Reason.TimeExceededSent, now) ? Reason.TimeExceededSent : Reason.TimeExceededUnsent;
+  if (packet.stepsTtl && ttlOf(packet) <= 1)
+    return sendError(packet, packet.isIpv6 ? 3 : 11, 0, 0, Reason.TimeExceededSent, now) ? Reason.TimeExceededSent : Reason.TimeExceededUnsent;
   return packet.mtuBytes <= packet.mtu ? NONE : tooBig(packet, now);
 }
 
 function tooBig(packet: View, now: u32): u32 {
+  if (packet.isIpv6)
+    return sendError(packet, 2, 0, swap16(packet.mtu) << 16, Reason.TooBigSent, now) ? Reason.TooBigSent : Reason.TooBigUnsent;
   if (forbidsFragments(packet) || (changetype<Descriptor>(packet.descriptor).vnetGsoType & ~GSO_ECN))
     return sendError(packet, 3, 4, swap16(packet.mtu) << 16, Reason.TooBigSent, now) ? Reason.TooBigSent : Reason.TooBigUnsent;
   const count = countFragments(packet);
@@ -78,7 +86,7 @@ function checkOffload(packet: View): u32 {
   const gso: u32 = descriptor.vnetGsoType & ~GSO_ECN;
   packet.partial = descriptor.vnetFlags & NEEDS_CSUM;
   // The ECN bit alone is no kind of super-packet either.
-  if (descriptor.vnetGsoType != 0 && gso != (isTcp ? GSO_TCPV4 : GSO_UDP_L4)) return Reason.GsoUnknown;
+  if (descriptor.vnetGsoType != 0 && gso != (isTcp ? (packet.isIpv6 ? GSO_TCPV6 : GSO_TCPV4) : GSO_UDP_L4)) return Reason.GsoUnknown;
   if (packet.partial) {
     const offset: u32 = isTcp ? 16 : 6;
     if (<u32>descriptor.vnetCsumStart != packet.link + packet.headerLength || <u32>descriptor.vnetCsumOffset != offset) return Reason.MalformedOffload;

@@ -23,19 +23,19 @@ import {
   META_REVERSE,
   META_SLOW,
   NONE,
+  PAIR_IPV6,
   PAIR_PORT_KEPT,
   PAIR_PORT_RANGE,
   PairRecord,
   RuleType,
   View,
 } from "./gen/layout";
-import { tupleKey4 } from "./hash";
+import { tupleKey } from "./hash";
 import { findPool, releasePort } from "./nat-ports";
 import { deadlineOf, findSlot, insertEntry, metaOf, recordOf, removeEntry, setDeadline, setMeta, setRecord } from "./flow-table";
 import { pairAt, serverPort } from "./pairs";
 import { releaseSticky } from "./sticky";
 import { flowMemory, isPast, totals } from "./state";
-import { unmapped } from "./address";
 
 // @ts-ignore: decorator
 @inline
@@ -48,6 +48,13 @@ export function flowAt(index: u32): FlowRecord {
 @inline
 export function sourceTailOf(flow: FlowRecord, pair: PairRecord): u64 {
   return pair.type == RuleType.Nat ? following(pair.proxyFirstTail, flow.proxyIndex) : flow.clientTail;
+}
+
+/** First half of it. */
+// @ts-ignore: decorator
+@inline
+export function sourceHeadOf(flow: FlowRecord, pair: PairRecord): u64 {
+  return pair.type == RuleType.Nat ? pair.proxyFirstHead : flow.clientHead;
 }
 
 // @ts-ignore: decorator
@@ -63,24 +70,37 @@ export function isClosed(flow: FlowRecord): bool {
 }
 
 /** Key of the packets that the server sends. */
-export function reverseKey(pair: PairRecord, sourceTail: u64, sourcePortBe: u32, serverPortBe: u32, protocol: u32): u64 {
-  return tupleKey4(unmapped(pair.serverTail), unmapped(sourceTail), serverPortBe | (sourcePortBe << 16), protocol);
+export function reverseKey(pair: PairRecord, sourceHead: u64, sourceTail: u64, sourcePortBe: u32, serverPortBe: u32, protocol: u32): u64 {
+  return tupleKey((pair.flags & PAIR_IPV6) != 0, pair.serverHead, pair.serverTail, sourceHead, sourceTail, serverPortBe | (sourcePortBe << 16), protocol);
 }
 
 /** Whether the packet's full tuple is the flow's, in the direction that the entry says. */
 export function belongs(flow: FlowRecord, packet: View, reverse: bool): bool {
+  const ports = swap16(packet.sourcePort) | (swap16(packet.destinationPort) << 16);
+  return isTupleOf(flow, reverse, packet.protocol, packet.sourceHead, packet.sourceTail, packet.destinationHead, packet.destinationTail, ports);
+}
+
+/** The same for an answer to the packet that an ICMP error quotes. */
+export function belongsQuoted(flow: FlowRecord, packet: View, reverse: bool): bool {
+  const ports = rotl<u32>(packet.quotedPortsBe, 16);
+  return isTupleOf(
+    flow, reverse, packet.quotedProtocol, packet.quotedDestinationHead, packet.quotedDestinationTail, packet.quotedSourceHead, packet.quotedSourceTail, ports,
+  );
+}
+
+function isTupleOf(flow: FlowRecord, reverse: bool, protocol: u32, sourceHead: u64, sourceTail: u64, destinationHead: u64, destinationTail: u64, portsBe: u32): bool {
   const pair = pairAt(flow.pair);
-  if (flow.protocol != packet.protocol) return false;
-  const source = swap16(packet.sourcePort);
-  const destination = swap16(packet.destinationPort);
+  if (flow.protocol != protocol) return false;
+  const source = portsBe & 0xffff;
+  const destination = portsBe >>> 16;
   if (!reverse)
     return (
-      flow.clientTail == packet.sourceTail && flow.clientHead == packet.sourceHead && flow.clientPortBe == source &&
-      pair.vipTail == packet.destinationTail && pair.vipHead == packet.destinationHead && flow.vipPortBe == destination
+      flow.clientTail == sourceTail && flow.clientHead == sourceHead && flow.clientPortBe == source &&
+      pair.vipTail == destinationTail && pair.vipHead == destinationHead && flow.vipPortBe == destination
     );
   return (
-    pair.serverTail == packet.sourceTail && pair.serverHead == packet.sourceHead && serverPortBeOf(flow, pair) == source &&
-    sourceTailOf(flow, pair) == packet.destinationTail && flow.sourcePortBe == destination
+    pair.serverTail == sourceTail && pair.serverHead == sourceHead && serverPortBeOf(flow, pair) == source &&
+    sourceTailOf(flow, pair) == destinationTail && sourceHeadOf(flow, pair) == destinationHead && flow.sourcePortBe == destination
   );
 }
 
@@ -141,7 +161,7 @@ export function installFlow(packet: View, pairIndex: u32, proxyIndex: u32, sourc
   let meta: u32 = (pairIndex << META_PAIR_SHIFT) | (hop << META_HOP_SHIFT) | META_SLOW;
   if (pair.type == RuleType.Nat || !(pair.flags & PAIR_PORT_KEPT)) meta |= META_RECORD;
   const deadline = now + pair.idleTimeoutMs + DEADLINE_STEP_MS;
-  const back = reverseKey(pair, sourceTail, sourcePortBe, serverPortBeOf(flow, pair), packet.protocol);
+  const back = reverseKey(pair, sourceHeadOf(flow, pair), sourceTail, sourcePortBe, serverPortBeOf(flow, pair), packet.protocol);
   if (!enter(index, flow, packet.key, back, deadline, meta)) {
     giveRecordBack(index);
     return NONE;

@@ -37,6 +37,36 @@ export function tupleKey4(source: u32, destination: u32, portsBe: u32, protocol:
   return scramble(halves, load<u64>(k, 120)) | 1;
 }
 
+/** Key of an IPv6 packet. Halves as loaded; otherwise as tupleKey4. */
+// @ts-ignore: decorator
+@inline
+export function tupleKey6(sourceHead: u64, sourceTail: u64, destinationHead: u64, destinationTail: u64, portsBe: u32, protocol: u32): u64 {
+  const k = hashKeys;
+  const family: u32 = protocol | 0x600;
+  const row1 = row6(k, sourceHead, sourceTail, destinationHead, destinationTail) + product(portsBe + load<u32>(k, 32), family + load<u32>(k, 36));
+  const row2 = row6(k + 48, sourceHead, sourceTail, destinationHead, destinationTail) + product(portsBe + load<u32>(k, 80), family + load<u32>(k, 84));
+  const halves = ((row1 * (load<u64>(k, 96) | 1)) & 0xffffffff00000000) | ((row2 * (load<u64>(k, 104) | 1)) >>> 32);
+  return scramble(halves, load<u64>(k, 120)) | 1;
+}
+
+/** NH over four halves with the eight words at `k`. */
+// @ts-ignore: decorator
+@inline
+function row6(k: usize, a: u64, b: u64, c: u64, d: u64): u64 {
+  return (
+    product(<u32>a + load<u32>(k, 0), <u32>(a >>> 32) + load<u32>(k, 4)) +
+    product(<u32>b + load<u32>(k, 8), <u32>(b >>> 32) + load<u32>(k, 12)) +
+    product(<u32>c + load<u32>(k, 16), <u32>(c >>> 32) + load<u32>(k, 20)) +
+    product(<u32>d + load<u32>(k, 24), <u32>(d >>> 32) + load<u32>(k, 28))
+  );
+}
+
+/** Key of a packet of either family. IPv4 addresses are mapped. */
+export function tupleKey(isIpv6: bool, sourceHead: u64, sourceTail: u64, destinationHead: u64, destinationTail: u64, portsBe: u32, protocol: u32): u64 {
+  if (isIpv6) return tupleKey6(sourceHead, sourceTail, destinationHead, destinationTail, portsBe, protocol);
+  return tupleKey4(<u32>(sourceTail >>> 32), <u32>(destinationTail >>> 32), portsBe, protocol);
+}
+
 /** Keyed hash of an address and a number. @returns 32 bits */
 export function addressHash(head: u64, tail: u64, number: u32): u32 {
   const k = hashKeys;

@@ -1,12 +1,14 @@
 /**
- * ICMP to a VIP or a proxy address (specification E.8): echo requests are answered, fragmentation needed is translated
- * for the server, what the box itself waits for goes to the kernel.
+ * ICMP and ICMPv6 to a VIP or a proxy address (specification E.8): echo requests are answered, errors are translated for
+ * the server or the client whose packets they quote (in mode `ilb` too big for the server only), what the box itself
+ * waits for goes to the kernel.
  */
-import { isMartian4, swap16, unmapped } from "./address";
-import { delta16, delta32, fold, udpChecksum, updated } from "./checksum";
-import { leaveToServer } from "./egress";
-import { flowAt, isClosed, refresh, serverPortBeOf, sourceTailOf } from "./flows";
-import { findSlot, metaOf, recordOf } from "./flow-table";
+import { isMartian4, isMartian6, swap16, unmapped } from "./address";
+import { isIlb } from "./bases";
+import { delta16, updated } from "./checksum";
+import { leaveToClient, leaveToServer } from "./egress";
+import { clientHopOf, flowAt, isClosed, refresh, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
+import { metaOf } from "./flow-table";
 import {
   Descriptor,
   Direction,
@@ -16,18 +18,20 @@ import {
   Endpoint,
   FlowState,
   ImageRule,
-  META_REVERSE,
   NONE,
   REPLY_TTL,
+  RULE_ENABLED,
   Reason,
+  RuleType,
   View,
 } from "./gen/layout";
-import { tupleKey4 } from "./hash";
-import { findEndpoint, icmpRule } from "./image";
+import { destinationOf, findEndpoint, findRule, icmpRule, memberAt, serverAt } from "./image";
 import { emit } from "./made";
 import { pairAt } from "./pairs";
-import { MAC_BITS, OFFSET_BITS, TCP, UDP } from "./parse";
-import { describe, joinAddresses, stepTtl, writeLink } from "./rewrite";
+import { MAC_BITS, TCP } from "./parse";
+import { findQuotedFlow, QUOTE, readQuoted, rewriteQuoted } from "./quoted";
+import { describe, rewriteAddresses, stepTtl, writeLink } from "./rewrite";
+import { chooseQuoted } from "./select";
 import { port, ruleState } from "./state";
 
 const ECHO_REPLY: u32 = 0;
@@ -36,15 +40,21 @@ const ECHO_REQUEST: u32 = 8;
 const TIME_EXCEEDED: u32 = 11;
 const PARAMETER_PROBLEM: u32 = 12;
 const FRAGMENTATION_NEEDED: u32 = 4;
-/** ICMP header before the quoted packet (RFC 792). */
-const QUOTE: u32 = 8;
+/** ICMPv6 (RFC 4443 section 2.1): 1 unreachable, 2 too big, 3 time exceeded, 4 parameter problem. */
+const TOO_BIG6: u32 = 2;
+const LAST_ERROR6: u32 = 4;
+const ECHO_REQUEST6: u32 = 128;
+const ECHO_REPLY6: u32 = 129;
 
 export function processIcmp(packet: View, now: u32): u32 {
-  const to = findEndpoint(packet.destinationHead, packet.destinationTail);
-  if (to == null) return Reason.Unguarded;
   const inHead = packet.headAvailable - packet.headerLength;
+  if (packet.isIpv6 && inHead != 0 && belongsToHost(load<u8>(packet.layer4))) return Reason.Unguarded;
+  const to = destinationOf(packet);
+  if (to == null) return Reason.Unguarded;
   if (!(to.flags & ENDPOINT_VIP)) {
-    return guardsProxyIcmp(to, packet) ? Reason.ProxyIcmp : Reason.Unguarded;
+    if (!guardsProxyIcmp(to, packet)) return Reason.Unguarded;
+    const isOurs = !isIlb && inHead >= QUOTE && readQuoted(packet) && findSent(packet);
+    return isOurs ? translateForClient(packet, now) : Reason.ProxyIcmp;
   }
   const rule = icmpRule(to);
   if (rule == null) return Reason.RuleGone;
@@ -54,13 +64,30 @@ export function processIcmp(packet: View, now: u32): u32 {
   return toVip(packet, to, rule, inHead, now);
 }
 
-/** Whether the guard takes an ICMP message to a proxy address for us: errors only, so that the box answers its own pings. */
-export function guardsProxyIcmp(to: Endpoint, packet: View): bool {
-  return (to.flags & ENDPOINT_PROXY) != 0 && packet.headAvailable > packet.headerLength && isError(load<u8>(packet.layer4));
+/** Multicast listeners, routers, neighbours: 130 to 137 and 143 (RFC 2710, RFC 3810, RFC 4861). */
+function belongsToHost(type: u32): bool {
+  return (type >= 130 && type <= 137) || type == 143;
 }
 
-function isError(type: u32): bool {
+/** Whether the guard takes an ICMP message to the address for us. */
+export function guardsIcmp(to: Endpoint, packet: View): bool {
+  if (packet.isIpv6 && (packet.headAvailable <= packet.headerLength || belongsToHost(load<u8>(packet.layer4)))) return false;
+  return (to.flags & ENDPOINT_VIP) != 0 || guardsProxyIcmp(to, packet);
+}
+
+/** To a proxy address: errors only, so that the box answers its own pings. */
+function guardsProxyIcmp(to: Endpoint, packet: View): bool {
+  return (to.flags & ENDPOINT_PROXY) != 0 && packet.headAvailable > packet.headerLength && isError(packet, load<u8>(packet.layer4));
+}
+
+function isError(packet: View, type: u32): bool {
+  if (packet.isIpv6) return type != 0 && type <= LAST_ERROR6;
   return type == UNREACHABLE || type == TIME_EXCEEDED || type == PARAMETER_PROBLEM;
+}
+
+/** Fragmentation needed, or packet too big. */
+function isTooBig(packet: View, type: u32): bool {
+  return packet.isIpv6 ? type == TOO_BIG6 : type == UNREACHABLE && load<u8>(packet.layer4, 1) == FRAGMENTATION_NEEDED;
 }
 
 function toVip(packet: View, to: Endpoint, rule: ImageRule, inHead: u32, now: u32): u32 {
@@ -70,16 +97,23 @@ function toVip(packet: View, to: Endpoint, rule: ImageRule, inHead: u32, now: u3
     return Reason.IcmpTruncated;
   }
   const type: u32 = load<u8>(packet.layer4);
-  if (type == ECHO_REQUEST) {
-    if (isMartian4(unmapped(packet.sourceTail))) return Reason.MartianSource;
+  if (type == (packet.isIpv6 ? ECHO_REQUEST6 : ECHO_REQUEST)) {
+    if (packet.isIpv6 ? isMartian6(packet.sourceHead, packet.sourceTail) : isMartian4(unmapped(packet.sourceTail))) return Reason.MartianSource;
     counters.icmpEchoProcessed += 1;
     answerEcho(packet);
     return Reason.EchoAnswered;
   }
-  const isTooBig = type == UNREACHABLE && load<u8>(packet.layer4, 1) == FRAGMENTATION_NEEDED;
-  const isQuoted = isError(type) && findQuoted(packet);
-  if (to.flags & ENDPOINT_VIP_LOCAL && (type == ECHO_REPLY || (isError(type) && !isQuoted))) return toTheBox(packet);
-  if (!isTooBig) {
+  const isQuoting = isError(packet, type) && readQuoted(packet);
+  const isQuoted = isQuoting && findQuotedFlow(packet, false);
+  if (isQuoting && !isIlb) {
+    if (isQuoted) return translateForServer(packet, rule, isTooBig(packet, type), now);
+    if (to.flags & ENDPOINT_PROXY && findSent(packet)) return translateForClient(packet, now);
+    const reason = sendDirect(packet, rule, isTooBig(packet, type), now);
+    if (reason != NONE) return reason;
+  }
+  const isReply = type == (packet.isIpv6 ? ECHO_REPLY6 : ECHO_REPLY);
+  if (to.flags & ENDPOINT_VIP_LOCAL && (isReply || (isError(packet, type) && !isQuoted))) return toTheBox(packet);
+  if (!isTooBig(packet, type)) {
     counters.icmpDropped += 1;
     return Reason.IcmpToVip;
   }
@@ -87,7 +121,7 @@ function toVip(packet: View, to: Endpoint, rule: ImageRule, inHead: u32, now: u3
     counters.icmpTooBigDropped += 1;
     return Reason.TooBigUnknown;
   }
-  return translateTooBig(packet, rule, now);
+  return translateForServer(packet, rule, true, now);
 }
 
 /** The message answers the box's own traffic; no rule has to do with it. */
@@ -98,18 +132,27 @@ function toTheBox(packet: View): u32 {
   return Reason.LocalIcmp;
 }
 
-/** Turns an echo request round where it stands (RFC 792, RFC 1122 section 3.2.2.6). */
+/** Turns an echo request round where it stands (RFC 792, RFC 1122 section 3.2.2.6, RFC 4443 section 4.2). */
 function answerEcho(packet: View): void {
   const ip: usize = packet.layer3;
   const l4: usize = packet.layer4;
-  const ttlBefore: u32 = load<u16>(ip, 8);
-  const ttlAfter: u32 = (ttlBefore & 0xff00) | REPLY_TTL;
-  store<u8>(ip, REPLY_TTL, 8);
-  store<u16>(ip, updated(load<u16>(ip, 10), delta16(ttlBefore, ttlAfter)), 10);
-  store<u64>(ip, rotl<u64>(load<u64>(ip, 12), 32), 12);
+  if (packet.isIpv6) {
+    store<u32>(ip, load<u32>(ip) & 0x0000f0ff);
+    store<u8>(ip, REPLY_TTL, 7);
+    const source = v128.load(ip, 8);
+    v128.store(ip, v128.load(ip, 24), 8);
+    v128.store(ip, source, 24);
+  } else {
+    const ttlBefore: u32 = load<u16>(ip, 8);
+    const ttlAfter: u32 = (ttlBefore & 0xff00) | REPLY_TTL;
+    store<u8>(ip, REPLY_TTL, 8);
+    store<u16>(ip, updated(load<u16>(ip, 10), delta16(ttlBefore, ttlAfter)), 10);
+    store<u64>(ip, rotl<u64>(load<u64>(ip, 12), 32), 12);
+  }
   const typeBefore: u32 = load<u16>(l4);
-  store<u8>(l4, ECHO_REPLY);
-  store<u16>(l4, updated(load<u16>(l4, 2), delta16(typeBefore, typeBefore & 0xff00)), 2);
+  const typeAfter = (typeBefore & 0xff00) | (packet.isIpv6 ? ECHO_REPLY6 : ECHO_REPLY);
+  store<u16>(l4, typeAfter);
+  store<u16>(l4, updated(load<u16>(l4, 2), delta16(typeBefore, typeAfter)), 2);
   packet.outPort = packet.inPort;
   packet.outKind = packet.inKind;
   packet.nextHop = packet.sourceHop & MAC_BITS;
@@ -117,51 +160,8 @@ function answerEcho(packet: View): void {
   writeLink(packet);
 }
 
-// --- fragmentation needed: it quotes what we sent to the client, so it is for the server ---
-
-/** Offset of the quoted packet. */
-// @ts-ignore: decorator
-@inline
-function quoted(packet: View): usize {
-  return packet.layer4 + QUOTE;
-}
-
-// @ts-ignore: decorator
-@inline
-function quotedTransport(packet: View): usize {
-  return quoted(packet) + ((<u32>load<u8>(quoted(packet)) & 15) << 2);
-}
-
-/** Bytes of the message that lie in the head block from `at` on. */
-// @ts-ignore: decorator
-@inline
-function inHeadFrom(packet: View, at: usize): u32 {
-  return packet.layer3 + packet.headAvailable - <u32>at;
-}
-
-/** Looks the quoted packet (VIP to client) up as the client's tuple. Sets packet.flow and packet.slot. */
-function findQuoted(packet: View): bool {
-  const inner = quoted(packet);
-  const available = inHeadFrom(packet, inner);
-  if (available < 28) return false;
-  const first: u32 = load<u8>(inner);
-  const header = (first & 15) << 2;
-  if (first >>> 4 != 4 || header < 20 || available < header + 8) return false;
-  const protocol: u32 = load<u8>(inner, 9);
-  if ((protocol != TCP && protocol != UDP) || swap16(load<u16>(inner, 6)) & OFFSET_BITS) return false;
-  const ports = load<u32>(inner + header);
-  const slot = findSlot(tupleKey4(load<u32>(inner, 16), load<u32>(inner, 12), rotl<u32>(ports, 16), protocol));
-  if (slot == NONE || metaOf(slot) & META_REVERSE) return false;
-  const flow = flowAt(recordOf(slot));
-  const pair = pairAt(flow.pair);
-  if (unmapped(flow.clientTail) != load<u32>(inner, 16) || unmapped(pair.vipTail) != load<u32>(inner, 12) || flow.protocol != protocol) return false;
-  if (<u32>flow.vipPortBe != (ports & 0xffff) || <u32>flow.clientPortBe != ports >>> 16) return false;
-  packet.flow = recordOf(slot);
-  packet.slot = slot;
-  return true;
-}
-
-function translateTooBig(packet: View, rule: ImageRule, now: u32): u32 {
+/** A message about what we sent to the client: it is for the server. */
+function translateForServer(packet: View, rule: ImageRule, isTooBig: bool, now: u32): u32 {
   const flow = flowAt(packet.flow);
   const pair = pairAt(flow.pair);
   const descriptor = changetype<Descriptor>(packet.descriptor);
@@ -169,51 +169,85 @@ function translateTooBig(packet: View, rule: ImageRule, now: u32): u32 {
   descriptor.flowState = <u8>FlowState.Found;
   const reason = leaveToServer(packet, pair.nextHop, false, now);
   if (reason != NONE) return reason;
-  ruleState(rule.slot).icmpTooBigProcessed += 1;
-  if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);
-  const sourceTail = sourceTailOf(flow, pair);
-  const change = rewriteQuoted(packet, joinAddresses(pair.serverTail, sourceTail), serverPortBeOf(flow, pair) | (<u32>flow.sourcePortBe << 16));
-  store<u16>(packet.layer4, updated(load<u16>(packet.layer4, 2), change), 2);
-  rewriteOuter(packet, unmapped(pair.serverTail), flow.clientTail == sourceTail ? 0 : unmapped(sourceTail));
-  if (packet.stepsTtl) stepTtl(packet.layer3);
-  emit(packet);
-  return packet.fragments ? Reason.FragmentsMade : Reason.TooBigTranslated;
-}
-
-/** @param source new outer source, 0: the router's own stays */
-function rewriteOuter(packet: View, destination: u32, source: u32): void {
-  const ip: usize = packet.layer3;
-  let change = delta32(load<u32>(ip, 16), destination);
-  store<u32>(ip, destination, 16);
-  if (source) {
-    change += delta32(load<u32>(ip, 12), source);
-    store<u32>(ip, source, 12);
+  if (isTooBig) {
+    ruleState(rule.slot).icmpTooBigProcessed += 1;
+    if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);
   }
-  store<u16>(ip, updated(load<u16>(ip, 10), change), 10);
+  packet.newSourceHead = pair.serverHead;
+  packet.newSourceTail = pair.serverTail;
+  packet.newDestinationHead = sourceHeadOf(flow, pair);
+  packet.newDestinationTail = sourceTailOf(flow, pair);
+  packet.newPortsBe = serverPortBeOf(flow, pair) | (<u32>flow.sourcePortBe << 16);
+  const change = rewriteQuoted(packet);
+  const isNat = pair.type == RuleType.Nat;
+  packet.newSourceHead = isNat ? sourceHeadOf(flow, pair) : packet.sourceHead;
+  packet.newSourceTail = isNat ? sourceTailOf(flow, pair) : packet.sourceTail;
+  packet.newDestinationHead = pair.serverHead;
+  packet.newDestinationTail = pair.serverTail;
+  sendRewritten(packet, change);
+  return sentReason(packet, isTooBig);
 }
 
-/**
- * Rewrites the quoted packet and its checksums. @returns what the change adds to the sum of the ICMP message
- * Quoted words lie at even offsets of the message, so their changes count as they are.
- */
-function rewriteQuoted(packet: View, addresses: u64, portsBe: u32): u32 {
-  const inner = quoted(packet);
-  const l4 = quotedTransport(packet);
-  const addressDelta = delta32(load<u32>(inner, 12), <u32>addresses) + delta32(load<u32>(inner, 16), <u32>(addresses >>> 32));
-  const portDelta = delta32(load<u32>(l4), portsBe);
-  const headerSum: u32 = load<u16>(inner, 10);
-  const newHeaderSum = updated(headerSum, addressDelta);
-  let change = fold(addressDelta + portDelta) + delta16(headerSum, newHeaderSum);
-  store<u64>(inner, addresses, 12);
-  store<u16>(inner, newHeaderSum, 10);
-  store<u32>(l4, portsBe);
-  const isTcp = load<u8>(inner, 9) == TCP;
-  const at: usize = isTcp ? l4 + 16 : l4 + 6;
-  if (inHeadFrom(packet, l4) < (isTcp ? 18 : 8)) return change;
-  const sum: u32 = load<u16>(at);
-  if (!isTcp && sum == 0) return change;
-  const moved = updated(sum, addressDelta + portDelta);
-  const stored = isTcp ? moved : udpChecksum(moved);
-  store<u16>(at, stored);
-  return change + delta16(sum, stored);
+// @ts-ignore: decorator
+@inline
+function sentReason(packet: View, isTooBig: bool): u32 {
+  if (packet.fragments) return Reason.FragmentsMade;
+  return isTooBig ? Reason.TooBigTranslated : Reason.IcmpErrorTranslated;
+}
+
+/** Whether the quoted packet is one that full NAT sent to a server. */
+function findSent(packet: View): bool {
+  return findQuotedFlow(packet, true) && pairAt(flowAt(packet.flow).pair).type == RuleType.Nat;
+}
+
+/** A message about what full NAT sent to a server: it is for the client, who must not learn of anything behind the VIP. */
+function translateForClient(packet: View, now: u32): u32 {
+  const flow = flowAt(packet.flow);
+  const pair = pairAt(flow.pair);
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  describe(packet, pair);
+  descriptor.direction = <u8>Direction.ServerToClient;
+  descriptor.flowState = <u8>FlowState.Found;
+  const reason = leaveToClient(packet, clientHopOf(flow, metaOf(packet.slot)), now);
+  if (reason != NONE) return reason;
+  packet.newSourceHead = flow.clientHead;
+  packet.newSourceTail = flow.clientTail;
+  packet.newDestinationHead = pair.vipHead;
+  packet.newDestinationTail = pair.vipTail;
+  packet.newPortsBe = <u32>flow.clientPortBe | (<u32>flow.vipPortBe << 16);
+  const change = rewriteQuoted(packet);
+  packet.newSourceHead = pair.vipHead;
+  packet.newSourceTail = pair.vipTail;
+  packet.newDestinationHead = flow.clientHead;
+  packet.newDestinationTail = flow.clientTail;
+  sendRewritten(packet, change);
+  return sentReason(packet, isTooBig(packet, load<u8>(packet.layer4)));
+}
+
+/** A message about what a DSR server sent: to the server that the quoted tuple selects. @returns NONE when there is none */
+function sendDirect(packet: View, counting: ImageRule, isTooBig: bool, now: u32): u32 {
+  const vip = findEndpoint(packet.quotedSourceHead, packet.quotedSourceTail);
+  const rule = vip ? findRule(vip, packet.quotedProtocol == TCP, swap16(packet.quotedPortsBe & 0xffff)) : null;
+  if (rule == null || rule.type != RuleType.Dsr || !(rule.flags & RULE_ENABLED)) return NONE;
+  const pick = chooseQuoted(rule, packet);
+  if (pick == NONE) return NONE;
+  const member = memberAt(rule, pick);
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  descriptor.ruleId = rule.id;
+  descriptor.serverId = member.serverId;
+  const reason = leaveToServer(packet, serverAt(member.server).nextHop, true, now);
+  if (reason != NONE) return reason;
+  if (isTooBig) ruleState(counting.slot).icmpTooBigProcessed += 1;
+  if (packet.stepsTtl) stepTtl(packet);
+  emit(packet);
+  return sentReason(packet, isTooBig);
+}
+
+/** Gives a message its new outer addresses and sends it. @param change what was changed of the message behind them */
+function sendRewritten(packet: View, change: u32): void {
+  const outer = rewriteAddresses(packet);
+  // The checksum of ICMPv6 covers the addresses (RFC 4443 section 2.3).
+  if (packet.isIpv6) change += outer;
+  store<u16>(packet.layer4, updated(load<u16>(packet.layer4, 2), change), 2);
+  emit(packet);
 }

@@ -1,4 +1,5 @@
 /** Reading the published image: which address, which rule, which server. Changes nothing. */
+import { isLinkScope, isMapped } from "./address";
 import { image } from "./bases";
 import {
   ENDPOINT_SIZE,
@@ -15,6 +16,7 @@ import {
   NONE,
   PORT_INTERVAL_SIZE,
   PortInterval,
+  View,
 } from "./gen/layout";
 import { endpointHash } from "./hash";
 
@@ -37,6 +39,17 @@ export function findEndpoint(head: u64, tail: u64): Endpoint | null {
     if (endpoint.addressTail == tail && endpoint.addressHead == head) return endpoint;
     at = (at + 1) & mask;
   }
+}
+
+/** What the image knows about the packet's destination. Link-local and multicast addresses are never ours. */
+export function destinationOf(packet: View): Endpoint | null {
+  if (packet.isIpv6 && (isLinkScope(packet.destinationHead) || isMapped(packet.destinationHead, packet.destinationTail))) return null;
+  return findEndpoint(packet.destinationHead, packet.destinationTail);
+}
+
+/** What the image knows about the packet's source. */
+export function sourceOf(packet: View): Endpoint | null {
+  return findEndpoint(packet.sourceHead, packet.sourceTail);
 }
 
 /** The interval of [first, end) that holds a port, null when none. */

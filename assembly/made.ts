@@ -1,10 +1,11 @@
 /**
- * Frames that the engine makes: ICMP errors of the box (RFC 792, RFC 1812 section 4.3.2) and fragments (RFC 791 section
+ * Frames that the engine makes: ICMP errors of the box (RFC 792, RFC 1812 section 4.3.2, RFC 4443) and fragments (RFC 791 section
  * 3.2). They come from a pool of MADE_SIZE head blocks that is empty again with every batch.
  */
-import { isMartian4, swap16, unmapped } from "./address";
+import { isMartian4, isMartian6, swap16, unmapped } from "./address";
 import { descriptors, heads } from "./bases";
 import { fold, sumBytes, sumTwo, udpChecksum, updated } from "./checksum";
+import { IPV6_HEADER } from "./extension";
 import {
   BATCH_SIZE,
   DESCRIPTOR_SIZE,
@@ -13,6 +14,7 @@ import {
   HEAD_L3_CAPACITY,
   HEAD_L3_OFFSET,
   HEAD_STRIDE,
+  ICMP6_QUOTE_BYTES,
   ICMP_QUOTE_BYTES,
   ICMP_TOKEN_MS,
   ICMP_TOKENS,
@@ -23,8 +25,8 @@ import {
   Verdict,
   View,
 } from "./gen/layout";
-import { DONT_FRAGMENT, fragmentWord, ICMP, MAC_BITS, MORE_FRAGMENTS, OFFSET_BITS, TCP, UDP } from "./parse";
-import { writeLink, writeMac } from "./rewrite";
+import { DONT_FRAGMENT, fragmentWord, ICMP, ICMPV6, MAC_BITS, MORE_FRAGMENTS, OFFSET_BITS, TCP, UDP } from "./parse";
+import { etherTypeOf, writeLink, writeMac } from "./rewrite";
 import { port, state } from "./state";
 
 /** Frames left in the pool. */
@@ -46,7 +48,7 @@ function layer3Of(made: Descriptor): usize {
 }
 
 /** Fills the descriptor in and puts the link header before layer 3. */
-function finish(made: Descriptor, layer3: usize, length: u32, verdict: u32, reason: u32, outPort: u32, kind: u32, to: u64, from: u64): void {
+function finish(packet: View, made: Descriptor, layer3: usize, length: u32, verdict: u32, reason: u32, outPort: u32, kind: u32, to: u64, from: u64): void {
   const link: u32 = kind == PortKind.Ethernet ? ETHERNET_HEADER : 0;
   made.frame = <u32>layer3 - link;
   made.length = length + link;
@@ -55,7 +57,7 @@ function finish(made: Descriptor, layer3: usize, length: u32, verdict: u32, reas
   made.inPort = <u8>outPort;
   made.verdict = <u8>verdict;
   made.reason = <u8>reason;
-  if (link) writeMac(made.frame, to, from);
+  if (link) writeMac(made.frame, to, from, etherTypeOf(packet));
 }
 
 /** Ties a made frame to the frame that it was made for. */
@@ -83,7 +85,10 @@ function takeToken(now: u32): bool {
  * @returns whether a message was made: not about ICMP, to no host, without an address, or over the rate (RFC 1812 4.3.2)
  */
 export function sendError(packet: View, type: u32, code: u32, rest: u32, reason: u32, now: u32): bool {
+  if (packet.isIpv6) return sendError6(packet, type, code, rest, reason, now);
   const own = port(packet.inPort);
+  // About no fragment but the first (RFC 1122 section 3.2.2).
+  if (packet.fragmentOffset) return false;
   if (packet.protocol == ICMP || own.address4Be == 0 || isMartian4(unmapped(packet.sourceTail))) return false;
   if (madeLeft() == 0 || !takeToken(now)) return false;
   const made = take();
@@ -100,9 +105,40 @@ export function sendError(packet: View, type: u32, code: u32, rest: u32, reason:
   store<u32>(ip, rest, 24);
   copyOut(packet, 0, quote, ip + 28);
   store<u16>(ip, sumBytes(ip + 20, length - 20) ^ 0xffff, 22);
-  finish(made, ip, length, Verdict.Reply, reason, packet.inPort, packet.inKind, packet.sourceHop & MAC_BITS, own.mac);
-  attachMade(changetype<Descriptor>(packet.descriptor), made);
+  sendBack(packet, made, ip, length, reason);
   return true;
+}
+
+/** The same in ICMPv6 (RFC 4443 section 3). */
+function sendError6(packet: View, type: u32, code: u32, rest: u32, reason: u32, now: u32): bool {
+  const own = port(packet.inPort);
+  if (packet.protocol == ICMPV6 || (own.address6Head | own.address6Tail) == 0 || isMartian6(packet.sourceHead, packet.sourceTail)) return false;
+  if (madeLeft() == 0 || !takeToken(now)) return false;
+  const made = take();
+  const ip = layer3Of(made);
+  const quote = min(packet.total, ICMP6_QUOTE_BYTES);
+  const length = 8 + quote;
+  const l4 = ip + IPV6_HEADER;
+  // The pseudo header (RFC 8200 section 8.1) first, where the fixed header is to stand.
+  store<u64>(ip, (<u64>swap16(length) << 16) | (<u64>ICMPV6 << 56));
+  store<u64>(ip, own.address6Head, 8);
+  store<u64>(ip, own.address6Tail, 16);
+  store<u64>(ip, packet.sourceHead, 24);
+  store<u64>(ip, packet.sourceTail, 32);
+  store<u32>(l4, type | (code << 8));
+  store<u32>(l4, rest, 4);
+  copyOut(packet, 0, quote, l4 + 8);
+  store<u16>(l4, sumBytes(ip, IPV6_HEADER + length) ^ 0xffff, 2);
+  store<u64>(ip, 0x60 | (<u64>swap16(length) << 32) | (<u64>ICMPV6 << 48) | (<u64>REPLY_TTL << 56));
+  sendBack(packet, made, ip, IPV6_HEADER + length, reason);
+  return true;
+}
+
+/** Finishes an answer to the packet in hand: out of the port it came by, to where it came from. */
+function sendBack(packet: View, made: Descriptor, ip: usize, length: u32, reason: u32): void {
+  const own = port(packet.inPort);
+  finish(packet, made, ip, length, Verdict.Reply, reason, packet.inPort, packet.inKind, packet.sourceHop & MAC_BITS, own.mac);
+  attachMade(changetype<Descriptor>(packet.descriptor), made);
 }
 
 // --- fragments ---
@@ -148,7 +184,7 @@ export function countFragments(packet: View): u32 {
 }
 
 /** Copies bytes of the packet that may lie in the head block or in the tail. @param from offset from layer 3 */
-function copyOut(packet: View, from: u32, length: u32, to: usize): void {
+export function copyOut(packet: View, from: u32, length: u32, to: usize): void {
   const inHead = packet.headAvailable;
   let copied: u32 = 0;
   if (from < inHead) {
@@ -193,10 +229,37 @@ export function makeFragments(packet: View): void {
     store<u16>(ip, 0, 10);
     store<u16>(ip, updated(stored, (others ^ 0xffff) + sumBytes(ip, header)), 10);
     copyOut(packet, packet.headerLength + offset, length, ip + header);
-    finish(made, ip, header + length, Verdict.Forward, Reason.FragmentsMade, packet.outPort, packet.outKind, packet.nextHop, packet.nextSource);
+    finish(packet, made, ip, header + length, Verdict.Forward, Reason.FragmentsMade, packet.outPort, packet.outKind, packet.nextHop, packet.nextSource);
     attachMade(changetype<Descriptor>(packet.descriptor), made);
     offset += length;
   }
+}
+
+/**
+ * Turns the packet in hand, rewritten and ready, into the first of its made frames: the same bytes where they are.
+ * Call madeLeft first.
+ */
+export function sendItselfAsMade(packet: View): void {
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  const made = take();
+  const slot = made.slot;
+  memory.copy(changetype<usize>(made), changetype<usize>(descriptor), offsetof<Descriptor>("inPort"));
+  made.slot = slot;
+  made.inPort = descriptor.inPort;
+  made.outPort = descriptor.outPort;
+  made.verdict = <u8>Verdict.Forward;
+  made.reason = <u8>Reason.FragmentTranslated;
+  attachMade(descriptor, made);
+}
+
+/** Makes a frame of a held packet, on the way of the packet in hand; call madeLeft first. @returns its layer 3 */
+export function sendCopy(packet: View, from: usize, length: u32): usize {
+  const made = take();
+  const ip = layer3Of(made);
+  memory.copy(ip, from, length);
+  finish(packet, made, ip, length, Verdict.Forward, Reason.FragmentTranslated, packet.outPort, packet.outKind, packet.nextHop, packet.nextSource);
+  attachMade(changetype<Descriptor>(packet.descriptor), made);
+  return ip;
 }
 
 /** Sends the rewritten packet: gives it its link header, or makes its fragments. */

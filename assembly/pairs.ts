@@ -2,9 +2,9 @@
  * Pairs: a server in a rule, as this worker uses it. Made at the first packet that needs it; kept while the image, a
  * flow or a sticky entry names it. Its translation data never changes, so flows outlive rules and servers.
  */
-import { unmapped } from "./address";
+import { isMapped, unmapped } from "./address";
 import { pairCount, pairs, pairTable, pairTableMask } from "./bases";
-import { delta32 } from "./checksum";
+import { delta32, delta64 } from "./checksum";
 import {
   ImageMember,
   ImageRule,
@@ -12,6 +12,7 @@ import {
   NONE,
   PAIR_DRAINING,
   PAIR_IN_IMAGE,
+  PAIR_IPV6,
   PAIR_PORT_KEPT,
   PAIR_PORT_RANGE,
   PAIR_RECORD_SIZE,
@@ -82,10 +83,14 @@ function fillPair(pair: PairRecord, rule: ImageRule, member: ImageMember, server
   pair.vipTail = rule.vipTail;
   pair.serverHead = server.addressHead;
   pair.serverTail = server.addressTail;
-  const vip = unmapped(rule.vipTail);
-  const address = unmapped(server.addressTail);
-  pair.forwardDelta = delta32(vip, address);
-  pair.reverseDelta = delta32(address, vip);
+  const isIpv6 = !isMapped(rule.vipHead, rule.vipTail);
+  if (isIpv6) {
+    pair.forwardDelta = delta64(rule.vipHead, server.addressHead) + delta64(rule.vipTail, server.addressTail);
+    pair.reverseDelta = delta64(server.addressHead, rule.vipHead) + delta64(server.addressTail, rule.vipTail);
+  } else {
+    pair.forwardDelta = delta32(unmapped(rule.vipTail), unmapped(server.addressTail));
+    pair.reverseDelta = delta32(unmapped(server.addressTail), unmapped(rule.vipTail));
+  }
   pair.idleTimeoutMs = rule.idleTimeoutMs;
   pair.persistTimeoutMs = rule.persistTimeoutMs;
   pair.insertSequence = member.insertSequence;
@@ -93,6 +98,7 @@ function fillPair(pair: PairRecord, rule: ImageRule, member: ImageMember, server
   pair.proxyFirstTail = rule.proxyFirstTail;
   pair.proxyCount = rule.proxyCount;
   fillPorts(pair, rule, server);
+  if (isIpv6) pair.flags |= PAIR_IPV6;
   bringUpToDate(pair);
 }
 
@@ -116,6 +122,14 @@ function fillPorts(pair: PairRecord, rule: ImageRule, server: ImageServer): void
       pair.flags |= PAIR_PORT_KEPT;
     }
   }
+}
+
+/** Counts a packet for a pair, if it is still the same. */
+export function countFor(index: u32, ruleId: u32, serverId: u32, bytes: u32): void {
+  const pair = pairAt(index);
+  if (!(pair.flags & PAIR_USED) || pair.ruleId != ruleId || pair.serverId != serverId) return;
+  pair.packets += 1;
+  pair.bytes += bytes;
 }
 
 /** The server's port for a port of the VIP, both in host order. */

@@ -2,7 +2,8 @@
  * One packet from top to bottom, in the order of docs/packet-path.md: parse, find its flow or pick a server, see whether
  * it may leave, and only then change anything. The fast path of batch.ts is a short cut through forwardFlow().
  */
-import { following, isMartian4, swap16, unmapped } from "./address";
+import { following, isMartian4, isMartian6, swap16, unmapped } from "./address";
+import { isIlb } from "./bases";
 import { leaveToClient, leaveToServer } from "./egress";
 import {
   clientHopOf,
@@ -16,14 +17,16 @@ import {
   removeFlow,
   reverseKey,
   serverPortBeOf,
+  sourceHeadOf,
   sourceTailOf,
 } from "./flows";
 import { findSlot, metaOf, recordOf } from "./flow-table";
 import {
+  CHAIN_PLAIN,
+  CHAIN_TOO_LONG,
   Descriptor,
   Direction,
   ENDPOINT_PROXY,
-  ENDPOINT_SERVER,
   ENDPOINT_VIP,
   Endpoint,
   FlowState,
@@ -41,21 +44,21 @@ import {
   RuleType,
   View,
 } from "./gen/layout";
-import { tupleKey4 } from "./hash";
-import { guardsProxyIcmp, processIcmp } from "./icmp";
-import { findEndpoint, findRule, guardsDestination, guardsSource, membersUpTo, memberAt, serverAt } from "./image";
+import { processFragment, refuseFragment, rememberUnbalanced } from "./fragments";
+import { tupleKey } from "./hash";
+import { guardsFragment, guardsLater } from "./guarded";
+import { processIcmp } from "./icmp";
+import { destinationOf, findRule, guardsDestination, guardsSource, memberAt, serverAt, sourceOf } from "./image";
 import { emit } from "./made";
 import { freePort, obtainPool, portCursor, releasePort, takePort } from "./nat-ports";
 import { obtainPair, pairAt, serverPort } from "./pairs";
-import { ACK, FIN, fragmentWord, ICMP, OFFSET_BITS, parseFrame, parseTransport, RST, SYN, TCP, UDP } from "./parse";
-import { addressChange, describe, joinAddresses, rewriteIpv4, stepTtl, TTL_STEP } from "./rewrite";
-import { choose } from "./select";
+import { ACK, FIN, icmpOf, isFragment, parseFrame, parseTransport, RST, SYN, TCP, UDP } from "./parse";
+import { describe, rewriteAddresses, rewriteTransport, stepTtl } from "./rewrite";
+import { choose, stickyMember } from "./select";
 import { addSticky, findSticky, hasStickyRoom, redirectSticky, stickyAt, touchSticky } from "./sticky";
 import { ruleState, totals, view } from "./state";
 import { track } from "./tcp-tracking";
 
-/** MF and offset: what makes a packet a fragment. */
-const FRAGMENT_BITS: u32 = 0x3fff;
 /** Proxy ports that are tried beside each other before a pool counts as empty: others may use them through another pool. */
 const PORT_TRIES: u32 = 64;
 
@@ -65,49 +68,31 @@ export function processPacket(descriptor: Descriptor, now: u32): u32 {
   packet.now = now;
   const reason = parseFrame(descriptor, packet);
   if (reason != NONE) return reason;
-  if (fragmentWord(packet) & FRAGMENT_BITS) return processFragment(packet);
+  if (packet.chain != CHAIN_PLAIN) return processUnbalanced(packet, now);
+  if (isFragment(packet)) return isIlb ? refuseFragment(packet) : processFragment(packet, now);
   if (packet.protocol == TCP || packet.protocol == UDP) return processTransport(packet, now);
-  if (packet.protocol == ICMP) return processIcmp(packet, now);
+  if (packet.protocol == icmpOf(packet)) return processIcmp(packet, now);
   return Reason.Unguarded;
 }
 
-// --- fragments: known to be ours or not, not translated yet ---
-
-function processFragment(packet: View): u32 {
-  const to = findEndpoint(packet.destinationHead, packet.destinationTail);
-  const from = findEndpoint(packet.sourceHead, packet.sourceTail);
-  const isLater = (fragmentWord(packet) & OFFSET_BITS) != 0;
-  if (!(isLater ? guardsLater(to, from) : guardsFirst(packet, to, from))) return Reason.Unguarded;
-  const flags: u32 = to ? to.flags : 0;
-  if (flags & ENDPOINT_VIP) {
-    totals().fragmentsIn += 1;
-    totals().fragmentsDropped += 1;
-    return Reason.FragmentToVip;
-  }
-  return flags & ENDPOINT_PROXY ? Reason.ProxyFragment : Reason.ServerFragment;
-}
-
-function guardsLater(to: Endpoint | null, from: Endpoint | null): bool {
-  if (to && to.flags & (ENDPOINT_VIP | ENDPOINT_PROXY)) return true;
-  return from != null && (from.flags & ENDPOINT_SERVER) != 0;
-}
-
-/** A first fragment still shows its ports, and the guard goes by them. */
-function guardsFirst(packet: View, to: Endpoint | null, from: Endpoint | null): bool {
-  if (packet.protocol == ICMP) return to != null && ((to.flags & ENDPOINT_VIP) != 0 || guardsProxyIcmp(to, packet));
-  if (packet.protocol != TCP && packet.protocol != UDP) return false;
-  if (packet.headAvailable < packet.headerLength + 4) return false;
-  const isTcp = packet.protocol == TCP;
-  if (to && guardsDestination(to, isTcp, swap16(load<u16>(packet.layer4, 2)))) return true;
-  return from != null && guardsSource(from, isTcp, swap16(load<u16>(packet.layer4)));
+/** An IPv6 packet that its extension headers keep from being balanced: the kernel's, if the guard has kept it from it. */
+function processUnbalanced(packet: View, now: u32): u32 {
+  const to = destinationOf(packet);
+  const from = sourceOf(packet);
+  if (packet.chain == CHAIN_TOO_LONG) return guardsLater(to, from) ? Reason.HeaderChain : Reason.Unguarded;
+  rememberUnbalanced(packet, to, from, now);
+  if (!guardsFragment(packet, to, from)) return Reason.Unguarded;
+  if (isFragment(packet) && to && to.flags & ENDPOINT_VIP) totals().fragmentsIn += 1;
+  return Reason.ExtensionHeader;
 }
 
 // --- TCP and UDP ---
 
-function processTransport(packet: View, now: u32): u32 {
+/** A whole packet of TCP or UDP, or the first fragment of one. */
+export function processTransport(packet: View, now: u32): u32 {
   const reason = parseTransport(packet);
   if (reason != NONE) return reason;
-  packet.key = tupleKey4(unmapped(packet.sourceTail), unmapped(packet.destinationTail), load<u32>(packet.layer4), packet.protocol);
+  packet.key = tupleKey(packet.isIpv6 != 0, packet.sourceHead, packet.sourceTail, packet.destinationHead, packet.destinationTail, load<u32>(packet.layer4), packet.protocol);
   const slot = findSlot(packet.key);
   if (slot != NONE) {
     const index = recordOf(slot);
@@ -143,14 +128,16 @@ function forwardFlow(packet: View, now: u32): u32 {
   track(packet.flow, packet, now);
   // After tracking: a segment that reopens a closed flow has to lift the short deadline that closing gave it.
   if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);
-  countPair(pair, packet);
+  countPair(flow.pair, packet);
   translate(packet, Reason.FlowFound);
   return packet.fragments ? Reason.FragmentsMade : Reason.FlowFound;
 }
 
 // @ts-ignore: decorator
 @inline
-function countPair(pair: PairRecord, packet: View): void {
+function countPair(index: u32, packet: View): void {
+  const pair = pairAt(index);
+  packet.pair = index;
   pair.packets += 1;
   pair.bytes += packet.total;
 }
@@ -159,18 +146,21 @@ function countPair(pair: PairRecord, packet: View): void {
 function translate(packet: View, reason: u32): void {
   const flow = flowAt(packet.flow);
   const pair = pairAt(flow.pair);
-  const sourceTail = sourceTailOf(flow, pair);
-  let addresses: u64;
-  let ports: u32;
+  let portsBe: u32;
   if (packet.reverse) {
-    addresses = joinAddresses(pair.vipTail, flow.clientTail);
-    ports = <u32>flow.vipPortBe | (<u32>flow.clientPortBe << 16);
+    packet.newSourceHead = pair.vipHead;
+    packet.newSourceTail = pair.vipTail;
+    packet.newDestinationHead = flow.clientHead;
+    packet.newDestinationTail = flow.clientTail;
+    portsBe = <u32>flow.vipPortBe | (<u32>flow.clientPortBe << 16);
   } else {
-    addresses = joinAddresses(sourceTail, pair.serverTail);
-    ports = <u32>flow.sourcePortBe | (serverPortBeOf(flow, pair) << 16);
+    packet.newSourceHead = sourceHeadOf(flow, pair);
+    packet.newSourceTail = sourceTailOf(flow, pair);
+    packet.newDestinationHead = pair.serverHead;
+    packet.newDestinationTail = pair.serverTail;
+    portsBe = <u32>flow.sourcePortBe | (serverPortBeOf(flow, pair) << 16);
   }
-  const ip: usize = packet.layer3;
-  rewriteIpv4(ip, packet.layer4, packet.protocol == TCP, packet.partial != 0, addresses, ports, addressChange(ip, addresses), packet.stepsTtl ? TTL_STEP : 0);
+  rewriteTransport(packet.layer4, packet.protocol == TCP, packet.partial != 0, portsBe, rewriteAddresses(packet));
   emit(packet);
 }
 
@@ -178,7 +168,7 @@ function translate(packet: View, reason: u32): void {
 
 function openFlow(packet: View, now: u32): u32 {
   const isTcp = packet.protocol == TCP;
-  const to = findEndpoint(packet.destinationHead, packet.destinationTail);
+  const to = destinationOf(packet);
   const rule = to ? findRule(to, isTcp, packet.destinationPort) : null;
   if (rule == null) return ofNoRule(packet, to, isTcp);
   const answers: u32 = SYN | ACK;
@@ -192,17 +182,17 @@ function openFlow(packet: View, now: u32): u32 {
     own.bytesNotProcessed += packet.total;
     return Reason.RuleDisabled;
   }
-  if (isMartian4(unmapped(packet.sourceTail))) return Reason.MartianSource;
+  if (packet.isIpv6 ? isMartian6(packet.sourceHead, packet.sourceTail) : isMartian4(unmapped(packet.sourceTail))) return Reason.MartianSource;
   const pick = choose(rule, packet);
   if (pick == NONE) return dropped(rule, packet, Reason.NoServer);
-  const sticky = rule.flags & RULE_STICKY ? findSticky(rule, packet) : NONE;
+  const sticky = rule.flags & RULE_STICKY ? findSticky(rule, packet.sourceHead, packet.sourceTail) : NONE;
   return sendToServer(packet, rule, pick, sticky, now);
 }
 
 /** Guarded traffic that nothing of the configuration wants goes back to the kernel. */
 function ofNoRule(packet: View, to: Endpoint | null, isTcp: bool): u32 {
   if (to && guardsDestination(to, isTcp, packet.destinationPort)) return to.flags & ENDPOINT_PROXY ? Reason.ProxyTraffic : Reason.RuleGone;
-  const from = findEndpoint(packet.sourceHead, packet.sourceTail);
+  const from = sourceOf(packet);
   return from && guardsSource(from, isTcp, packet.sourcePort) ? Reason.ServerTraffic : Reason.Unguarded;
 }
 
@@ -219,15 +209,6 @@ function dropped(rule: ImageRule, packet: View, reason: u32): u32 {
     own.bytesNoMemory += packet.total;
   }
   return reason;
-}
-
-/** Index of the sticky entry's server among the rule's members, NONE when it takes no new flows. */
-function stickyMember(rule: ImageRule, sticky: u32): u32 {
-  const pair = pairAt(stickyAt(sticky).pair);
-  const after = membersUpTo(rule, pair.insertSequence);
-  if (after == 0) return NONE;
-  const member = memberAt(rule, after - 1);
-  return member.serverId == pair.serverId && member.enabled ? after - 1 : NONE;
 }
 
 function sendToServer(packet: View, rule: ImageRule, pick: u32, sticky: u32, now: u32): u32 {
@@ -262,8 +243,8 @@ function bind(packet: View, rule: ImageRule, pair: u32, proxyIndex: u32, sticky:
 function sendDirect(packet: View, rule: ImageRule, pair: u32, sticky: u32, holds: bool, now: u32): u32 {
   const bound = bind(packet, rule, pair, 0, sticky, holds, now);
   if (bound != NONE) touchSticky(bound, now);
-  countPair(pairAt(pair), packet);
-  if (packet.stepsTtl) stepTtl(packet.layer3);
+  countPair(pair, packet);
+  if (packet.stepsTtl) stepTtl(packet);
   emit(packet);
   return packet.fragments ? Reason.FragmentsMade : Reason.DsrSent;
 }
@@ -298,7 +279,7 @@ function sendTranslated(packet: View, rule: ImageRule, pairIndex: u32, sticky: u
   packet.flow = index;
   changetype<Descriptor>(packet.descriptor).flowState = <u8>FlowState.New;
   track(index, packet, now);
-  countPair(pair, packet);
+  countPair(pairIndex, packet);
   translate(packet, Reason.FlowNew);
   return packet.fragments ? Reason.FragmentsMade : Reason.FlowNew;
 }
@@ -339,7 +320,7 @@ function leaseOne(packet: View, pair: PairRecord, proxyIndex: u32, now: u32): u3
   for (let tried: u32 = 0; tried < PORT_TRIES; tried++) {
     const port = freePort(pool, from);
     if (port == NONE) return NONE;
-    if (findSlot(reverseKey(pair, sourceTail, swap16(port), serverPortBe, packet.protocol)) == NONE) return (proxyIndex << 16) | port;
+    if (findSlot(reverseKey(pair, pair.proxyFirstHead, sourceTail, swap16(port), serverPortBe, packet.protocol)) == NONE) return (proxyIndex << 16) | port;
     from = port == NAT_PORT_LAST ? NAT_PORT_FIRST : port + 1;
   }
   return NONE;

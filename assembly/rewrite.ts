@@ -1,19 +1,57 @@
 /** The edits: addresses, ports, TTL and checksums in one go, then the link header. The only code that changes a packet. */
 import { swap16, unmapped } from "./address";
-import { delta32, udpChecksum, updated, updatedPartial } from "./checksum";
+import { delta32, delta64, udpChecksum, updated, updatedPartial } from "./checksum";
 import { Descriptor, ETHERNET_HEADER, PairRecord, PortKind, View } from "./gen/layout";
-import { MAC_BITS } from "./parse";
+import { IPV4_TYPE, IPV6_TYPE, MAC_BITS } from "./parse";
 
 /** What a TTL step adds to a sum of little-endian words: the low byte of TTL and protocol falls by one. */
 export const TTL_STEP: u32 = 0xfffe;
 export const NEEDS_CSUM: u32 = 1;
 
-/** Decrements the TTL and mends the header checksum. */
-// @ts-ignore: decorator
-@inline
-export function stepTtl(ip: usize): void {
+/** TTL or hop limit. */
+export function ttlOf(packet: View): u32 {
+  return packet.isIpv6 ? load<u8>(packet.layer3, 7) : load<u8>(packet.layer3, 8);
+}
+
+/** Decrements the TTL and mends the header checksum, or the hop limit, which is in no checksum. */
+export function stepTtl(packet: View): void {
+  const ip: usize = packet.layer3;
+  if (packet.isIpv6) {
+    store<u8>(ip, load<u8>(ip, 7) - 1, 7);
+    return;
+  }
   store<u8>(ip, load<u8>(ip, 8) - 1, 8);
   store<u16>(ip, updated(load<u16>(ip, 10), TTL_STEP), 10);
+}
+
+/** Writes an IPv6 address in the place of another. @returns one's complement sum of the change */
+// @ts-ignore: decorator
+@inline
+export function replaceAddress(at: usize, head: u64, tail: u64): u32 {
+  const change = delta64(load<u64>(at), head) + delta64(load<u64>(at, 8), tail);
+  store<u64>(at, head);
+  store<u64>(at, tail, 8);
+  return change;
+}
+
+/**
+ * Gives the packet in hand its new addresses, and its header checksum and TTL what belongs to them.
+ * @returns one's complement sum of the change, for the checksum behind the header
+ */
+export function rewriteAddresses(packet: View): u32 {
+  const ip: usize = packet.layer3;
+  if (packet.isIpv6) {
+    const change =
+      replaceAddress(ip + 8, packet.newSourceHead, packet.newSourceTail) + replaceAddress(ip + 24, packet.newDestinationHead, packet.newDestinationTail);
+    if (packet.stepsTtl) stepTtl(packet);
+    return change;
+  }
+  const addresses = joinAddresses(packet.newSourceTail, packet.newDestinationTail);
+  const change = addressChange(ip, addresses);
+  store<u64>(ip, addresses, 12);
+  store<u16>(ip, updated(load<u16>(ip, 10), change), 10);
+  if (packet.stepsTtl) stepTtl(packet);
+  return change;
 }
 
 /**
@@ -28,6 +66,13 @@ export function rewriteIpv4(ip: usize, l4: usize, isTcp: bool, partial: bool, ad
   if (ttlDelta) store<u8>(ip, load<u8>(ip, 8) - 1, 8);
   store<u16>(ip, updated(load<u16>(ip, 10), addressDelta + ttlDelta), 10);
   store<u64>(ip, addresses, 12);
+  rewriteTransport(l4, isTcp, partial, portsBe, addressDelta);
+}
+
+/** Gives TCP or UDP new ports and mends its checksum for them and for a change of addresses. */
+// @ts-ignore: decorator
+@inline
+export function rewriteTransport(l4: usize, isTcp: bool, partial: bool, portsBe: u32, addressDelta: u32): void {
   const before = load<u32>(l4);
   store<u32>(l4, portsBe);
   const at: usize = isTcp ? l4 + 16 : l4 + 6;
@@ -61,13 +106,20 @@ export function joinPorts(source: u32, destination: u32): u32 {
   return swap16(source) | (swap16(destination) << 16);
 }
 
-/** Writes a MAC header before the packet. @param to, from bytes 0..5 */
+/** Writes a MAC header before the packet. @param to, from bytes 0..5 @param etherType as stored */
 // @ts-ignore: decorator
 @inline
-export function writeMac(frame: usize, to: u64, from: u64): void {
+export function writeMac(frame: usize, to: u64, from: u64, etherType: u32): void {
   store<u64>(frame, (to & MAC_BITS) | (from << 48));
   store<u32>(frame, <u32>((from & MAC_BITS) >>> 16), 8);
-  store<u16>(frame, 0x0008, 12);
+  store<u16>(frame, etherType, 12);
+}
+
+/** EtherType of the packet, as stored. */
+// @ts-ignore: decorator
+@inline
+export function etherTypeOf(packet: View): u32 {
+  return packet.isIpv6 ? IPV6_TYPE : IPV4_TYPE;
 }
 
 /**
@@ -86,7 +138,7 @@ export function writeLink(packet: View): void {
     if (descriptor.vnetHdrLen) descriptor.vnetHdrLen += <u16>grown;
     packet.link = link;
   }
-  if (link) writeMac(descriptor.frame, packet.nextHop, packet.nextSource);
+  if (link) writeMac(descriptor.frame, packet.nextHop, packet.nextSource, etherTypeOf(packet));
   descriptor.vnetFlags &= <u8>NEEDS_CSUM;
   descriptor.outPort = <u8>packet.outPort;
 }

@@ -1,15 +1,45 @@
 /** A rule picks a server (specification E.5): round robin and the three hashes. */
 import { swap16, unmapped } from "./address";
-import { Algorithm, ImageRule, NONE, View } from "./gen/layout";
+import { Algorithm, ImageRule, NONE, RULE_STICKY, View } from "./gen/layout";
 import { crc32 } from "./hash";
 import { enabledMember, memberAt, membersUpTo } from "./image";
+import { pairAt } from "./pairs";
 import { ruleState } from "./state";
+import { findSticky, stickyAt } from "./sticky";
 
 /** Index of the member that takes the next flow, NONE when none may. Round robin advances, whatever comes of the pick. */
 export function choose(rule: ImageRule, packet: View): u32 {
   if (rule.enabledCount == 0) return NONE;
   if (rule.algorithm == Algorithm.RoundRobin) return roundRobin(rule);
-  const hash = crc32(hashInput(rule, packet));
+  return byHash(rule, packet.sourceTail, packet.sourcePort, packet.destinationTail);
+}
+
+/**
+ * Index of the member that the packet which an ICMP error quotes came from, NONE when that cannot be told. The client is
+ * its destination. Moves no turn and touches no sticky entry.
+ */
+export function chooseQuoted(rule: ImageRule, packet: View): u32 {
+  if (rule.enabledCount == 0) return NONE;
+  if (rule.flags & RULE_STICKY) {
+    const sticky = findSticky(rule, packet.quotedDestinationHead, packet.quotedDestinationTail);
+    const bound = sticky == NONE ? NONE : stickyMember(rule, sticky);
+    if (bound != NONE) return bound;
+  }
+  if (rule.algorithm == Algorithm.RoundRobin) return rule.enabledCount == 1 ? enabledMember(rule, 0) : NONE;
+  return byHash(rule, packet.quotedDestinationTail, swap16(packet.quotedPortsBe >>> 16), packet.quotedSourceTail);
+}
+
+/** Index of the sticky entry's server among the rule's members, NONE when it takes no new flows. */
+export function stickyMember(rule: ImageRule, sticky: u32): u32 {
+  const pair = pairAt(stickyAt(sticky).pair);
+  const after = membersUpTo(rule, pair.insertSequence);
+  if (after == 0) return NONE;
+  const member = memberAt(rule, after - 1);
+  return member.serverId == pair.serverId && member.enabled ? after - 1 : NONE;
+}
+
+function byHash(rule: ImageRule, clientTail: u64, clientPort: u32, vipTail: u64): u32 {
+  const hash = crc32(hashInput(rule.algorithm, clientTail, clientPort, vipTail));
   const index = hash % rule.memberCount;
   if (memberAt(rule, index).enabled) return index;
   return enabledMember(rule, hash % rule.enabledCount);
@@ -33,12 +63,12 @@ function roundRobin(rule: ImageRule): u32 {
 }
 
 /** The four bytes that go into the CRC, first byte lowest. IPv6 uses the last 32 bits of addresses. */
-function hashInput(rule: ImageRule, packet: View): u32 {
-  const client = unmapped(packet.sourceTail);
-  if (rule.algorithm == Algorithm.HashIpPort) {
-    const portBe = swap16(packet.sourcePort);
+function hashInput(algorithm: u32, clientTail: u64, clientPort: u32, vipTail: u64): u32 {
+  const client = unmapped(clientTail);
+  if (algorithm == Algorithm.HashIpPort) {
+    const portBe = swap16(clientPort);
     return client ^ (portBe | (portBe << 16));
   }
-  if (rule.algorithm == Algorithm.HashIpVip) return client ^ unmapped(packet.destinationTail);
+  if (algorithm == Algorithm.HashIpVip) return client ^ unmapped(vipTail);
   return client;
 }

@@ -18,10 +18,10 @@ function chainOf(ruleId: u32, head: u64, tail: u64): usize {
   return stickyHeads + (<usize>(addressHash(head, tail, ruleId) & stickyHeadMask) << 2);
 }
 
-/** Index of the entry of the packet's client, NONE when it has none. */
-export function findSticky(rule: ImageRule, packet: View): u32 {
-  const head = packet.sourceHead & rule.stickyMaskHead;
-  const tail = packet.sourceTail & rule.stickyMaskTail;
+/** Index of the entry of a client, NONE when it has none. */
+export function findSticky(rule: ImageRule, clientHead: u64, clientTail: u64): u32 {
+  const head = clientHead & rule.stickyMaskHead;
+  const tail = clientTail & rule.stickyMaskTail;
   let next = load<u32>(chainOf(rule.id, head, tail));
   while (next) {
     const entry = stickyAt(next - 1);

@@ -4,6 +4,7 @@
  */
 import { buckets } from "./bases";
 import { META_PAIR_SHIFT, META_REVERSE, SWEEP_PERIOD_MS, SWEEP_SLICE_MS } from "./gen/layout";
+import { expireHeld } from "./held";
 import { flowAt, isOver, removeFlow } from "./flows";
 import { bucketCount, bucketAt, metaOf, recordOf, setDeadline, deadlineOf } from "./flow-table";
 import { isDrained, pairAt, sweepPairs } from "./pairs";
@@ -62,6 +63,7 @@ export function sweepSlice(now: u32): void {
   if (elapsed == 0) return;
   s.sweptMs = now;
   const due = min(elapsed, SWEEP_SLICE_MS);
+  expireHeld(now);
   sweepPairs();
   sweepBuckets(min(share(bucketCount(), due), bucketCount()), now);
   sweepStickies(share(flowMemory().stickiesTop, due), now);
@@ -71,6 +73,7 @@ export function sweepSlice(now: u32): void {
 /** Everything once. For replay and tests; a worker uses slices. */
 export function sweepAll(now: u32): void {
   const s = state();
+  expireHeld(now);
   s.pairCursor = 0;
   while (!sweepPairs()) {}
   s.bucketCursor = 0;

@@ -83,6 +83,14 @@ export const HOP_STATE: EnumSpec = {
   ]),
 };
 
+export const COMPAT_MODE: EnumSpec = {
+  doc: "How fragments, ICMP errors and IPv6 extension headers are treated (--compat).",
+  values: numbered([
+    ["Modern", "They are translated wherever the flow can be told."],
+    ["Ilb", "As the original does."],
+  ]),
+};
+
 export const PORT_KIND: EnumSpec = {
   doc: "What a frame of the port begins with.",
   values: numbered([
@@ -119,9 +127,12 @@ export const REASONS: readonly (readonly [name: string, verdict: string, meaning
   ["ProxyIcmp", "Pass", "ICMP to a proxy address that quotes no flow"],
   ["ServerFragment", "Pass", "fragment from a server that belongs to no flow"],
   ["ProxyFragment", "Pass", "fragment to a proxy address that belongs to no flow"],
+  ["VipFragment", "Pass", "fragment to a VIP of a packet that the kernel has"],
+  ["ExtensionHeader", "Pass", "IPv6 packet with an extension header that is not balanced"],
 
   ["MalformedLink", "Drop", "frame shorter than its link header"],
   ["MalformedIp", "Drop", "IP header cut short or contradicting the frame"],
+  ["HeaderChain", "Drop", "more IPv6 extension headers than are looked at"],
   ["MalformedTransport", "Drop", "TCP or UDP header cut short or contradicting the packet"],
   ["MalformedOffload", "Drop", "checksum or segmentation request of the virtio header contradicts the packet"],
   ["Truncated", "Drop", "the receive buffer was too small for the frame"],
@@ -133,6 +144,8 @@ export const REASONS: readonly (readonly [name: string, verdict: string, meaning
   ["NoStickyMemory", "Drop", "table of sticky clients full"],
   ["NoPort", "Drop", "no free port on any proxy address"],
   ["FragmentToVip", "Drop", "fragment to a VIP that belongs to no flow"],
+  ["FragmentHeld", "Drop", "kept until the first fragment tells where it goes; a copy leaves then"],
+  ["FragmentHoldFull", "Drop", "came before the first fragment and finds no room to wait"],
   ["IcmpToVip", "Drop", "ICMP message to a VIP that the box does not serve"],
   ["IcmpTruncated", "Drop", "ICMP message to a VIP cut short"],
   ["TooBigUnknown", "Drop", "ICMP fragmentation needed or packet too big that quotes no flow"],
@@ -205,10 +218,18 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
   ["RULE_VIP_LOCAL", 2, "Rule flag: the VIP is an address of the box."],
   ["RULE_STICKY", 4, "Rule flag."],
 
+  ["MAX_EXTENSION_HEADERS", 8, "IPv6 extension headers that are looked at."],
+  ["MAX_EXTENSION_BYTES", 512, "Bytes of IPv6 extension headers that are looked at."],
+  ["CHAIN_PLAIN", 0, "View.chain: nothing that keeps the packet from being balanced."],
+  ["CHAIN_UNBALANCED", 1, "View.chain: an extension header that the mode does not balance."],
+  ["CHAIN_TOO_LONG", 2, "View.chain: more extension headers than are looked at."],
+  ["CHAIN_MALFORMED", 3, "View.chain: contradicts the packet."],
+
   ["PAIR_USED", 1, "Pair flag: the record is in use."],
   ["PAIR_IN_IMAGE", 2, "Pair flag: the current image names the pair."],
   ["PAIR_DRAINING", 4, "Pair flag: drainDeadlineMs holds."],
   ["PAIR_PORT_KEPT", 8, "Pair flag: the client's port can be told from the server's (no collapsing)."],
+  ["PAIR_IPV6", 32, "Pair flag: the addresses are IPv6."],
   [
     "PAIR_PORT_RANGE",
     16,
@@ -226,6 +247,16 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
   ["ICMP_TOKENS", 64, "ICMP errors that a worker may send at once."],
   ["ICMP_TOKEN_MS", 10, "One more ICMP error may be sent after this long."],
   ["ICMP_QUOTE_BYTES", 548, "Bytes of a packet that an ICMP error of the box quotes at most: 576 bytes in all."],
+  ["ICMP6_QUOTE_BYTES", 1232, "The same for ICMPv6: 1280 bytes in all."],
+  ["FRAGMENT_SETS", 128, "Sets of remembered first fragments; a power of two."],
+  ["FRAGMENT_WAYS", 8, "First fragments that a set remembers."],
+  ["FRAGMENT_MS", 5000, "A first fragment is remembered for this long."],
+  ["FRAGMENT_SENT", 1, "FragmentRecord.outcome: left; those that follow go the same way."],
+  ["FRAGMENT_KERNEL", 2, "FragmentRecord.outcome: the kernel has it."],
+  ["FRAGMENT_DROPPED", 3, "FragmentRecord.outcome: went nowhere."],
+  ["HELD_FRAGMENTS", 64, "Fragments that wait for their first one."],
+  ["HELD_PER_PACKET", 16, "Those of one packet."],
+  ["HELD_MS", 1000, "They wait for this long."],
   ["CLOSED_LINGER_MS", 4500, "A closed flow still takes packets for this long."],
   ["REPLY_TTL", 64, "TTL of packets that the box makes."],
   ["MAX_TIMEOUT_MS", 1728000000, "Longest idle time that deadlines can tell (20 days)."],

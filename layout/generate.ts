@@ -22,6 +22,7 @@ const ENUMS: Readonly<Record<string, EnumSpec>> = {
   Algorithm: schema.ALGORITHM,
   HopState: schema.HOP_STATE,
   PortKind: schema.PORT_KIND,
+  CompatMode: schema.COMPAT_MODE,
 };
 
 /** `addr` becomes two u64 halves; everything else stays. */

@@ -4,6 +4,7 @@ import { VERSION } from "./version.ts";
 
 const USAGE = `Usage: ilbd run [OPTION...]     the load balancer
        ilbd demo [OPTION...]    a laboratory with real servers and real requests
+       ilbd replay OPTION...    the same engine over a capture file
        ilbd --help | --version
 
 ${RUN_USAGE}`;
@@ -20,6 +21,10 @@ async function main(argv: readonly string[]): Promise<number> {
       const { runDemo } = await import("./demo/main.ts");
       return runDemo(rest);
     }
+    case "replay": {
+      const { runReplay } = await import("./replay/main.ts");
+      return runReplay(rest);
+    }
     case "--help":
     case "-h":
     case "help":
@@ -28,7 +33,7 @@ async function main(argv: readonly string[]): Promise<number> {
     case "-V":
       return print(`ilbd ${VERSION}\n`);
     case undefined:
-      return complain("a command is needed: run or demo; 'ilbd --help' says more");
+      return complain("a command is needed: run, demo or replay; 'ilbd --help' says more");
     default:
       return complain(
         `unknown ${command.startsWith("-") ? "option" : "command"} ${command}; 'ilbd --help' lists what there is`,

@@ -11,10 +11,10 @@ import type { DataPlane } from "./data-plane.ts";
 import { openPacketPort } from "./device/afpacket.ts";
 import { closePort, KernelPacketIo, type KernelPort, setPassDescriptor } from "./device/kernel-io.ts";
 import { openTun } from "./device/tun.ts";
-import { readModule } from "./engine/abi.ts";
 import type { EngineLimits } from "./engine/engine.ts";
 import { EngineHost, PublishBlocked, randomHashKey } from "./engine/host.ts";
 import { mostFlows, regionMap } from "./engine/memory.ts";
+import { readEngineModule } from "./engine/module.ts";
 import {
   type Host,
   type Kernel,
@@ -113,7 +113,7 @@ async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Pro
   await worker.prepare();
   log.info("devices open", { io, devices: ports.map((port) => port.name).join(",") });
   return {
-    engine: engineControl(engine, () => packetIo.wake()),
+    engine: engineControl(engine, () => packetIo.wake(), ports),
     kernel: kernelControl(opened),
     nowMs: monotonicMs,
     start: () => worker.run(),
@@ -146,13 +146,6 @@ async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> 
   return engine;
 }
 
-/** In a checkout the engine lies where the build left it; a released executable has it inside. */
-async function readEngineModule(): Promise<Uint8Array<ArrayBuffer>> {
-  if (!Bun.main.startsWith("/$bunfs/")) return readModule();
-  const embedded = (await import("../build/engine.wasm", { with: { type: "file" } })) as { default: string };
-  return readModule(embedded.default);
-}
-
 /** In the order of their indexes: the TUN first, then the devices. */
 function openPorts(host: Host, io: "packet" | "tun", defer: (undo: Undo) => void): KernelPort[] {
   const ports: KernelPort[] = [];
@@ -171,7 +164,7 @@ function frameGeometry(engine: EngineHost): { descriptors: number; heads: number
   return { descriptors, heads, tails };
 }
 
-function engineControl(engine: EngineHost, wake: () => void): EngineControl {
+function engineControl(engine: EngineHost, wake: () => void, ports: readonly KernelPort[]): EngineControl {
   return {
     stage(image) {
       try {
@@ -195,6 +188,8 @@ function engineControl(engine: EngineHost, wake: () => void): EngineControl {
     counters: () => engine.counters(),
     flows: () => engine.flows(),
     sticky: () => engine.sticky(),
+    live: () => engine.live(),
+    portName: (index) => ports[index]?.name ?? null,
   };
 }
 

@@ -1,4 +1,4 @@
-/** The built engine as src/packet-plane.ts imports it: the path of the file inside the executable. */
+/** The built engine as src/engine/module.ts imports it: the path of the file inside the executable. */
 declare module "*.wasm" {
   const path: string;
   export default path;

@@ -4,7 +4,7 @@
  */
 import { ok, type Result } from "../model/result.ts";
 import type { Change, Command, Output, ShowStatistics, SubcommandName } from "./command.ts";
-import { type ErrorCode, failed } from "./errors.ts";
+import { type ErrorCode, failed, keyFailure } from "./errors.ts";
 import {
   allFields,
   chooseFields,
@@ -18,8 +18,8 @@ import {
   STATISTICS_FIELDS,
   VERBOSE_STATISTICS,
 } from "./fields.ts";
-import { checkOperands, type Request } from "./request.ts";
-import { OPTIONS, type OptionSpec } from "./spec.ts";
+import { checkOperands, getValue, type Request } from "./request.ts";
+import { KEYS, type KeySpec, OPTIONS, type OptionSpec, PACKET_KEYS } from "./spec.ts";
 import { parseCount } from "./values.ts";
 
 const dash = (option: OptionSpec): string => `-${option.letter}`;
@@ -153,6 +153,36 @@ function bindShowStatistics(request: Request): Result<Command> {
   return ok(query);
 }
 
+/** A value that must be there, or the complaint that it is missing. */
+function required<V>(request: Request, key: KeySpec<V>): Result<V> {
+  const value = getValue(request, key);
+  return value === undefined ? { ok: false, failure: keyFailure(key.key, key.property, "E-MISSING") } : ok(value);
+}
+
+function bindExplain(request: Request): Result<Command> {
+  const operands = checkOperands(request);
+  if (!operands.ok) return operands;
+  const source = required(request, PACKET_KEYS.source);
+  if (!source.ok) return source;
+  const destination = required(request, PACKET_KEYS.destination);
+  if (!destination.ok) return destination;
+  const sourcePort = required(request, PACKET_KEYS.sourcePort);
+  if (!sourcePort.ok) return sourcePort;
+  const destinationPort = required(request, PACKET_KEYS.destinationPort);
+  if (!destinationPort.ok) return destinationPort;
+  const { key, property } = PACKET_KEYS.destination;
+  if (source.value.family !== destination.value.family)
+    return { ok: false, failure: keyFailure(key, property, "E-FAMILY") };
+  const packet = {
+    protocol: getValue(request, KEYS.protocol) ?? "tcp",
+    source: source.value,
+    sourcePort: sourcePort.value,
+    destination: destination.value,
+    destinationPort: destinationPort.value,
+  };
+  return ok({ kind: "explain", packet: Object.freeze(packet) });
+}
+
 function bindFile(request: Request): Result<string | null> {
   const operands = checkOperands(request);
   return operands.ok ? ok(request.operands[0] ?? null) : operands;
@@ -169,6 +199,7 @@ const QUERY_BINDERS: { readonly [K in QueryName]: (request: Request) => Result<C
   "show-hc-result": (request) => ok({ kind: "show-hc-result", names: request.operands }),
   "show-nat": (request) => bindShowTable(request, "show-nat"),
   "show-persist": (request) => bindShowTable(request, "show-persist"),
+  explain: bindExplain,
   "export-config": (request) => {
     const file = bindFile(request);
     return file.ok ? ok({ kind: "export-config", file: file.value }) : file;

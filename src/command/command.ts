@@ -3,6 +3,7 @@
  * atomic step from one Config to the next; a subcommand with several operands is a row of Changes. A `Query` changes
  * nothing. Every kind is the long name of its subcommand.
  */
+import type { ExplainedPacket } from "../engine/explanation.ts";
 import type { Address } from "../model/address.ts";
 import type { Algorithm, PortRange, Protocol, RuleType } from "../model/config.ts";
 
@@ -154,7 +155,12 @@ export interface ShowStatistics {
   readonly count: number | null;
 }
 
-export type Query = ShowRule | ShowServerGroup | ShowServer | ShowHealth | ShowTable | ShowStatistics;
+export interface Explain {
+  readonly kind: "explain";
+  readonly packet: ExplainedPacket;
+}
+
+export type Query = ShowRule | ShowServerGroup | ShowServer | ShowHealth | ShowTable | ShowStatistics | Explain;
 
 export interface ExportConfig {
   readonly kind: "export-config";

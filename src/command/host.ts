@@ -2,6 +2,7 @@
  * What commands need from the daemon, and nothing more. The controller implements it; command/ never imports control/.
  */
 import type { FlowSnapshot, StickySnapshot } from "../engine/engine.ts";
+import type { ExplainedPacket, Explanation } from "../engine/explanation.ts";
 import type { Address, Family } from "../model/address.ts";
 import type { Config, Protocol } from "../model/config.ts";
 import type { Result } from "../model/result.ts";
@@ -30,6 +31,13 @@ export interface HealthResult {
   readonly nextAtMs: number | null;
   /** Smoothed round-trip time in microseconds, 0: unknown. */
   readonly rttMicroseconds: number;
+}
+
+/** What would become of a packet, and the name of the device that it would leave by. */
+export interface LocatedExplanation {
+  readonly explanation: Explanation;
+  /** null: none, or it has no name. */
+  readonly egressName: string | null;
 }
 
 /** Counters at one moment, only of rules and servers that exist. All 64 bit. */
@@ -81,6 +89,8 @@ export interface CommandHost {
   /** Connection entries, lazily, so that a listing of millions is never built in memory. */
   natEntries(): Iterable<FlowSnapshot>;
   persistEntries(): Iterable<StickySnapshot>;
+  /** What would become of a packet now; nothing changes. Absent: this process has no tables. */
+  explain?(packet: ExplainedPacket): LocatedExplanation;
   /** First address of a host name, by the daemon's resolver; null when it does not resolve. */
   resolveHost(name: string, family?: Family): Promise<Address | null>;
   /** Name of an address, null if none. */

@@ -15,7 +15,7 @@
 import { z } from "zod";
 import { ok, type Result } from "../model/result.ts";
 import { bind, removalOf, utterance } from "./bind.ts";
-import type { Change } from "./command.ts";
+import type { Change, Query } from "./command.ts";
 import { failed, keyFailure } from "./errors.ts";
 import { type Given, lookUpNames, parseValue, type Request } from "./request.ts";
 import { valueSchema } from "./schema.ts";
@@ -55,7 +55,7 @@ function propertiesSchema(route: Route): z.ZodType {
 
 /** A zod schema of the route's body; null when it has none, or is text. */
 export function requestSchema(route: Route): z.ZodType | null {
-  if (route.body === null || route.body === "text") return null;
+  if (route.body === null || route.body === "text" || route.body === "query") return null;
   if (route.body === "properties") return propertiesSchema(route);
   return z.strictObject(Object.fromEntries(Object.keys(route.body).map((property) => [property, z.boolean()])));
 }
@@ -98,7 +98,7 @@ function readFlag(flag: JsonFlag, value: unknown, draft: Draft): Result<void> {
 
 function readProperty(route: Route, property: string, value: unknown, draft: Draft): Result<void> {
   const spec = SUBCOMMANDS[route.subcommand];
-  if (property === NAME_PROPERTY && hasNameInBody(route)) {
+  if (property === NAME_PROPERTY && route.body === "properties" && hasNameInBody(route)) {
     if (typeof value !== "string") return invalid(property);
     draft.operands = [value];
     return ok(undefined);
@@ -121,7 +121,7 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 /** A body of keys and flags as a request. */
 function readBody(route: Route, operands: string[], body: unknown): Result<Request> {
   const draft: Draft = { flags: new Set(), values: new Map(), operands };
-  if (route.body === "properties") {
+  if (route.body === "properties" || route.body === "query") {
     if (!isObject(body)) return failed("E-SYNTAX");
     for (const [property, value] of Object.entries(body)) {
       const read = readProperty(route, property, value, draft);
@@ -173,6 +173,41 @@ export async function fromHttp(
   if (!command.ok) return command;
   if (command.value.kind !== "changes") throw new Error(`${route.method} ${route.path} changes nothing`);
   return ok(command.value.changes);
+}
+
+/** A parameter of a route whose request is its query string. */
+export interface QueryParameter {
+  readonly name: string;
+  readonly required: boolean;
+  readonly help: string;
+  readonly schema: z.ZodType;
+}
+
+/** The parameters of a route, none when its query string says nothing. */
+export function queryParameters(route: Route): QueryParameter[] {
+  if (route.body !== "query") return [];
+  return keysOf(SUBCOMMANDS[route.subcommand]).map((key) => ({
+    name: key.property,
+    required: key.fallback === undefined,
+    help: key.fallback === undefined ? key.help : `${key.help}; default ${key.fallback}`,
+    schema: valueSchema(key),
+  }));
+}
+
+/** What a request with a query string asks for. @returns the failure with `field` set where a parameter is at fault */
+export async function queryFromHttp(
+  route: Route,
+  parameters: Readonly<Record<string, string>>,
+  resolver: Resolver,
+): Promise<Result<Query>> {
+  const request = readBody(route, [], parameters);
+  const named = request.ok ? await lookUpNames(request.value, resolver) : request;
+  const command = named.ok ? bind(named.value) : named;
+  if (!command.ok) return command;
+  const { kind } = command.value;
+  if (kind === "changes" || kind === "export-config" || kind === "import-config")
+    throw new Error(`${route.method} ${route.path} is no query`);
+  return ok(command.value);
 }
 
 function printValue(key: AnyKey, value: unknown): unknown {

@@ -7,8 +7,18 @@ import type { Config, HealthCheck, Rule, Server, ServerGroup } from "../model/co
 import { effectiveTimers, findGroup, findHealthCheck, findRule, serverId, sortedServers } from "../model/lookup.ts";
 import { ok, type Result } from "../model/result.ts";
 import { EMPTY_CELL, Table, UNKNOWN_CELL } from "./columns.ts";
-import type { Query, ShowHealth, ShowRule, ShowServer, ShowServerGroup, ShowStatistics, ShowTable } from "./command.ts";
+import type {
+  Explain,
+  Query,
+  ShowHealth,
+  ShowRule,
+  ShowServer,
+  ShowServerGroup,
+  ShowStatistics,
+  ShowTable,
+} from "./command.ts";
 import { failed } from "./errors.ts";
+import { explanationLines } from "./explain.ts";
 import {
   GROUP_FIELDS,
   type GroupField,
@@ -341,6 +351,13 @@ async function* listPersistence(query: ShowTable, config: Config, host: CommandH
   return ok(undefined);
 }
 
+async function* listExplanation({ kind, packet }: Explain, config: Config, host: CommandHost): Listing {
+  if (host.explain === undefined) return failed("E-UNSUPPORTED", kind);
+  for (const [name, text] of explanationLines(config, host.explain(packet)))
+    yield `${name.padStart(FULL_NAME_WIDTH)}: ${text}\n`;
+  return ok(undefined);
+}
+
 /** The listing that a query asks for, of `config`. */
 export function list(query: Exclude<Query, ShowStatistics>, config: Config, host: CommandHost): Listing {
   switch (query.kind) {
@@ -358,6 +375,8 @@ export function list(query: Exclude<Query, ShowStatistics>, config: Config, host
       return listConnections(query, host);
     case "show-persist":
       return listPersistence(query, config, host);
+    case "explain":
+      return listExplanation(query, config, host);
   }
 }
 
@@ -383,6 +402,7 @@ export function checkNames(query: Exclude<Query, ShowStatistics>, config: Config
       return verdict(chooseCheckedRules(config, query.names));
     case "show-nat":
     case "show-persist":
+    case "explain":
       return ok(undefined);
   }
 }

@@ -118,6 +118,14 @@ export function fileUse(
   return value.kind === "export-config" ? { access: "write", file: value.file, preserve: false } : null;
 }
 
+/** Whether a correct command line waits between parts of its answer (statistics with an INTERVAL). */
+export function isTimed(argv: readonly string[]): boolean {
+  const parsed = parse(argv, "shell");
+  if (parsed.kind === "answer") return false;
+  const command = bind(parsed.request);
+  return command.ok && command.value.kind === "show-statistics" && command.value.intervalSeconds !== null;
+}
+
 /** What the caller's program prints when it cannot open the file of import-config: the error and the usage list. */
 export function unreadableFile(file: string): LocalAnswer {
   return answer(1, "", line(errorText("E-OPENREAD", file)) + usageList());

@@ -15,6 +15,7 @@ import {
   healthCheckPort,
   healthTest,
   name,
+  portNumber,
   ports,
   prefixLength,
   protocol,
@@ -75,8 +76,11 @@ export interface Route {
   readonly path: string;
   readonly right: Right;
   readonly summary: string;
-  /** `properties`: the subcommand's keys and flags. An object: exactly that body selects the subcommand. `text`: import text. */
-  readonly body: "properties" | "text" | Readonly<Record<string, boolean>> | null;
+  /**
+   * `properties`: the subcommand's keys and flags. `query`: the same as query parameters. An object: exactly that body
+   * selects the subcommand. `text`: import text.
+   */
+  readonly body: "properties" | "query" | "text" | Readonly<Record<string, boolean>> | null;
 }
 
 export interface SubcommandSpec {
@@ -151,6 +155,14 @@ export const KEYS = Object.freeze({
   }),
 });
 
+/** Keys of a packet, apart from the protocol. */
+export const PACKET_KEYS = Object.freeze({
+  source: key("src", address, "source address"),
+  destination: key("dst", address, "destination address"),
+  sourcePort: key("sport", portNumber, "source port"),
+  destinationPort: key("dport", portNumber, "destination port"),
+});
+
 const flag = (letter: string, help: string, json: FlagOption["json"] = null): FlagOption =>
   Object.freeze({ kind: "flag", letter, help, json });
 const keys = (letter: string, placeholder: string, help: string, list: readonly AnyKey[]): KeysOption =>
@@ -190,6 +202,13 @@ export const OPTIONS = Object.freeze({
   ofServer: text("s", "SERVER", "only this server"),
   human: flag("h", "accepted, without effect"),
   preserve: flag("p", "keep what is configured"),
+  packet: keys("i", "PACKET", "a packet; of TCP the first of a connection", [
+    PACKET_KEYS.source,
+    PACKET_KEYS.destination,
+    KEYS.protocol,
+    PACKET_KEYS.sourcePort,
+    PACKET_KEYS.destinationPort,
+  ]),
 });
 
 interface RowExtra {
@@ -450,6 +469,17 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     max: 1,
     routes: [route("PUT", "/config", "Replace the configuration, or add to it", "text")],
   }),
+  explain: row(
+    "explain",
+    "explain",
+    "show",
+    "-i src=ADDR,dst=ADDR,[protocol=P,]sport=N,dport=N",
+    "tell what would become of a packet now, and why",
+    {
+      options: [O.packet],
+      routes: [route("GET", "/explain", "What would become of a packet now, and why", "query")],
+    },
+  ),
 });
 
 /** Every route of every subcommand. */

@@ -263,6 +263,19 @@ export const healthCheckPort: Codec<"ANY" | "ALL" | number> = {
   toJson: (value) => value,
 };
 
+/** One port, as a number. */
+export const portNumber: Codec<number> = {
+  kind: "port",
+  help: `1 to ${MAX_PORT}; no service names`,
+  parse(text) {
+    const port = parseCount(text, MAX_PORT);
+    return port === null || port === 0 ? sentence("E-PORT", text) : good(port);
+  },
+  print: String,
+  json: { text: false, integers: [1, MAX_PORT] },
+  toJson: (value) => value,
+};
+
 /** Servers of one list element: addresses or a host name, and ports or none. */
 export interface ServersToken {
   readonly hosts: AddressRange | { readonly hostName: string };

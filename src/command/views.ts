@@ -221,6 +221,69 @@ export function stickyView(config: Config, entry: StickySnapshot): z.infer<typeo
   return { rule: rule.name, client: formatAddress(entry.client), server: serverId(group, server) };
 }
 
+const openEndpointSchema = z.object({ address: z.string(), port: z.int().nullable() });
+const explanationSchema = z.object({
+  packet: z.object({ protocol: z.enum(["tcp", "udp"]), source: endpointSchema, destination: endpointSchema }),
+  verdict: z.string().describe("ignore, forward, reply, pass or drop"),
+  reason: z.string().describe("stable name"),
+  meaning: z.string(),
+  rule: z.string().nullable(),
+  type: z.string().nullable(),
+  server: z.string().nullable().describe("server ID"),
+  direction: z.enum(["none", "client-to-server", "server-to-client"]),
+  flow: z.enum(["none", "new", "found"]),
+  entry: z
+    .object({
+      closed: z.boolean().describe("it is over, and the packet's own flow would replace it"),
+      client: endpointSchema,
+      vip: endpointSchema,
+      source: endpointSchema,
+      server: endpointSchema,
+    })
+    .nullable(),
+  choice: z
+    .object({
+      algorithm: z.string(),
+      hash: z
+        .object({
+          value: z.string(),
+          index: z.int(),
+          count: z.int(),
+          fallback: z.object({ index: z.int(), count: z.int() }).nullable(),
+        })
+        .nullable(),
+      turns: z.array(z.string().nullable()).nullable().describe("round robin: server IDs, the next first"),
+      picked: z.string().nullable().describe("what the algorithm gives"),
+      sticky: z
+        .object({ client: z.string(), mask: z.int(), server: z.string().nullable(), holds: z.boolean() })
+        .nullable(),
+      servers: z.array(
+        z.object({
+          id: z.string().nullable(),
+          address: z.string(),
+          port: z.string().nullable(),
+          why: z.enum(["chosen", "disabled", "down", "not-its-turn", "other-hash", "other-sticky"]),
+        }),
+      ),
+    })
+    .nullable(),
+  leaving: z
+    .object({ source: openEndpointSchema.describe("port null: a free proxy port"), destination: endpointSchema })
+    .nullable(),
+  egress: z
+    .object({
+      device: z.string().nullable(),
+      nexthop: z.enum(["resolved", "unresolved", "none"]),
+      source: z.string().nullable(),
+      destination: z.string().nullable(),
+      mtu: z.int(),
+    })
+    .nullable(),
+});
+
+/** An explanation. */
+export { explanationView } from "./explain.ts";
+
 /** Schemas of the views above, by resource. */
 export const VIEW_SCHEMAS = Object.freeze({
   rule: ruleSchema,
@@ -231,4 +294,5 @@ export const VIEW_SCHEMAS = Object.freeze({
   statistics: statisticsSchema,
   nat: flowSchema,
   persist: stickySchema,
+  explanation: explanationSchema,
 });

@@ -7,7 +7,8 @@ import { accessSync, constants, statSync } from "node:fs";
 import type { Change } from "../command/command.ts";
 import { errorText, failed } from "../command/errors.ts";
 import type { ChangeContext, CommandHost } from "../command/host.ts";
-import { type EngineCounters, ImageTooLarge, type Interest } from "../engine/engine.ts";
+import { type EngineCounters, ImageTooLarge, type Interest, type TableImage } from "../engine/engine.ts";
+import { explain } from "../engine/explain.ts";
 import type { Address } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
 import { findRule } from "../model/lookup.ts";
@@ -42,6 +43,8 @@ export interface ControllerParts {
   readonly names: NameService;
   readonly clock: Clock;
   readonly log: Log;
+  /** Looks at the program of an external health test. Default: in the file system, with this process's rights. */
+  readonly externalTest?: NonNullable<ChangeContext["externalTest"]>;
 }
 
 /** Everything that one change replaces as a whole. */
@@ -55,6 +58,8 @@ interface State {
   readonly generation: number;
   /** Engine clock when the image was compiled: which deadlines were within its reach. */
   readonly compiledAtMs: number;
+  /** What the engine goes by. */
+  readonly image: TableImage;
 }
 
 const NOTHING: Interest = { entries: [], vips: [], servers: [], proxies: [] };
@@ -66,6 +71,7 @@ const INITIAL: Omit<State, "config"> = {
   interest: NOTHING,
   generation: 0,
   compiledAtMs: 0,
+  image: { generation: 0, servers: [], rules: [], drains: [], interest: NOTHING },
 };
 
 type FlowCount = (ruleId: number, serverId: number) => number;
@@ -112,6 +118,10 @@ export class Controller {
       statistics: () => statisticsSample(this.state.config, engine.counters(), clock.wallMs()),
       natEntries: () => engine.flows(),
       persistEntries: () => engine.sticky(),
+      explain: (packet) => {
+        const explanation = explain(this.state.image, engine.live(), packet);
+        return { explanation, egressName: explanation.egress && engine.portName(explanation.egress.port) };
+      },
       resolveHost: (name, family) => names.resolveHost(name, family),
       reverseLookup: (address) => names.reverseLookup(address),
       resolveService: (name, prefer) => names.resolveService(name, prefer),
@@ -134,6 +144,11 @@ export class Controller {
   /** Compiles and publishes anew, because something beside the configuration changed (addresses of the box, health). */
   refresh(): Promise<Result<void>> {
     return this.inTurn(() => this.install(this.state, this.state.config, null));
+  }
+
+  /** Resolves when every change that was asked for so far, by whomever, is done. */
+  async idle(): Promise<void> {
+    await this.turn;
   }
 
   /** Ends all timers and waits for the change in progress; later changes fail. Kernel, engine and store are the caller's. */
@@ -182,10 +197,10 @@ export class Controller {
     const { engine, kernel, store, log } = this.parts;
     const refused = kernel.check(after);
     if (refused !== null) return { ok: false, failure: refused };
-    const { state, image } = this.prepare(before, after);
+    const state = this.prepare(before, after);
     let staged: StagedImage;
     try {
-      staged = engine.stage(image);
+      staged = engine.stage(state.image);
     } catch (error) {
       log.warn("the engine does not take the configuration", { reason: messageOf(error) });
       if (error instanceof ImageTooLarge) return failed("E-NOMEM");
@@ -210,8 +225,8 @@ export class Controller {
     return ok(undefined);
   }
 
-  /** The next state and its image; pure but for the clock. */
-  private prepare(before: State, config: Config): { state: State; image: ReturnType<typeof compile> } {
+  /** The next state with its image; pure but for the clock. */
+  private prepare(before: State, config: Config): State {
     const { kernel, clock } = this.parts;
     const nowMs = clock.nowMs();
     const generation = before.generation + 1;
@@ -219,7 +234,7 @@ export class Controller {
     const drains = nextDrains(before.drains, before, { config, runtime }, nowMs);
     const ruleKeys = config.rules.map((rule) => String(rule.id));
     const hopKeys = serversInUse(config, drains).map((server) => addressKey(server.address));
-    const state: State = {
+    const state: Omit<State, "image"> = {
       config,
       runtime,
       drains,
@@ -229,7 +244,7 @@ export class Controller {
       generation,
       compiledAtMs: nowMs,
     };
-    return { state, image: compile({ ...state, isLocal: (address) => kernel.isLocal(address), nowMs }) };
+    return { ...state, image: compile({ ...state, isLocal: (address) => kernel.isLocal(address), nowMs }) };
   }
 
   /** After publishing: when no worker uses an older image, the kernel gets back what is no longer the engine's. */
@@ -294,7 +309,7 @@ export class Controller {
         count ??= this.flowCount();
         return drainingNumbers(this.state.drains, groupId, count);
       },
-      externalTest,
+      externalTest: this.parts.externalTest ?? externalTest,
     };
   }
 

@@ -61,6 +61,13 @@ export function systemNames(servicesFile = "/etc/services"): NameService {
   };
 }
 
+/** No resolver and no files: the same answers on every machine. Hosts must be numeric; services are the built-in ones. */
+export const BUILT_IN_NAMES: NameService = {
+  resolveHost: async () => null,
+  reverseLookup: async () => null,
+  resolveService: async (name, prefer) => findService(BUILT_IN, name, prefer),
+};
+
 /** Port of `name` (or alias, exact case as services(5)) in the text of a services file, or null. */
 export function findService(services: string, name: string, prefer: Protocol): number | null {
   let other: number | null = null;

@@ -1,5 +1,7 @@
 /** `--io none`: a control plane without packets. Engine and kernel that take everything and count nothing. */
 import type { EngineCounters, TableImage } from "../engine/engine.ts";
+import { NOTHING_LIVE } from "../engine/explain.ts";
+import type { LiveTables } from "../engine/explanation.ts";
 import { REASON_NAMES } from "../gen/layout.ts";
 import type { EngineControl, KernelControl } from "./ports.ts";
 
@@ -50,6 +52,14 @@ export class NoEngine implements EngineControl {
 
   sticky(): [] {
     return [];
+  }
+
+  live(): LiveTables {
+    return NOTHING_LIVE;
+  }
+
+  portName(): null {
+    return null;
   }
 }
 

@@ -3,6 +3,7 @@
  * routes, addresses), a log. src/daemon.ts ties them to the real ones, tests to recording ones.
  */
 import type { EngineCounters, FlowSnapshot, Interest, StickySnapshot, TableImage } from "../engine/engine.ts";
+import type { LiveTables } from "../engine/explanation.ts";
 import type { Address } from "../model/address.ts";
 import type { Config, Rule } from "../model/config.ts";
 import type { Failure } from "../model/result.ts";
@@ -27,6 +28,10 @@ export interface EngineControl {
   /** Lazily: a listing of millions is never built in memory. */
   flows(): Iterable<FlowSnapshot>;
   sticky(): Iterable<StickySnapshot>;
+  /** What `explain` reads of the tables now. */
+  live(): LiveTables;
+  /** Name of the device behind a port of the engine; null when there is none. */
+  portName(index: number): string | null;
 }
 
 export interface KernelControl {

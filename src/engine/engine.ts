@@ -212,6 +212,9 @@ export interface StickySnapshot {
   readonly client: Address;
 }
 
+/** How fragments, ICMP errors and IPv6 extension headers are treated: docs/packet-path.md. */
+export type Compat = "ilb" | "modern";
+
 /** Sizes fixed at start. */
 export interface EngineLimits {
   readonly maxFlows: number;

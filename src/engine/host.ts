@@ -3,6 +3,7 @@
  * plain values from which a worker attaches (worker-engine.ts). It processes no packets.
  */
 import {
+  CompatMode,
   FlowHeader,
   HASH_KEY_WORDS,
   HopState,
@@ -19,6 +20,7 @@ import {
 } from "../gen/layout.ts";
 import { compileModule, instantiate, type MemoryViews, viewsOf } from "./abi.ts";
 import type {
+  Compat,
   EngineCounters,
   EngineLimits,
   FlowSnapshot,
@@ -27,6 +29,8 @@ import type {
   StickySnapshot,
   TableImage,
 } from "./engine.ts";
+import type { LiveTables } from "./explanation.ts";
+import { MemoryTables } from "./live-tables.ts";
 import { createMemory, type RegionMap, regionMap, type WorkerRegions } from "./memory.ts";
 import { type EngineHealth, StatsReader } from "./stats.ts";
 import { addressWords, swap32, writeImage } from "./tables.ts";
@@ -73,6 +77,8 @@ export interface EngineHostOptions {
   readonly hashKey: Uint8Array;
   /** From abi.ts readModule(). */
   readonly moduleBytes: Uint8Array<ArrayBuffer>;
+  /** Default `modern`. */
+  readonly compat?: Compat;
 }
 
 /** A worker kept an image longer than PUBLISH_WAIT_MS: it hangs or is gone. Nothing has changed. */
@@ -98,13 +104,13 @@ export class EngineHost {
 
   /** Lays the memory out. Throws a RangeError that names a limit which is too large. */
   static create(options: EngineHostOptions): EngineHost {
-    const { limits, workers, hashKey, moduleBytes } = options;
-    return EngineHost.#create(limits, workers, hashKey, compileModule(moduleBytes), moduleBytes);
+    const { limits, workers, hashKey, moduleBytes, compat = "modern" } = options;
+    return EngineHost.#create(limits, workers, hashKey, compileModule(moduleBytes), moduleBytes, compat);
   }
 
   /** The same from a module that is compiled already; such a host has no seats to give. */
   static prepare(limits: EngineLimits, workers: number, hashKey: Uint8Array, module: WebAssembly.Module): EngineHost {
-    return EngineHost.#create(limits, workers, hashKey, module, null);
+    return EngineHost.#create(limits, workers, hashKey, module, null, "modern");
   }
 
   static #create(
@@ -113,19 +119,21 @@ export class EngineHost {
     hashKey: Uint8Array,
     module: WebAssembly.Module,
     moduleBytes: Uint8Array<ArrayBuffer> | null,
+    compat: Compat,
   ): EngineHost {
     const map = regionMap(limits, workers);
     if (hashKey.length !== HASH_KEY_BYTES)
       throw new RangeError(`the hash key must have ${HASH_KEY_BYTES} bytes, not ${hashKey.length}`);
     const host = new EngineHost(createMemory(map), map, moduleBytes);
-    host.#setUp(hashKey, module);
+    host.#setUp(hashKey, module, compat);
     return host;
   }
 
-  #setUp(hashKey: Uint8Array, module: WebAssembly.Module): void {
+  #setUp(hashKey: Uint8Array, module: WebAssembly.Module, compat: Compat): void {
     const { u8 } = this.#views;
     this.#set(this.map.sharedHeader + SharedHeader.fingerprint, LAYOUT_FINGERPRINT);
     this.#set(this.map.sharedHeader + SharedHeader.workerCount, this.map.workers.length);
+    this.#set(this.map.sharedHeader + SharedHeader.compat, compat === "ilb" ? CompatMode.Ilb : CompatMode.Modern);
     u8.set(hashKey, this.map.hashKeys);
     this.map.workers.forEach((worker, index) => {
       this.#writeMap(worker, index);
@@ -187,6 +195,9 @@ export class EngineHost {
       chunks: worker.chunks,
       chunkCount: counts.chunks,
       clientHops: worker.clientHops,
+      fragments: worker.fragments,
+      held: worker.held,
+      heldBlocks: worker.heldBlocks,
     };
     for (const [field, value] of Object.entries(values))
       this.#set(worker.map + WorkerMap[field as keyof typeof values], value);
@@ -308,6 +319,11 @@ export class EngineHost {
   /** Connection entries, read lazily while workers run. */
   flows(): Iterable<FlowSnapshot> {
     return { [Symbol.iterator]: () => this.#stats.flows() };
+  }
+
+  /** What `explain` reads, while workers run. */
+  live(): LiveTables {
+    return new MemoryTables(this.#views, this.map, (worker, index) => this.#stats.flowAt(worker, index));
   }
 
   /** Sticky entries, read lazily while workers run. */

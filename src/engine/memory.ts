@@ -12,8 +12,13 @@ import {
   Endpoint,
   FlowHeader,
   FlowRecord,
+  FRAGMENT_SETS,
+  FRAGMENT_WAYS,
+  FragmentRecord,
   HASH_KEY_WORDS,
   HEAD_STRIDE,
+  HELD_FRAGMENTS,
+  HeldRecord,
   ImageDrain,
   ImageHeader,
   ImageMember,
@@ -86,6 +91,9 @@ export interface WorkerRegions {
   readonly counters: number;
   readonly ruleStates: number;
   readonly clientHops: number;
+  readonly fragments: number;
+  readonly held: number;
+  readonly heldBlocks: number;
   /** The flow memory: a run of whole pages that holds indexes and ids only. */
   readonly flowMemory: number;
   readonly flowMemoryBytes: number;
@@ -209,6 +217,9 @@ function workerRegions(layout: Layout, counts: WorkerCounts, control: number): W
   const ruleStates = layout.take(counts.rules * RuleState.size);
   const heads = layout.take((BATCH_SIZE + MADE_SIZE) * HEAD_STRIDE, REGION_ALIGNMENT);
   const tails = layout.take(BATCH_SIZE * TAIL_STRIDE, REGION_ALIGNMENT);
+  const fragments = layout.take(FRAGMENT_SETS * FRAGMENT_WAYS * FragmentRecord.size);
+  const held = layout.take(HELD_FRAGMENTS * HeldRecord.size);
+  const heldBlocks = layout.take(HELD_FRAGMENTS * HEAD_STRIDE);
   const flowMemory = layout.take(FlowHeader.size, REGION_ALIGNMENT);
   const clientHops = layout.take(CLIENT_HOPS * 8);
   const regions = {
@@ -236,6 +247,9 @@ function workerRegions(layout: Layout, counts: WorkerCounts, control: number): W
     counters,
     ruleStates,
     clientHops,
+    fragments,
+    held,
+    heldBlocks,
     flowMemory,
     flowMemoryBytes,
     ...regions,

@@ -6,11 +6,13 @@
 import { Reason, Verdict } from "../gen/layout.ts";
 import type { Protocol } from "../model/config.ts";
 import {
+  type Compat,
   type Direction,
   type EngineCounters,
   type EngineLimits,
   type FlowSnapshot,
   type FrameIn,
+  type FrameOut,
   type ImageRule,
   ImageTooLarge,
   type NextHop,
@@ -27,6 +29,7 @@ import { type Belongs, type Decision, drop, ignore, pass } from "./reference/dec
 import {
   type Arrival,
   boxError,
+  type Complaint,
   ErrorBudget,
   fragmentCount,
   isPartial,
@@ -36,6 +39,7 @@ import {
   offloadFault,
   PLAIN,
   passage,
+  seal,
   steppedCopy,
   type Way,
   wayToClient,
@@ -51,14 +55,19 @@ import {
   type Tuple,
   trackTcp,
 } from "./reference/flows.ts";
-import { ERROR_TYPES, echoReply, messageAsTransport, quotedTuple, translateTooBig } from "./reference/icmp.ts";
+import { FragmentMemory, type Held, type Trail } from "./reference/fragments.ts";
+import { isGuarded, isGuardedByAddress } from "./reference/guarding.ts";
+import { KINDS, messageAsTransport } from "./reference/icmp.ts";
+import { Messages } from "./reference/messages.ts";
 import {
   ACK,
-  ICMP,
-  type Ipv4,
+  EXTENSIONS,
+  type Ip,
+  isFragment,
+  isMapped,
   isMartian,
   openLink,
-  parseIpv4,
+  parseIp,
   parseTransport,
   put16,
   SYN,
@@ -78,6 +87,7 @@ const MADE_FRAMES_PER_BATCH = 64;
 export class ReferenceEngine implements PacketEngine {
   readonly name = "reference";
   readonly #limits: EngineLimits;
+  readonly #compat: Compat;
   #tables = new Tables();
   readonly #ports = new Map<number, Port>();
   readonly #hops = new Map<number, NextHop>();
@@ -87,15 +97,31 @@ export class ReferenceEngine implements PacketEngine {
   readonly #choice: ServerChoice;
   readonly #counting = new Counting();
   readonly #errors = new ErrorBudget();
+  readonly #fragments = new FragmentMemory((isToVip) => {
+    if (isToVip) this.#counting.fragmentsDropped++;
+  });
+  readonly #messages: Messages;
   #madeInBatch = 0;
   #frameIndex = 0;
 
-  constructor(limits: EngineLimits, choosePort: PortChooser = chooseLowest) {
+  constructor(limits: EngineLimits, choosePort: PortChooser = chooseLowest, compat: Compat = "modern") {
     this.#limits = limits;
+    this.#compat = compat;
     this.#pairs = new PairTable(limits.maxPairs);
     this.#sticky = new StickyTable(limits.maxSticky);
     this.#choice = new ServerChoice(this.#sticky, choosePort);
     this.#flows = new FlowTable(limits.maxFlows, (flow, nowMs) => this.#flowGone(flow, nowMs));
+    this.#messages = new Messages({
+      compat,
+      tables: () => this.#tables,
+      flows: this.#flows,
+      choice: this.#choice,
+      counting: this.#counting,
+      hops: this.#hops,
+      ports: this.#ports,
+      obstacle: (...packet) => this.#obstacle(...packet),
+      dispatch: (...packet) => this.#dispatch(...packet),
+    });
   }
 
   publish(image: TableImage): void {
@@ -118,6 +144,7 @@ export class ReferenceEngine implements PacketEngine {
 
   process(frames: readonly FrameIn[], nowMs: number): Outcome[] {
     this.#madeInBatch = 0;
+    this.#fragments.expire(nowMs);
     return frames.map((frame, index) => {
       this.#frameIndex = index;
       const decision = this.#decide(frame, nowMs);
@@ -136,6 +163,7 @@ export class ReferenceEngine implements PacketEngine {
   }
 
   sweep(nowMs: number): void {
+    this.#fragments.expire(nowMs);
     this.#flows.sweep(nowMs);
     this.#sticky.sweep(nowMs);
   }
@@ -210,38 +238,136 @@ export class ReferenceEngine implements PacketEngine {
     if (link === "vlan") return ignore(Reason.VlanTagged);
     if (link === "not ip" || port === undefined) return ignore(Reason.NotIp);
     if (link === "short") return drop(Reason.MalformedLink);
-    const ip = parseIpv4(link.packet);
+    const ip = parseIp(link.packet, link.family);
     if (ip === null) return drop(Reason.MalformedIp);
+    if (isMapped(ip.source)) return drop(Reason.MartianSource);
+    if (ip.chain === "malformed") return drop(Reason.MalformedIp);
+    if (ip.chain === "too long") {
+      return isGuardedByAddress(ip, this.#tables) ? drop(Reason.HeaderChain) : ignore(Reason.Unguarded);
+    }
+    if (ip.unbalancedIn.includes(this.#compat)) return this.#unbalanced(ip, nowMs);
     const arrival: Arrival = { frame, port, link, ip, vnet: frame.vnet ?? PLAIN, nowMs };
-    if (ip.moreFragments || ip.fragmentOffset > 0) return this.#fragment(ip);
+    if (isFragment(ip)) return this.#compat === "ilb" ? this.#fragment(ip) : this.#fragmentCounted(arrival);
     if (ip.protocol === TCP || ip.protocol === UDP) return this.#transport(arrival);
-    return ip.protocol === ICMP ? this.#icmp(arrival) : ignore(Reason.Unguarded);
+    return ip.protocol === KINDS[ip.family].protocol ? this.#messages.decide(arrival) : ignore(Reason.Unguarded);
+  }
+
+  /** IPv6 packets that the guard keeps from the kernel and nobody balances. */
+  #unbalanced(ip: Ip, nowMs: number): Decision {
+    if (isFragment(ip) && ip.fragmentOffset === 0 && isGuardedByAddress(ip, this.#tables)) {
+      this.#fragments.remember(ip, "kernel", nowMs);
+    }
+    if (!isGuarded(ip, this.#tables)) return ignore(Reason.Unguarded);
+    if (isFragment(ip) && this.#tables.isGuardedVip(ip.destination)) this.#counting.fragmentsIn++;
+    return pass(Reason.ExtensionHeader);
   }
 
   // ---- fragments ----
 
-  #fragment(ip: Ipv4): Decision {
-    if (!this.#isFragmentGuarded(ip)) return ignore(Reason.Unguarded);
-    if (this.#tables.isGuardedVip(ip.destination)) {
+  /** Mode `ilb`, and ICMP in either mode: nobody translates them. */
+  #fragment(ip: Ip): Decision {
+    if (!isGuarded(ip, this.#tables)) return ignore(Reason.Unguarded);
+    if (!this.#tables.isGuardedVip(ip.destination)) return this.#fragmentToKernel(ip);
+    if (this.#compat === "ilb") {
       this.#counting.fragmentsIn++;
       this.#counting.fragmentsDropped++;
-      return drop(Reason.FragmentToVip);
     }
-    return pass(this.#tables.isProxy(ip.destination) ? Reason.ProxyFragment : Reason.ServerFragment);
+    return drop(Reason.FragmentToVip);
   }
 
-  #isFragmentGuarded(ip: Ipv4): boolean {
-    const tables = this.#tables;
-    if (ip.fragmentOffset > 0) {
-      const toUs = tables.isGuardedVip(ip.destination) || tables.isProxy(ip.destination);
-      return toUs || tables.isGuardedServer(ip.source);
+  /** Fragments that belong to the kernel, the guarded ones through the way back. */
+  #fragmentToKernel(ip: Ip): Decision {
+    if (this.#tables.isGuardedVip(ip.destination)) return pass(Reason.VipFragment);
+    if (this.#tables.isProxy(ip.destination)) return pass(Reason.ProxyFragment);
+    return this.#tables.isGuardedServer(ip.source) || ip.fragmentOffset === 0
+      ? pass(Reason.ServerFragment)
+      : ignore(Reason.Unguarded);
+  }
+
+  /** Mode `modern`. */
+  #fragmentCounted(arrival: Arrival): Decision {
+    const decision = this.#fragmentOfFlow(arrival);
+    if (this.#tables.isGuardedVip(arrival.ip.destination)) {
+      this.#counting.fragmentsIn++;
+      const isOver = decision.verdict === Verdict.Drop && decision.reason !== Reason.FragmentHeld;
+      if (isOver) this.#counting.fragmentsDropped++;
     }
-    const data = ip.bytes.subarray(ip.headerBytes, ip.totalLength);
-    if (ip.protocol === ICMP) return tables.isGuardedVip(ip.destination) || this.#isErrorToProxy(ip);
-    if ((ip.protocol !== TCP && ip.protocol !== UDP) || data.length < 4) return false;
-    const protocol = protocolName(ip);
-    const toUs = tables.guardsDestination(ip.destination, protocol, data[2]! * 256 + data[3]!);
-    return toUs || tables.guardsSource(ip.source, protocol, data[0]! * 256 + data[1]!);
+    return decision;
+  }
+
+  #fragmentOfFlow(arrival: Arrival): Decision {
+    const { ip, nowMs } = arrival;
+    const isTransport = ip.protocol === TCP || ip.protocol === UDP;
+    if (ip.fragmentOffset === 0) return isTransport ? this.#firstFragment(arrival) : this.#strangeFirst(ip);
+    const fate = this.#fragments.fateOf(ip, nowMs);
+    if (fate === "dropped") return drop(Reason.FragmentToVip);
+    if (fate === "kernel") return this.#fragmentToKernel(ip);
+    if (fate !== undefined) return this.#laterFragment(arrival, fate);
+    const maySomeDayBe = isTransport || (ip.family === 6 && EXTENSIONS.includes(ip.protocol));
+    if (!maySomeDayBe)
+      return ip.protocol === KINDS[ip.family].protocol ? this.#fragment(ip) : this.#fragmentToKernel(ip);
+    if (!isGuardedByAddress(ip, this.#tables)) return ignore(Reason.Unguarded);
+    const isToVip = this.#tables.isGuardedVip(ip.destination);
+    return drop(this.#fragments.hold(arrival, isToVip) ? Reason.FragmentHeld : Reason.FragmentHoldFull);
+  }
+
+  /** First fragments that are neither TCP nor UDP. */
+  #strangeFirst(ip: Ip): Decision {
+    return ip.protocol === KINDS[ip.family].protocol ? this.#fragment(ip) : ignore(Reason.Unguarded);
+  }
+
+  /** Decided like a whole packet; what follows it goes the same way. */
+  #firstFragment(arrival: Arrival): Decision {
+    const { ip, nowMs } = arrival;
+    const decision = this.#transport(arrival);
+    const { trail, verdict } = decision;
+    const isGivenBack = verdict === Verdict.Pass || verdict === Verdict.Ignore;
+    if (trail !== undefined || isGuardedByAddress(ip, this.#tables)) {
+      this.#fragments.remember(ip, trail ?? (isGivenBack ? "kernel" : "dropped"), nowMs);
+    }
+    const waiting = this.#fragments.take(ip);
+    const own = decision.out ?? [];
+    const released = trail === undefined ? [] : this.#released(waiting, trail, own.length);
+    for (const held of waiting) if (!released.some((one) => one.held === held)) this.#fragments.giveUp(held);
+    return { ...decision, out: [...own, ...released.map((one) => one.frame)] };
+  }
+
+  /**
+   * What may leave behind a first fragment that leaves as `ownFrames` frames. When anything does, a first one in one piece
+   * has to be a frame of the engine's making too, for there is no other way to keep the order.
+   */
+  #released(waiting: readonly Held[], trail: Trail, ownFrames: number): { held: Held; frame: FrameOut }[] {
+    const fitting = waiting.filter(({ arrival }) => {
+      const isWhole = passage(arrival, messageAsTransport(arrival.ip), trail.way) === "whole";
+      return isWhole && !offloadWish(arrival);
+    });
+    const forFirst = ownFrames === 1 ? 1 : 0;
+    const room = MADE_FRAMES_PER_BATCH - this.#madeInBatch - forFirst;
+    const leaving = fitting.slice(0, Math.max(0, room));
+    if (leaving.length > 0) this.#madeInBatch += forFirst + leaving.length;
+    return leaving.map((held) => {
+      countOnPair(trail.pair, held.arrival.ip);
+      const bytes = seal(this.#readdressed(held.arrival, trail), trail.way);
+      return { held, frame: { bytes, port: trail.way.portIndex, vnet: PLAIN } };
+    });
+  }
+
+  #laterFragment(arrival: Arrival, trail: Trail): Decision {
+    const { belongs, way, pair } = trail;
+    const part = messageAsTransport(arrival.ip);
+    if (offloadWish(arrival)) return { ...belongs, ...drop(Reason.MalformedOffload) };
+    const obstacle = this.#obstacle(arrival, part, way, belongs);
+    if (obstacle !== null) return obstacle;
+    countOnPair(pair, arrival.ip);
+    return this.#dispatch(arrival, part, way, this.#readdressed(arrival, trail), belongs, Reason.FragmentTranslated);
+  }
+
+  /** A fragment without transport header on the way that its first one went. */
+  #readdressed(arrival: Arrival, { way, ends }: Trail): Uint8Array {
+    const packet = steppedCopy(arrival, way);
+    if (ends !== null) setAddresses(packet, ends.source, ends.destination);
+    mendHeader(arrival.ip.bytes, packet);
+    return packet;
   }
 
   // ---- TCP and UDP ----
@@ -284,7 +410,13 @@ export class ReferenceEngine implements PacketEngine {
     if (obstacle !== null) return obstacle;
     this.#touch(flow, fromClient, arrival, transport);
     const edit = fromClient ? flow.inner : reversed(flow.outer);
-    return this.#leave(arrival, transport, way as Way, edit, belongs, Reason.FlowFound);
+    return this.#leave(
+      arrival,
+      transport,
+      { way: way as Way, ends: edit, pair: flow.pair, belongs },
+      edit,
+      Reason.FlowFound,
+    );
   }
 
   #newTraffic(arrival: Arrival, transport: Transport, tuple: Tuple, rule: ImageRule, closed: Flow | null): Decision {
@@ -318,11 +450,11 @@ export class ReferenceEngine implements PacketEngine {
     const how = passage(arrival, transport, way);
     if (how === "whole") return null;
     if (how === "ttl over") {
-      return this.#complain(arrival, belongs, 11, 0, 0, Reason.TimeExceededSent, Reason.TimeExceededUnsent);
+      return this.#complain(arrival, belongs, "time exceeded", 0, Reason.TimeExceededSent, Reason.TimeExceededUnsent);
     }
     if (how === "uncuttable") return { ...belongs, ...drop(Reason.TooBigUnsent) };
     if (how === "too big") {
-      return this.#complain(arrival, belongs, 3, 4, way.mtu, Reason.TooBigSent, Reason.TooBigUnsent);
+      return this.#complain(arrival, belongs, "too big", way.mtu, Reason.TooBigSent, Reason.TooBigUnsent);
     }
     const needed = fragmentCount(arrival.ip, way.mtu);
     return this.#madeInBatch + needed > MADE_FRAMES_PER_BATCH ? { ...belongs, ...drop(Reason.MadePoolFull) } : null;
@@ -332,8 +464,7 @@ export class ReferenceEngine implements PacketEngine {
   #complain(
     arrival: Arrival,
     belongs: Belongs,
-    type: number,
-    code: number,
+    complaint: Complaint,
     mtu: number,
     sent: Reason,
     unsent: Reason,
@@ -342,7 +473,7 @@ export class ReferenceEngine implements PacketEngine {
     if (this.#madeInBatch >= MADE_FRAMES_PER_BATCH || !this.#errors.take(arrival.nowMs))
       return { ...belongs, ...drop(unsent) };
     this.#madeInBatch++;
-    return { ...belongs, verdict: Verdict.Reply, reason: sent, out: [boxError(arrival, type, code, mtu)] };
+    return { ...belongs, verdict: Verdict.Reply, reason: sent, out: [boxError(arrival, complaint, mtu)] };
   }
 
   /** DSR: no flow; the packet goes on to the server as it is. */
@@ -353,7 +484,7 @@ export class ReferenceEngine implements PacketEngine {
     const sticky = this.#choice.remember(choice, 0, arrival.nowMs);
     if (sticky !== null) sticky.idleSinceMs = arrival.nowMs;
     countOnPair(pair, arrival.ip);
-    return this.#leave(arrival, transport, way, null, belongs, Reason.DsrSent);
+    return this.#leave(arrival, transport, { way, ends: null, pair, belongs }, null, Reason.DsrSent);
   }
 
   /** HALF-NAT and NAT: makes the connection entry and sends its first packet. */
@@ -406,7 +537,13 @@ export class ReferenceEngine implements PacketEngine {
     pair.flows++;
     this.#flows.add(flow, arrival.nowMs);
     this.#touch(flow, true, arrival, transport);
-    return this.#leave(arrival, transport, way, inner, { ...belongs, flow: "new" }, Reason.FlowNew);
+    return this.#leave(
+      arrival,
+      transport,
+      { way, ends: inner, pair, belongs: { ...belongs, flow: "new" } },
+      inner,
+      Reason.FlowNew,
+    );
   }
 
   /** Which table has no room for what the packet would open; null when all have. */
@@ -444,15 +581,9 @@ export class ReferenceEngine implements PacketEngine {
   }
 
   /** Rewrites and sends; `edit` is the tuple that the packet leaves with, null leaves all as it is. */
-  #leave(
-    arrival: Arrival,
-    transport: Transport,
-    way: Way,
-    edit: Tuple | null,
-    belongs: Belongs,
-    reason: Reason,
-  ): Decision {
+  #leave(arrival: Arrival, transport: Transport, trail: Trail, edit: Tuple | null, reason: Reason): Decision {
     const { ip } = arrival;
+    const { way, belongs } = trail;
     const packet = steppedCopy(arrival, way);
     if (edit !== null) {
       setAddresses(packet, edit.source, edit.destination);
@@ -462,7 +593,9 @@ export class ReferenceEngine implements PacketEngine {
       else mendTransport(ip.bytes, packet, ip.headerBytes, transport.headerBytes, ip.protocol);
     }
     mendHeader(ip.bytes, packet);
-    return this.#dispatch(arrival, transport, way, packet, belongs, reason);
+    const flow = edit === null ? "none" : "found";
+    const decision = this.#dispatch(arrival, transport, way, packet, belongs, reason);
+    return { ...decision, trail: { ...trail, belongs: { ...belongs, flow } } };
   }
 
   /** Sends a rewritten packet, whole or in fragments. */
@@ -482,68 +615,9 @@ export class ReferenceEngine implements PacketEngine {
     return { ...belongs, verdict: Verdict.Forward, reason: Reason.FragmentsMade, out };
   }
 
-  // ---- ICMP ----
-
-  #icmp(arrival: Arrival): Decision {
-    const { ip } = arrival;
-    const rule = this.#tables.newestRule(ip.destination);
-    const message = ip.bytes.subarray(ip.headerBytes, ip.totalLength);
-    if (rule === undefined) {
-      if (this.#tables.isGuardedVip(ip.destination)) return pass(Reason.RuleGone);
-      return this.#isErrorToProxy(ip) ? pass(Reason.ProxyIcmp) : ignore(Reason.Unguarded);
-    }
-    const belongs: Belongs = { rule: rule.id, server: 0, direction: "client-to-server", flow: "none" };
-    const refuse = (reason: Reason, counter: RuleCounterName): Decision => {
-      this.#counting.addToRule(rule.id, counter);
-      return { ...belongs, ...drop(reason) };
-    };
-    if (message.length < 8) return refuse(Reason.IcmpTruncated, "icmpDropped");
-    const type = message[0]!;
-    if (type === 8) return this.#echo(arrival, rule, belongs);
-    const quoted = ERROR_TYPES.includes(type) ? quotedTuple(message.subarray(8)) : null;
-    const flow = quoted === null ? undefined : this.#flowFromClient(quoted);
-    const isTooBig = type === 3 && message[1] === 4;
-    if (isTooBig && flow !== undefined) return this.#tooBig(arrival, rule, flow);
-    if (rule.vipIsLocal && (type === 0 || (ERROR_TYPES.includes(type) && flow === undefined))) {
-      return pass(Reason.LocalIcmp);
-    }
-    return isTooBig ? refuse(Reason.TooBigUnknown, "icmpTooBigDropped") : refuse(Reason.IcmpToVip, "icmpDropped");
-  }
-
-  /** The guard leaves errors to proxy addresses to the engine and nothing else: the box answers its own pings. */
-  #isErrorToProxy(ip: Ipv4): boolean {
-    const type = ip.totalLength > ip.headerBytes ? ip.bytes[ip.headerBytes]! : -1;
-    return ERROR_TYPES.includes(type) && this.#tables.isProxy(ip.destination);
-  }
-
-  #flowFromClient({ protocol, tuple }: { protocol: Protocol; tuple: Tuple }): Flow | undefined {
-    const found = this.#flows.find(protocol, tuple);
-    return found?.fromClient ? found.flow : undefined;
-  }
-
-  #echo(arrival: Arrival, rule: ImageRule, belongs: Belongs): Decision {
-    if (isMartian(arrival.ip.source)) return { ...belongs, ...drop(Reason.MartianSource) };
-    this.#counting.addToRule(rule.id, "icmpEchoProcessed");
-    return { ...belongs, verdict: Verdict.Reply, reason: Reason.EchoAnswered, out: echoReply(arrival) };
-  }
-
-  /** A router could not send on what the VIP sent to a client: the server behind that flow has to know. */
-  #tooBig(arrival: Arrival, rule: ImageRule, flow: Flow): Decision {
-    const { ruleId, serverId } = flow.pair;
-    const belongs: Belongs = { rule: ruleId, server: serverId, direction: "client-to-server", flow: "found" };
-    const way = wayToServer(arrival, false, this.#hops.get(flow.nextHop), this.#ports);
-    const message = messageAsTransport(arrival.ip);
-    const obstacle = this.#obstacle(arrival, message, way, belongs);
-    if (obstacle !== null) return obstacle;
-    this.#counting.addToRule(rule.id, "icmpTooBigProcessed");
-    flow.lastClientMs = arrival.nowMs;
-    const packet = translateTooBig(arrival, flow, way as Way);
-    return this.#dispatch(arrival, message, way as Way, packet, belongs, Reason.TooBigTranslated);
-  }
-
   // ---- bookkeeping ----
 
-  #countOnRule(rule: ImageRule, ip: Ipv4, packets: RuleCounterName, bytes: RuleCounterName): void {
+  #countOnRule(rule: ImageRule, ip: Ip, packets: RuleCounterName, bytes: RuleCounterName): void {
     this.#counting.addToRule(rule.id, packets);
     this.#counting.addToRule(rule.id, bytes, BigInt(ip.totalLength));
   }
@@ -556,9 +630,12 @@ export class ReferenceEngine implements PacketEngine {
   }
 }
 
-const protocolName = (ip: Ipv4): Protocol => (ip.protocol === TCP ? "tcp" : "udp");
+/** A fragment without transport header has nothing that a device could sum up or cut. */
+const offloadWish = (arrival: Arrival): boolean => isPartial(arrival) || arrival.vnet.gsoType !== 0;
 
-function countOnPair(pair: Pair, ip: Ipv4): void {
+const protocolName = (ip: Ip): Protocol => (ip.protocol === TCP ? "tcp" : "udp");
+
+function countOnPair(pair: Pair, ip: Ip): void {
   pair.packets++;
   pair.bytes += BigInt(ip.totalLength);
 }

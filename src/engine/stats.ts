@@ -134,12 +134,18 @@ export class StatsReader {
   *flows(): Generator<FlowSnapshot, void, undefined> {
     for (const worker of this.#map.workers) {
       for (let index = 0; index < this.#u32(worker.flowMemory + FlowHeader.flowsTop); index++) {
-        const at = worker.flows + index * FlowRecord.size;
-        const before = this.#flowIdentity(at);
-        const flow = this.#flow(worker, at);
-        if (flow !== null && this.#flowIdentity(at) === before) yield flow;
+        const flow = this.flowAt(worker, index);
+        if (flow !== null) yield flow;
       }
     }
+  }
+
+  /** The flow of one record, null when it is not in use or changes meanwhile. */
+  flowAt(worker: WorkerRegions, index: number): FlowSnapshot | null {
+    const at = worker.flows + index * FlowRecord.size;
+    const before = this.#flowIdentity(at);
+    const flow = this.#flow(worker, at);
+    return flow !== null && this.#flowIdentity(at) === before ? flow : null;
   }
 
   /** Client, ports, pair and whether the record is in use, as one text. */

@@ -15,6 +15,7 @@ import {
 } from "../gen/layout.ts";
 import { compileModule, type EngineExports, instantiate, type MemoryViews, viewsOf } from "./abi.ts";
 import type {
+  Compat,
   Direction,
   EngineCounters,
   EngineLimits,
@@ -43,6 +44,8 @@ export interface WasmEngineOptions {
   readonly moduleBytes: Uint8Array<ArrayBuffer>;
   /** Default: fixedHashKey(), so that the same input gives the same output everywhere. */
   readonly hashKey?: Uint8Array;
+  /** Default `modern`. */
+  readonly compat?: Compat;
   /** Layer-3 bytes that go into the head block, the rest into the tail. Default: as many as it holds. */
   readonly headBytes?: number;
 }
@@ -58,8 +61,8 @@ export class WasmEngine implements PacketEngine {
   readonly #linkBytes = new Map<number, number>();
 
   constructor(options: WasmEngineOptions) {
-    const { limits, moduleBytes, hashKey = fixedHashKey(), headBytes = HEAD_L3_CAPACITY } = options;
-    this.host = EngineHost.create({ limits, workers: 1, hashKey, moduleBytes });
+    const { limits, moduleBytes, hashKey = fixedHashKey(), headBytes = HEAD_L3_CAPACITY, compat = "modern" } = options;
+    this.host = EngineHost.create({ limits, workers: 1, hashKey, moduleBytes, compat });
     this.#regions = this.host.map.workers[0]!;
     this.#exports = instantiate(compileModule(moduleBytes), this.host.memory, this.#regions.map);
     this.#exports.leaveQuiescent();
@@ -69,8 +72,16 @@ export class WasmEngine implements PacketEngine {
   }
 
   publish(image: TableImage): void {
-    this.host.publish(image);
-    this.#exports.adoptIfPublished();
+    this.stage(image)();
+  }
+
+  /** The two halves of publish(), as EngineHost.stage() has them. */
+  stage(image: TableImage): () => void {
+    const publish = this.host.stage(image);
+    return () => {
+      publish();
+      this.#exports.adoptIfPublished();
+    };
   }
 
   setPort(index: number, port: Port): void {

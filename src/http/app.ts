@@ -11,6 +11,7 @@ import type { Failure } from "../model/result.ts";
 import { BODY_LIMIT, JSON_TYPE, MSGPACK_TYPE, preferred, readValue, valueResponse } from "./body.ts";
 import { registerConfig } from "./config.ts";
 import { DASHBOARD_FILES, dashboardResponse } from "./dashboard.ts";
+import { registerExplain } from "./explain.ts";
 import { answerStream, answerWhole, lineRequest, NDJSON_TYPE } from "./ilbadm.ts";
 import { METRICS_TYPE, metricsText } from "./metrics.ts";
 import { openApiDocument } from "./openapi.ts";
@@ -62,6 +63,7 @@ export function createApp(service: Service): App {
   registerIlbadm(app, parts);
   registerConfig(app, parts);
   registerStatistics(app, parts);
+  registerExplain(app, parts);
   registerResources(app, parts);
 
   app.notFound((c) => problemResponse(c.req.raw, httpFailure("E-NOPATH", `there is nothing at ${c.req.path}`)));

@@ -3,7 +3,7 @@
  * from the table here. Nothing is written twice.
  */
 import { z } from "zod";
-import { ROUTES, requestSchema } from "../command/json.ts";
+import { queryParameters, ROUTES, requestSchema } from "../command/json.ts";
 import type { Route } from "../command/spec.ts";
 import { VIEW_SCHEMAS } from "../command/views.ts";
 import { JSON_TYPE, MSGPACK_TYPE } from "./body.ts";
@@ -27,6 +27,7 @@ const ANSWERS: Readonly<Record<string, { readonly view: string; readonly isList:
   "/v1/nat": { view: "nat", isList: true },
   "/v1/persist": { view: "persist", isList: true },
   "/v1/statistics": { view: "statistics", isList: false },
+  "/v1/explain": { view: "explanation", isList: false },
 };
 
 const schemaOf = (schema: z.ZodType): Json => {
@@ -122,7 +123,16 @@ function operation(rows: readonly Route[]): Json {
   };
 }
 
-function queryOf({ method, path }: Route): Json[] {
+function queryOf(route: Route): Json[] {
+  const { method, path } = route;
+  if (route.body === "query")
+    return queryParameters(route).map(({ name, required, help, schema }) => ({
+      name,
+      in: "query",
+      required,
+      description: help,
+      schema: schemaOf(schema),
+    }));
   if (path === "/v1/config" && method === "PUT")
     return [
       { name: "preserve", in: "query", schema: { type: "boolean", default: false } },

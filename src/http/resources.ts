@@ -81,7 +81,7 @@ const LISTS: Readonly<Record<string, ReadList>> = {
 };
 
 /** Paths that other modules serve, though the grammar names them. */
-const ELSEWHERE: readonly string[] = ["/v1/statistics", "/v1/statistics/stream", "/v1/config"];
+const ELSEWHERE: readonly string[] = ["/v1/explain", "/v1/statistics", "/v1/statistics/stream", "/v1/config"];
 
 export function registerResources(app: App, parts: RouteParts): void {
   const byPath = Map.groupBy(ROUTES, (route) => route.path);

@@ -3,10 +3,9 @@
  * WebAssembly engine and on the reference alike; random traffic is the differential test's business.
  */
 import { afterEach, describe } from "bun:test";
-import type { EngineLimits, PacketEngine } from "../../src/engine/engine.ts";
-import { Bench } from "../support/engine-bench.ts";
-import type { RuleSpec } from "../support/image-builder.ts";
+import type { Compat, EngineLimits, PacketEngine } from "../../src/engine/engine.ts";
 import { choosing } from "./engine/choosing.ts";
+import { Ground } from "./engine/ground.ts";
 import { icmp } from "./engine/icmp.ts";
 import { leaving } from "./engine/leaving.ts";
 import { counting, refusing } from "./engine/refusing.ts";
@@ -16,23 +15,23 @@ import { tracking } from "./engine/tracking.ts";
 export const CONTRACT_LIMITS: EngineLimits = { maxFlows: 70_000, maxRules: 32, maxPairs: 256, maxSticky: 256 };
 
 /** @param make a fresh engine, whose hash keys and port order are its own affair. */
-export function engineContract(name: string, make: (limits: EngineLimits) => PacketEngine): void {
-  describe(`packet engine contract: ${name}`, () => {
+export function engineContract(name: string, make: (limits: EngineLimits, compat: Compat) => PacketEngine): void {
+  describe.each([4, 6] as const)(`packet engine contract: ${name}, IPv%i`, (family) => {
     const open: PacketEngine[] = [];
-    const bench = (rules: readonly RuleSpec[], limits: Partial<EngineLimits> = {}): Bench => {
-      const engine = make({ ...CONTRACT_LIMITS, ...limits });
+    const ground = new Ground(family, (limits, compat) => {
+      const engine = make({ ...CONTRACT_LIMITS, ...limits }, compat);
       open.push(engine);
-      return new Bench(engine, rules);
-    };
+      return engine;
+    });
     afterEach(() => {
       for (const engine of open.splice(0)) engine.close();
     });
-    rewriting(bench);
-    choosing(bench);
-    tracking(bench);
-    icmp(bench);
-    leaving(bench);
-    refusing(bench);
-    counting(bench);
+    rewriting(ground);
+    choosing(ground);
+    tracking(ground);
+    icmp(ground);
+    leaving(ground);
+    refusing(ground);
+    counting(ground);
   });
 }

@@ -15,5 +15,5 @@ const ascending = (): ((request: { readonly isFree: (port: number) => boolean })
   };
 };
 
-engineContract("reference", (limits) => new ReferenceEngine(limits, ascending()));
+engineContract("reference", (limits, compat) => new ReferenceEngine(limits, ascending(), compat));
 goldenCaptures("reference", (limits) => new ReferenceEngine(limits, ascending()));

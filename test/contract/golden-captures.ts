@@ -7,12 +7,12 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { type Capture, readCapture } from "../../src/device/pcap.ts";
 import type { EngineLimits, PacketEngine } from "../../src/engine/engine.ts";
+import type { Address, Family } from "../../src/model/address.ts";
 import type { Protocol, RuleType } from "../../src/model/config.ts";
-import { addressText } from "../support/addresses.ts";
-import { Bench, CLIENT_SIDE, ruleOf, SERVER_SIDE, SERVERS } from "../support/engine-bench.ts";
+import { address6Of, Bench, CLIENT_SIDE, PROXY, ruleOf, SERVER_SIDE, SERVERS, VIP } from "../support/engine-bench.ts";
 import { membersOf, onePort, type RuleSpec } from "../support/image-builder.ts";
 import { toHex } from "../support/packet-builder.ts";
-import { decodeEthernet, decodeIpv4 } from "../support/packet-decoder.ts";
+import { decodeEthernet, decodeIp } from "../support/packet-decoder.ts";
 import { CONTRACT_LIMITS } from "./engine-contract.ts";
 
 const VECTORS = join(import.meta.dir, "../vectors");
@@ -24,34 +24,37 @@ function load(name: string): Capture {
 }
 
 /** The rule that make.py has in mind: one server, whose port differs from the VIP's unless the rule is DSR. */
-function ruleFor(type: RuleType, protocol: Protocol): RuleSpec {
+function ruleFor(type: RuleType, protocol: Protocol, family: Family): RuleSpec {
+  const own = (address: Address): Address => (family === 4 ? address : address6Of(address));
   const [vipPort, serverPort] = protocol === "tcp" ? [80, 8080] : [53, 5353];
   const ports = type === "DSR" ? null : onePort(serverPort);
-  return ruleOf({ type, protocol, ports: onePort(vipPort), members: membersOf([{ ...SERVERS[0]!, ports }]) });
+  const [server] = SERVERS;
+  const members = membersOf([{ ...server!, address: own(server!.address), ports }]);
+  const proxySource = type === "NAT" ? { first: own(PROXY), last: own(PROXY) } : null;
+  return ruleOf({ type, protocol, vip: own(VIP), ports: onePort(vipPort), proxySource, members });
 }
 
 /** Frames that the server sent arrive on its side of the box. */
 function ingressPort(frame: Uint8Array): number {
-  const { source } = decodeIpv4(decodeEthernet(frame).payload);
-  return addressText(source).startsWith("192.0.2.") ? SERVER_SIDE : CLIENT_SIDE;
+  const { source } = decodeIp(decodeEthernet(frame).payload);
+  // In either family the last four bytes tell the network.
+  return ((source.value >> 8n) & 0xffffffn) === 0xc00002n ? SERVER_SIDE : CLIENT_SIDE;
 }
 
 /** @param make an engine that begins with proxy port 4096. */
 export function goldenCaptures(name: string, make: (limits: EngineLimits) => PacketEngine): void {
   describe(`golden captures: ${name}`, () => {
-    test.each([
-      ["DSR", "tcp"],
-      ["DSR", "udp"],
-      ["HALF-NAT", "tcp"],
-      ["HALF-NAT", "udp"],
-      ["NAT", "tcp"],
-      ["NAT", "udp"],
-    ] as const)("a %s %s conversation leaves as scapy says", (type, protocol) => {
-      const file = `${type.toLowerCase()}-${protocol}`;
+    const cases = (["DSR", "HALF-NAT", "NAT"] as const).flatMap((type) =>
+      (["tcp", "udp"] as const).flatMap((protocol) =>
+        ([4, 6] as const).map((family) => [type, protocol, family] as const),
+      ),
+    );
+    test.each(cases)("a %s %s conversation over IPv%i leaves as scapy says", (type, protocol, family) => {
+      const file = `${type.toLowerCase()}-${protocol}${family === 4 ? "" : "6"}`;
       const arriving = load(`${file}.in.pcap`);
       const expected = load(`${file}.out.pcap`);
       const engine = make(CONTRACT_LIMITS);
-      const world = new Bench(engine, [ruleFor(type, protocol)]);
+      const world = new Bench(engine, [ruleFor(type, protocol, family)]);
       const startNs = arriving.packets[0]!.timeNs;
       const left = arriving.packets.flatMap(({ timeNs, bytes }) => {
         const nowMs = world.nowMs + Number((timeNs - startNs) / 1_000_000n);

@@ -6,6 +6,8 @@ import { type EngineControl, type KernelControl, KernelRefused, type Log } from 
 import type { AuditRecord, ChangeRecord, Store } from "../../src/control/store.ts";
 import { SaveFailed } from "../../src/control/store.ts";
 import { type EngineCounters, ImageTooLarge, type Interest, type TableImage } from "../../src/engine/engine.ts";
+import { NOTHING_LIVE } from "../../src/engine/explain.ts";
+import type { LiveTables } from "../../src/engine/explanation.ts";
 import type { Address } from "../../src/model/address.ts";
 import type { Config } from "../../src/model/config.ts";
 import { EMPTY_CONFIG } from "../../src/model/config.ts";
@@ -25,6 +27,7 @@ export class FakeWorld {
   readonly flowCounts = new Map<string, number>();
   readonly local = new Set<bigint>();
   readonly clock = new FakeClock();
+  live: LiveTables = NOTHING_LIVE;
 
   readonly engine: EngineControl = {
     stage: (image) => {
@@ -45,6 +48,8 @@ export class FakeWorld {
     counters: () => this.counters(),
     flows: () => [],
     sticky: () => [],
+    live: () => this.live,
+    portName: (index) => `eth${index}`,
   };
 
   readonly kernel: KernelControl = {

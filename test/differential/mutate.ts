@@ -13,7 +13,8 @@ export function mutate(frame: FrameIn, random: Random): FrameIn {
   const set = (at: number, ...values: number[]): void => {
     for (const [i, value] of values.entries()) if (packetAt + at + i < bytes.length) bytes[packetAt + at + i] = value;
   };
-  const headerBytes = ((bytes[packetAt] ?? 0) & 15) * 4;
+  const isIpv6 = (bytes[packetAt] ?? 0) >> 4 === 6;
+  const headerBytes = isIpv6 ? 40 : ((bytes[packetAt] ?? 0) & 15) * 4;
   const vnet = frame.vnet ?? PLAIN;
   const withBytes = (changed: Uint8Array): FrameIn => ({ ...frame, bytes: changed });
   const edited = (edit: () => void): FrameIn => {
@@ -35,6 +36,16 @@ export function mutate(frame: FrameIn, random: Random): FrameIn {
     [3, () => edited(() => set(8, random.below(3)))],
     [2, () => edited(() => set(9, random.of([1, 6, 17, 58, 132, random.below(256)])))],
     [2, () => edited(() => set(10, ...word()))],
+    // IPv6: payload length, next header, hop limit, an extension header's length, a fragment header's offset.
+    ...(isIpv6
+      ? ([
+          [4, () => edited(() => set(4, random.of([0, 0, 0, 5]), random.below(256)))],
+          [4, () => edited(() => set(6, random.of([0, 6, 17, 43, 44, 51, 58, 59, 60, random.below(256)])))],
+          [2, () => edited(() => set(7, random.below(3)))],
+          [3, () => edited(() => set(41, random.of([0, 1, 2, random.below(256)])))],
+          [2, () => edited(() => set(42, random.of([0, 0, random.below(256)]), random.below(256)))],
+        ] as const)
+      : []),
     // Transport: ports, TCP data offset and flags, UDP length, ICMP type and code, checksums.
     [2, () => edited(() => set(headerBytes + random.of([0, 2]), ...word()))],
     [3, () => edited(() => set(headerBytes + 12, random.below(256)))],

@@ -40,13 +40,18 @@ export function outputFaults(frame: FrameIn, outcome: Outcome, ports: ReadonlyMa
   if (found.length > 0) return found;
   const packets = after as Decoded[];
   if (reason === Reason.TimeExceededSent || reason === Reason.TooBigSent) return packets.flatMap(ownMessageFaults);
-  if (reason === Reason.FragmentsMade) return fragmentFaults(before, frame, packets, out);
+  const count =
+    1 +
+    packets.findIndex(
+      (packet) => packet.fragmentOffset + packet.body.length >= before.fragmentOffset + before.body.length,
+    );
+  if (reason === Reason.FragmentsMade) return fragmentFaults(before, frame, packets.slice(0, count), out);
   return wholeFaults(before, frame, packets[0]!, out[0]!);
 }
 
 function ownMessageFaults(packet: Decoded): string[] {
   const found: string[] = [];
-  if (headerChecksumState(packet) !== "good") found.push("header checksum of the box's own message is wrong");
+  if (headerChecksumState(packet) === "bad") found.push("header checksum of the box's own message is wrong");
   if (transportChecksumState(packet) !== "good") found.push("ICMP checksum of the box's own message is wrong");
   return found;
 }
@@ -65,33 +70,45 @@ function wholeFaults(before: Decoded, frame: FrameIn, after: Decoded, sent: Fram
   );
   if (before.body.length !== after.body.length)
     found.push(`body had ${before.body.length} bytes, now ${after.body.length}`);
-  if (before.icmp !== undefined && after.icmp !== undefined && before.icmp.type === 3) {
+  const errors = before.family === 4 ? [3, 11, 12] : [1, 2, 3, 4];
+  if (before.icmp !== undefined && after.icmp !== undefined && errors.includes(before.icmp.type)) {
     found.push(...quoteFaults(before.icmp.payload, after.icmp.payload));
   }
   return found;
 }
 
-/** A quoted header whose checksum was right stays right. */
+/** A quoted header whose checksum was right stays right, and so does the transport checksum of a packet quoted whole. */
 function quoteFaults(before: Uint8Array, after: Uint8Array): string[] {
-  const state = (quote: Uint8Array): ChecksumState => headerChecksumState(decodeIpv4(quote, true));
-  return stateFault("quoted header", state(before), state(after));
+  const whole = (quote: Uint8Array): ChecksumState => transportChecksumState(decodeIp(quote));
+  const header = (quote: Uint8Array): ChecksumState => headerChecksumState(decodeIp(quote, true));
+  const compare = (name: string, state: (quote: Uint8Array) => ChecksumState): string[] => {
+    try {
+      return stateFault(name, state(before), state(after));
+    } catch {
+      // Cut off: there is nothing to sum up.
+      return [];
+    }
+  };
+  return [...compare("quoted header", header), ...compare("quoted transport", whole)];
 }
 
 /** Fragments must fill the packet without gap, each with a good header, and the whole keeps its checksum state. */
 function fragmentFaults(before: Decoded, frame: FrameIn, fragments: Decoded[], out: readonly FrameOut[]): string[] {
   const found: string[] = [];
-  let expected = 0;
+  let expected = before.fragmentOffset;
   for (const [i, fragment] of fragments.entries()) {
     found.push(...stateFault(`fragment ${i} header`, headerChecksumState(before), headerChecksumState(fragment)));
     if (fragment.fragmentOffset !== expected)
       found.push(`fragment ${i} begins at ${fragment.fragmentOffset}, not ${expected}`);
-    if (fragment.moreFragments !== i + 1 < fragments.length)
+    if (fragment.moreFragments !== (i + 1 < fragments.length || before.moreFragments))
       found.push(`fragment ${i} has a wrong more-fragments flag`);
     if (isPartial(out[i]!.vnet)) found.push(`fragment ${i} has a partial checksum`);
     expected += fragment.body.length;
   }
   const body = concat(...fragments.map((fragment) => fragment.body));
   if (body.length !== before.body.length) found.push(`fragments carry ${body.length} of ${before.body.length} bytes`);
+  // Of a fragment that was cut again nobody knows the whole.
+  if (before.moreFragments || before.fragmentOffset > 0) return found;
   const first = fragments[0]!;
   const wholeHeader = first.header.slice();
   wholeHeader[6] = 0;

@@ -10,6 +10,69 @@ import { addressFromBytes } from "../support/addresses.ts";
 
 const ICMP_ERRORS_THAT_QUOTE = [3, 11, 12];
 
+const same = (a: Address, b: Address): boolean => a.family === b.family && a.value === b.value;
+const has = (list: readonly Address[], address: Address): boolean => list.some((one) => same(one, address));
+
+/** The rules of the port sets. */
+function portsMatch(interest: Interest, protocol: number, source: Address, destination: Address, data: Uint8Array) {
+  const name = protocol === 6 ? "tcp" : protocol === 17 ? "udp" : null;
+  if (name === null) return false;
+  if (data.length < 4) return null;
+  const port = { source: data[0]! * 256 + data[1]!, destination: data[2]! * 256 + data[3]! };
+  const address = { source, destination };
+  return interest.entries.some(
+    (entry) =>
+      entry.protocol === name &&
+      same(entry.address, address[entry.match]) &&
+      entry.ports.min <= port[entry.match] &&
+      port[entry.match] <= entry.ports.max,
+  );
+}
+
+/** What the kernel makes of a chain of extension headers; null where it reads padding or gives up. */
+function walk(packet: Uint8Array): { protocol: number; at: number; isLater: boolean } | null {
+  let protocol = packet[6]!;
+  let fragments = 0;
+  for (let at = 40; ; ) {
+    if (![0, 43, 44, 51, 60].includes(protocol)) return { protocol, at, isLater: false };
+    if (at + 8 > packet.length) return null;
+    const units = packet[at + 1]!;
+    const next = packet[at]!;
+    // nftables looks at the first fragment header only; packets with two are nobody's, and the engine drops them.
+    if (protocol === 44 && ++fragments > 1) return null;
+    if (protocol === 44 && packet[at + 2]! * 256 + (packet[at + 3]! & 0xf8) !== 0) {
+      return { protocol: next, at: at + 8, isLater: true };
+    }
+    at += protocol === 44 ? 8 : protocol === 51 ? 4 * units + 8 : 8 * units + 8;
+    if (at > packet.length) return null;
+    protocol = next;
+  }
+}
+
+/** The same for IPv6. */
+function guardDrops6(whole: Uint8Array, interest: Interest): boolean | null {
+  if (whole.length < 40) return false;
+  const totalLength = whole[4]! * 256 + whole[5]! + 40;
+  if (whole[0]! >> 4 !== 6 || totalLength > whole.length) return null;
+  const packet = whole.subarray(0, totalLength);
+  const source = addressFromBytes(packet.subarray(8, 24));
+  const destination = addressFromBytes(packet.subarray(24, 40));
+  const end = walk(packet);
+  if (end === null) return null;
+  if (end.isLater) {
+    const toUs = has(interest.vips, destination) || has(interest.proxies, destination);
+    return toUs || has(interest.servers, source);
+  }
+  const data = packet.subarray(end.at);
+  if (end.protocol !== 58) return portsMatch(interest, end.protocol, source, destination, data);
+  const type = data[0];
+  if (type === undefined) return null;
+  const isNeighbours = (type >= 130 && type <= 137) || type === 143;
+  return (
+    (has(interest.vips, destination) && !isNeighbours) || (has(interest.proxies, destination) && type >= 1 && type <= 4)
+  );
+}
+
 /** Whether the guard keeps an IPv4 packet from the kernel; null where nftables reads padding and the answer is moot. */
 function guardDrops(packet: Uint8Array, interest: Interest): boolean | null {
   if (packet.length < 20) return false;
@@ -22,7 +85,6 @@ function guardDrops(packet: Uint8Array, interest: Interest): boolean | null {
   const protocol = packet[9]!;
   const source = addressFromBytes(packet.subarray(12, 16));
   const destination = addressFromBytes(packet.subarray(16, 20));
-  const has = (list: readonly Address[], address: Address): boolean => list.some((one) => one.value === address.value);
   if (isLater) {
     const toUs = has(interest.vips, destination) || has(interest.proxies, destination);
     return toUs || has(interest.servers, source);
@@ -33,26 +95,18 @@ function guardDrops(packet: Uint8Array, interest: Interest): boolean | null {
     if (data.length === 0) return null;
     return has(interest.proxies, destination) && ICMP_ERRORS_THAT_QUOTE.includes(data[0]!);
   }
-  const name = protocol === 6 ? "tcp" : protocol === 17 ? "udp" : null;
-  if (name === null) return false;
-  if (data.length < 4) return null;
-  const port = { source: data[0]! * 256 + data[1]!, destination: data[2]! * 256 + data[3]! };
-  const address = { source, destination };
-  return interest.entries.some(
-    (entry) =>
-      entry.protocol === name &&
-      entry.address.value === address[entry.match].value &&
-      entry.ports.min <= port[entry.match] &&
-      port[entry.match] <= entry.ports.max,
-  );
+  return portsMatch(interest, protocol, source, destination, data);
 }
 
 /** What is wrong with a verdict beside what the guard does with the same frame; null when they fit. */
 export function ownershipFault(frame: FrameIn, { verdict }: Outcome, port: Port, interest: Interest): string | null {
   const link = port.kind === "ethernet" ? 14 : 0;
   const isTagged = frame.vlan === true || (link > 0 && frame.bytes[12] === 0x81 && frame.bytes[13] === 0);
-  const isIpv4 = link === 0 || (frame.bytes[12] === 8 && frame.bytes[13] === 0);
-  const drops = isTagged || !isIpv4 ? false : guardDrops(frame.bytes.subarray(link), interest);
+  const packet = frame.bytes.subarray(link);
+  const etherType =
+    link === 0 ? ((packet[0] ?? 0) >> 4 === 6 ? 0x86dd : 0x0800) : frame.bytes[12]! * 256 + frame.bytes[13]!;
+  const rules = etherType === 0x0800 ? guardDrops : etherType === 0x86dd ? guardDrops6 : null;
+  const drops = isTagged || rules === null ? false : rules(packet, interest);
   if (drops === true && verdict === Verdict.Ignore) return "the guard drops it and the engine ignores it: lost";
   const staysQuiet = verdict === Verdict.Ignore || verdict === Verdict.Drop;
   return drops === false && !staysQuiet ? "the guard leaves it to the kernel and the engine acts on it: twice" : null;

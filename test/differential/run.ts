@@ -2,7 +2,7 @@
  * One run of the differential test: random world, random traffic, two engines, until the packets are used up or the
  * engines disagree. A disagreement is reduced to the events that are needed to see it and spelled out.
  */
-import type { Port } from "../../src/engine/engine.ts";
+import type { Compat, EngineLimits, Port } from "../../src/engine/engine.ts";
 import { ReferenceEngine } from "../../src/engine/reference.ts";
 import { toHex } from "../support/packet-builder.ts";
 import { Random } from "../support/random.ts";
@@ -10,10 +10,17 @@ import { type Disagreement, Duel, type Event, type Subject } from "./duel.ts";
 import { type Temper, Traffic } from "./traffic.ts";
 import { World } from "./world.ts";
 
-export const LIMITS = { maxFlows: 20_000, maxRules: 64, maxPairs: 4_096, maxSticky: 4_096 };
+export const LIMITS: EngineLimits = { maxFlows: 20_000, maxRules: 64, maxPairs: 4_096, maxSticky: 4_096 };
 
 /** Makes a fresh engine to be judged, always the same way. */
-export type MakeEngine = () => Subject;
+export interface MakeEngine {
+  (): Subject;
+  /** Default `modern`. */
+  readonly compat?: Compat;
+}
+
+const referenceFor = ({ compat = "modern" }: MakeEngine): ReferenceEngine =>
+  new ReferenceEngine(LIMITS, undefined, compat);
 
 export interface RunResult {
   readonly packets: number;
@@ -29,7 +36,7 @@ export function run(make: MakeEngine, seed: number, packets: number): RunResult 
   const world = new World(random);
   const temper: Temper = seed % 3 === 0 ? "steady" : "busy";
   const traffic = new Traffic(random, temper);
-  const duel = new Duel(make(), new ReferenceEngine(LIMITS));
+  const duel = new Duel(make(), referenceFor(make));
   const log: Event[] = [];
   const ports = new Map<number, Port>();
   let nowMs = 1_000_000;
@@ -91,7 +98,7 @@ export function run(make: MakeEngine, seed: number, packets: number): RunResult 
 function stillFails(make: MakeEngine, events: readonly Event[]): Disagreement | null {
   const subject = make();
   try {
-    const duel = new Duel(subject, new ReferenceEngine(LIMITS));
+    const duel = new Duel(subject, referenceFor(make));
     for (const event of events) {
       if (event.kind === "batch" && duel.reference.settledMs(event.nowMs) !== event.nowMs) return null;
       if (event.kind === "sweep" && duel.reference.sweepableMs(event.nowMs) !== event.nowMs) return null;

@@ -5,32 +5,42 @@
  */
 import type { FrameIn, Outcome, Port, VnetHeader } from "../../src/engine/engine.ts";
 import { Verdict } from "../../src/gen/layout.ts";
-import type { Address } from "../../src/model/address.ts";
+import type { Address, Family } from "../../src/model/address.ts";
 import type { Protocol } from "../../src/model/config.ts";
 import { ip, mac } from "../support/addresses.ts";
 import type { RuleSpec } from "../support/image-builder.ts";
 import {
   arpRequest,
+  authenticationExtension,
   type ChecksumChoice,
   concat,
   type Ends,
   ETHERTYPE_ARP,
   ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  type ExtensionHeader,
   ethernet,
+  fragmentExtension,
   fragmentIpv4,
-  type Ipv4Spec,
+  fragmentIpv6,
+  type IcmpSpec,
   icmp4,
+  icmp6,
   ipv4,
+  ipv6,
+  optionsExtension,
   PROTOCOL_ICMP,
+  PROTOCOL_ICMP6,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
+  routingExtension,
   tcp,
   udp,
 } from "../support/packet-builder.ts";
 import type { Random } from "../support/random.ts";
 import { mutate } from "./mutate.ts";
 import { packetOf } from "./output-check.ts";
-import { CLIENT_PORT, PROXIES, SERVER_PORT, SERVERS, TUN_PORT, VIPS } from "./world.ts";
+import { CLIENT_PORT, ofFamily, PROXIES, SERVER_PORT, SERVERS, TUN_PORT, VIPS } from "./world.ts";
 
 const LARGEST_CONVERSATION_COUNT = 60;
 const CLIENT_MACS = [mac("02:0c:00:00:00:01"), mac("02:0c:00:00:00:02")];
@@ -78,6 +88,8 @@ export class Traffic {
   readonly #temper: Temper;
   readonly #conversations: Conversation[] = [];
   #rules: readonly RuleSpec[] = [];
+  /** Fragments that are still to come, with the number of frames that go before each. */
+  readonly #onTheWay: { frame: FrameIn; wait: number }[] = [];
 
   constructor(random: Random, temper: Temper) {
     this.#random = random;
@@ -116,6 +128,9 @@ export class Traffic {
 
   #frame(index: number): FrameIn {
     const random = this.#random;
+    for (const one of this.#onTheWay) one.wait--;
+    const next = this.#onTheWay.findIndex(({ wait }) => wait <= 0);
+    if (next >= 0) return this.#onTheWay.splice(next, 1)[0]!.frame;
     return random.weighted<FrameIn>([
       [this.#temper === "busy" ? 22 : 2, () => this.#fromClient(this.#opening(), index)],
       [30, () => this.#continue(index)],
@@ -123,18 +138,26 @@ export class Traffic {
       [4, () => this.#reuse(index)],
       [3, () => this.#echo()],
       [4, () => this.#tooBig()],
-      [2, () => this.#otherIcmp()],
-      [2, () => this.#fragment()],
+      [4, () => this.#otherIcmp()],
+      [3, () => this.#fragments()],
       [4, () => this.#stranger()],
       [1, () => this.#notIp()],
     ]);
   }
 
-  #clientAddress(): Address {
+  #family(): Family {
+    return this.#random.chance(0.5) ? 4 : 6;
+  }
+
+  #clientAddress(family: Family): Address {
     const random = this.#random;
-    if (random.chance(0.02)) return random.of(["0.1.2.3", "127.0.0.1", "224.0.0.5", "255.255.255.255"].map(ip));
-    if (random.chance(0.03)) return random.of(SERVERS);
-    return ip(`203.0.${random.of([113, 113, 114])}.${random.between(200, 230)}`);
+    if (random.chance(0.02)) return ip(random.of(MARTIANS[family]));
+    if (random.chance(0.03)) return random.of(ofFamily(family, SERVERS));
+    if (family === 6 && random.chance(0.03)) return ip(`fe80::${random.between(1, 9)}`);
+    const last = random.between(200, 230);
+    return ip(
+      family === 4 ? `203.0.${random.of([113, 113, 114])}.${last}` : `2001:db8:${random.of([7, 7, 8])}::${last}`,
+    );
   }
 
   #opening(): Conversation {
@@ -143,12 +166,13 @@ export class Traffic {
     const offRule = random.chance(0.05);
     const destinationPort =
       rule === null || offRule ? random.between(1, 65535) : random.between(rule.ports.min, rule.ports.max);
+    const destination = rule?.vip ?? random.of(VIPS);
     const conversation: Conversation = {
       protocol: rule?.protocol ?? "tcp",
       client: {
-        source: this.#clientAddress(),
+        source: this.#clientAddress(destination.family),
         sourcePort: random.chance(0.7) ? random.between(40000, 40010) : random.between(1, 65535),
-        destination: rule?.vip ?? random.of(VIPS),
+        destination,
         destinationPort,
       },
       server: null,
@@ -265,21 +289,41 @@ export class Traffic {
     return Uint8Array.from({ length: size }, (_, i) => start + i * step);
   }
 
-  #ipSpec(ends: Ends, protocol: number, payload: Uint8Array): Ipv4Spec {
+  /** TTL or hop limit. */
+  #ttl(): number {
+    return this.#random.chance(0.05) ? this.#random.between(0, 3) : this.#random.of([64, 63, 255]);
+  }
+
+  #chain(): readonly ExtensionHeader[] {
+    return this.#random.chance(0.15) ? this.#random.of(CHAINS) : [];
+  }
+
+  #packet(ends: Ends, protocol: number, payload: Uint8Array): Uint8Array {
     const random = this.#random;
+    const typeOfService = random.chance(0.1) ? random.below(256) : 0;
+    if (ends.destination.family === 6) {
+      return ipv6({
+        ...ends,
+        nextHeader: protocol,
+        payload,
+        hopLimit: this.#ttl(),
+        trafficClass: typeOfService,
+        flowLabel: random.chance(0.3) ? random.below(1 << 20) : 0,
+        extensions: this.#chain(),
+      });
+    }
     const options = random.chance(0.04) ? random.of(IP_OPTIONS) : undefined;
-    return {
-      source: ends.source,
-      destination: ends.destination,
+    return ipv4({
+      ...ends,
       protocol,
       payload,
-      ttl: random.chance(0.05) ? random.between(0, 3) : random.of([64, 63, 255]),
+      ttl: this.#ttl(),
       identification: random.below(65536),
       dontFragment: random.chance(0.6),
-      typeOfService: random.chance(0.1) ? random.below(256) : 0,
+      typeOfService,
       ...(options === undefined ? {} : { options }),
       ...(random.chance(0.02) ? { checksum: random.below(65536) } : {}),
-    };
+    });
   }
 
   #transport(
@@ -308,14 +352,15 @@ export class Traffic {
         ? tcp({ sourcePort, destinationPort, ...contents, payload: data, options, checksum }, side)
         : udp({ sourcePort, destinationPort, payload: data, checksum }, side);
     const number = protocol === "tcp" ? PROTOCOL_TCP : PROTOCOL_UDP;
-    const packet = ipv4(this.#ipSpec(side, number, segment));
+    const packet = this.#packet(side, number, segment);
     const linkBytes = port === TUN_PORT ? 0 : 14;
-    const headerBytes = (packet[0]! & 15) * 4;
+    const headerBytes = packet.length - segment.length;
+    const gsoTcp = side.destination.family === 4 ? 1 : 4;
     const transportBytes = protocol === "tcp" ? 20 + options.length : 8;
     const vnet: VnetHeader = partial
       ? {
           flags: 1,
-          gsoType: superPacket ? (protocol === "tcp" ? random.of([1, 1, 0x81]) : 5) : 0,
+          gsoType: superPacket ? (protocol === "tcp" ? random.of([gsoTcp, gsoTcp, gsoTcp | 0x80]) : 5) : 0,
           hdrLen: superPacket ? linkBytes + headerBytes + transportBytes : 0,
           gsoSize: superPacket
             ? random.of([1400, 1500, 580]) - headerBytes - transportBytes + random.between(-2, 2)
@@ -331,73 +376,135 @@ export class Traffic {
     if (port === TUN_PORT) return { bytes: packet, port };
     const minimumBytes = this.#random.chance(0.5) ? 60 : 0;
     const destination = BOX_MACS[port]!;
-    return { bytes: ethernet({ destination, source, etherType: ETHERTYPE_IPV4, payload: packet, minimumBytes }), port };
+    const etherType = packet[0]! >> 4 === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
+    return { bytes: ethernet({ destination, source, etherType, payload: packet, minimumBytes }), port };
   }
 
-  #icmp(source: Address, destination: Address, message: Uint8Array): FrameIn {
-    const packet = ipv4(this.#ipSpec({ source, destination }, PROTOCOL_ICMP, message));
+  /** A message in a packet. @param change of the finished message. */
+  #icmp(
+    source: Address,
+    destination: Address,
+    spec: IcmpSpec,
+    change: (message: Uint8Array) => Uint8Array = (message) => message,
+  ): FrameIn {
+    const ends = { source, destination };
+    const isIpv6 = destination.family === 6;
+    const message = change(isIpv6 ? icmp6(spec, ends) : icmp4(spec));
+    const packet = this.#packet(ends, isIpv6 ? PROTOCOL_ICMP6 : PROTOCOL_ICMP, message);
     return this.#onLink(packet, this.#random.of([CLIENT_PORT, SERVER_PORT, TUN_PORT]), CLIENT_MACS[0]!);
   }
 
   #echo(): FrameIn {
     const random = this.#random;
+    const destination = random.of([...VIPS, ...PROXIES, ...SERVERS]);
     const code = random.chance(0.05) ? random.below(256) : 0;
     const checksum = random.chance(0.1) ? { checksum: random.below(65536) } : {};
-    const message = icmp4({ type: 8, code, rest: random.next(), payload: this.#payload(), ...checksum });
-    return this.#icmp(this.#clientAddress(), random.of([...VIPS, ...PROXIES, ...SERVERS]), message);
+    const spec = {
+      type: destination.family === 4 ? 8 : 128,
+      code,
+      rest: random.next(),
+      payload: this.#payload(),
+      ...checksum,
+    };
+    return this.#icmp(this.#clientAddress(destination.family), destination, spec);
   }
 
-  /** What a router between a client and the box would quote: the packet as the VIP sent it. */
-  #quote(): Uint8Array {
+  /** What a router would quote of a packet that went from `side.source`. */
+  #quote(protocol: Protocol, side: Side): Uint8Array {
     const random = this.#random;
-    const { protocol, client } = this.#any();
-    const ends: Ends = { source: client.destination, destination: client.source };
-    const ports = { sourcePort: client.destinationPort, destinationPort: client.sourcePort };
     const payload = random.bytes(40);
-    const segment = protocol === "tcp" ? tcp({ ...ports, payload }, ends) : udp({ ...ports, payload }, ends);
-    const quoted = ipv4(this.#ipSpec(ends, protocol === "tcp" ? PROTOCOL_TCP : PROTOCOL_UDP, segment));
-    const headerBytes = (quoted[0]! & 15) * 4;
+    const segment = protocol === "tcp" ? tcp({ ...side, payload }, side) : udp({ ...side, payload }, side);
+    const quoted = this.#packet(side, protocol === "tcp" ? PROTOCOL_TCP : PROTOCOL_UDP, segment);
+    const headerBytes = quoted.length - segment.length;
     return quoted.subarray(
       0,
       random.of([headerBytes + 8, headerBytes + 8, headerBytes + 18, quoted.length, headerBytes + 7, 12]),
     );
   }
 
+  /** A packet that somebody sent: a VIP to a client, or a proxy address (or a client) to a server. */
+  #sent(): { protocol: Protocol; side: Side } {
+    const { protocol, client, server } = this.#any();
+    const answered = server === null || this.#random.chance(0.6) ? client : server;
+    const side: Side = {
+      source: answered.destination,
+      sourcePort: answered.destinationPort,
+      destination: answered.source,
+      destinationPort: answered.sourcePort,
+    };
+    return { protocol, side };
+  }
+
   #tooBig(): FrameIn {
     const random = this.#random;
-    const { client } = this.#any();
-    const message = icmp4({ type: 3, code: 4, rest: random.of([1400, 576, 0]), payload: this.#quote() });
-    const router = random.chance(0.5) ? this.#clientAddress() : ip("203.0.113.77");
-    return this.#icmp(router, random.chance(0.9) ? client.destination : random.of(PROXIES), message);
+    const { protocol, side } = this.#sent();
+    const { family } = side.source;
+    const payload = this.#quote(protocol, side);
+    const kind = family === 4 ? { type: 3, code: 4 } : { type: 2, code: random.of([0, 0, 0, 1]) };
+    const router = random.chance(0.5)
+      ? this.#clientAddress(family)
+      : ip(family === 4 ? "203.0.113.77" : "2001:db8:7::77");
+    const destination = random.chance(0.9) ? side.source : random.of(ofFamily(family, PROXIES));
+    return this.#icmp(router, destination, { ...kind, rest: random.of([1400, 1280, 576, 0]), payload });
   }
 
   #otherIcmp(): FrameIn {
     const random = this.#random;
-    const type = random.of([0, 3, 4, 5, 11, 12, 13, 14, 17, random.below(256)]);
+    const { protocol, side } = this.#sent();
+    const { family } = side.source;
+    const type = random.of([...ICMP_TYPES[family], random.below(256)]);
     const code = random.below(4);
-    const payload = random.chance(0.7) ? this.#quote() : random.bytes(random.below(40));
-    const message = icmp4({ type, code, rest: 0, payload });
-    const cut = random.chance(0.1) ? message.subarray(0, random.below(8)) : message;
-    return this.#icmp(this.#clientAddress(), random.of([...VIPS, ...PROXIES]), cut);
+    const payload = random.chance(0.8) ? this.#quote(protocol, side) : random.bytes(random.below(40));
+    const destination = random.chance(0.6) ? side.source : random.of(ofFamily(family, [...VIPS, ...PROXIES]));
+    const cut = random.chance(0.1) ? random.below(8) : null;
+    const change = (message: Uint8Array): Uint8Array => (cut === null ? message : message.subarray(0, cut));
+    return this.#icmp(this.#clientAddress(family), destination, { type, code, rest: 0, payload }, change);
   }
 
-  #fragment(): FrameIn {
+  /** A datagram or segment in fragments, in order or not, some of them lost, others twice. The first frame now, more later. */
+  #fragments(): FrameIn {
     const random = this.#random;
-    const { protocol, client, server } = this.#any();
-    const side = server !== null && random.chance(0.5) ? server : client;
-    const ports = { sourcePort: side.sourcePort, destinationPort: side.destinationPort };
-    const payload = random.bytes(200);
-    const segment = protocol === "tcp" ? tcp({ ...ports, payload }, side) : udp({ ...ports, payload }, side);
-    const number = random.chance(0.1) ? random.of([1, 47, 50]) : protocol === "tcp" ? PROTOCOL_TCP : PROTOCOL_UDP;
-    const whole = { ...this.#ipSpec(side, number, segment), dontFragment: false };
-    const { options: _, ...spec } = whole;
-    return this.#onLink(random.of(fragmentIpv4(spec, random.of([28, 84, 124]))), CLIENT_PORT, CLIENT_MACS[0]!);
+    const { protocol, client, server, port } = random.chance(0.3) ? this.#opening() : this.#any();
+    const fromServer = server !== null && random.chance(0.4);
+    const side = fromServer ? server : client;
+    const payload = random.bytes(random.of([100, 200, 1200, 3000]));
+    const contents = { flags: random.of(["A", "PA", "PA", "S", "FA"]), payload };
+    const segment = protocol === "tcp" ? tcp({ ...side, ...contents }, side) : udp({ ...side, payload }, side);
+    const usual = protocol === "tcp" ? PROTOCOL_TCP : PROTOCOL_UDP;
+    const number = random.chance(0.1) ? random.of([PROTOCOL_ICMP, PROTOCOL_ICMP6, 47, 50]) : usual;
+    // Few numbers, so that packets meet the memory of those before.
+    const identification = random.chance(0.7) ? random.below(65536) : random.below(3);
+    const size = random.of([124, 580, 1400, 1500]);
+    const isTwisted = random.chance(0.5);
+    const parts =
+      side.destination.family === 4
+        ? fragmentIpv4(
+            { ...side, protocol: number, payload: segment, ttl: this.#ttl(), identification },
+            random.chance(0.2) ? 28 : size,
+          )
+        : fragmentIpv6(
+            { ...side, nextHeader: number, payload: segment, hopLimit: this.#ttl(), extensions: this.#chain() },
+            identification,
+            size,
+          );
+    const frames = parts.slice(0, 24).map((part) => {
+      const from = random.chance(0.95) ? (fromServer ? SERVER_PORT : port) : TUN_PORT;
+      return this.#onLink(part, from, CLIENT_MACS[0]!);
+    });
+    if (isTwisted) frames.sort(() => random.below(3) - 1);
+    const kept = frames.filter(() => !random.chance(0.05));
+    if (random.chance(0.1) && kept.length > 0) kept.push(random.of(kept));
+    const [first, ...rest] = kept.length === 0 ? frames : kept;
+    for (const [i, frame] of rest.entries())
+      this.#onTheWay.push({ frame, wait: random.below(3) + i * random.below(4) });
+    return first!;
   }
 
   /** Traffic between addresses that have, or have nothing, to do with us. */
   #stranger(): FrameIn {
     const random = this.#random;
-    const pool = [...VIPS, ...SERVERS, ...PROXIES, ip("203.0.113.250"), ip("192.0.2.99")];
+    const family = this.#family();
+    const pool = ofFamily(family, [...VIPS, ...SERVERS, ...PROXIES, ...STRANGERS]);
     const interesting = [80, 53, 443, 8080, 5003, 7003, 4096, 13724, 65535, random.between(1, 65535)];
     const side: Side = {
       source: random.of(pool),
@@ -437,13 +544,50 @@ export class Traffic {
       [
         1,
         () => ({
-          bytes: ethernet({ destination, source, etherType: 0x86dd, payload: random.bytes(60) }),
+          bytes: ethernet({ destination, source, etherType: random.of([0x86dd, 0x88cc]), payload: random.bytes(60) }),
           port: CLIENT_PORT,
         }),
       ],
     ]);
   }
 }
+
+const MARTIANS = {
+  4: ["0.1.2.3", "127.0.0.1", "224.0.0.5", "255.255.255.255"],
+  6: ["::", "::1", "ff02::1", "::ffff:c000:20a"],
+} as const;
+
+const STRANGERS: readonly Address[] = [
+  ...["203.0.113.250", "192.0.2.99"],
+  ...["2001:db8:7::250", "2001:db8:2::99", "fe80::99", "ff02::fb", "::ffff:c633:640a"],
+].map(ip);
+
+/** Errors, what answers them, and what keeps links alive. */
+const ICMP_TYPES = {
+  4: [0, 3, 3, 4, 5, 11, 11, 12, 12, 13, 14, 17],
+  6: [1, 1, 2, 3, 3, 4, 4, 129, 130, 131, 132, 133, 134, 135, 136, 137, 139, 143],
+} as const;
+
+const HOP_BY_HOP = optionsExtension(0);
+const DESTINATION = optionsExtension(60);
+/** Chains that are balanced in one mode or the other, too long ones and too many. */
+const CHAINS: readonly (readonly ExtensionHeader[])[] = [
+  [HOP_BY_HOP],
+  [optionsExtension(0, 3)],
+  [DESTINATION],
+  [HOP_BY_HOP, DESTINATION],
+  [DESTINATION, HOP_BY_HOP],
+  [HOP_BY_HOP, HOP_BY_HOP],
+  [routingExtension(0)],
+  [HOP_BY_HOP, routingExtension(1)],
+  [authenticationExtension()],
+  [fragmentExtension(0, false, 7)],
+  [DESTINATION, fragmentExtension(0, false, 7), DESTINATION],
+  new Array<ExtensionHeader>(8).fill(DESTINATION),
+  new Array<ExtensionHeader>(9).fill(DESTINATION),
+  [optionsExtension(60, 64)],
+  [HOP_BY_HOP, optionsExtension(60, 64)],
+];
 
 /** Router alert (copied), record route (not copied), no operation, end of list, a broken length. */
 const IP_OPTIONS: readonly Uint8Array[] = [

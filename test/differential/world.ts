@@ -3,9 +3,9 @@
  * drained, rules deleted and made anew, next hops that come and go. Produces images and next hops, no traffic.
  */
 import type { ImageDrain, NextHop, Port, TableImage } from "../../src/engine/engine.ts";
-import type { Address } from "../../src/model/address.ts";
+import type { Address, Family } from "../../src/model/address.ts";
 import type { Algorithm, PortRange, Protocol, RuleType } from "../../src/model/config.ts";
-import { addressText, ip, mac } from "../support/addresses.ts";
+import { ip, mac } from "../support/addresses.ts";
 import { imageOf, type MemberSpec, onePort, type RuleSpec, type ServerSpec } from "../support/image-builder.ts";
 import type { Random } from "../support/random.ts";
 import type { Event } from "./duel.ts";
@@ -17,15 +17,26 @@ export const TUN_PORT = 2;
 /** Named by next hops now and then, but never set. */
 const MISSING_PORT = 9;
 
-export const VIPS: readonly Address[] = [10, 11, 12, 13].map((last) => ip(`198.51.100.${last}`));
-/** The last VIP is an address of the box. */
-export const isLocalVip = (vip: Address): boolean => addressText(vip) === "198.51.100.13";
-export const SERVERS: readonly Address[] = [10, 11, 12, 13, 14].map((last) => ip(`192.0.2.${last}`));
-const PROXY_RANGES = [
-  { first: ip("203.0.113.1"), last: ip("203.0.113.1") },
-  { first: ip("203.0.113.2"), last: ip("203.0.113.4") },
-];
-export const PROXIES: readonly Address[] = [1, 2, 3, 4].map((last) => ip(`203.0.113.${last}`));
+/** Addresses of both families that end alike. */
+const both = (network4: string, network6: string, lasts: readonly number[]): Address[] =>
+  [network4, network6].flatMap((network) => lasts.map((last) => ip(`${network}${last}`)));
+
+export const VIPS: readonly Address[] = both("198.51.100.", "2001:db8:100::", [10, 11, 12, 13]);
+/** The last VIP of either family is an address of the box. */
+const LOCAL_VIPS = both("198.51.100.", "2001:db8:100::", [13]);
+export const isLocalVip = (vip: Address): boolean => LOCAL_VIPS.some((local) => same(local, vip));
+export const SERVERS: readonly Address[] = both("192.0.2.", "2001:db8:2::", [10, 11, 12, 13, 14]);
+const PROXY_RANGES = (["203.0.113.", "2001:db8:113::"] as const).flatMap((network) => [
+  { first: ip(`${network}1`), last: ip(`${network}1`) },
+  { first: ip(`${network}2`), last: ip(`${network}4`) },
+]);
+export const PROXIES: readonly Address[] = both("203.0.113.", "2001:db8:113::", [1, 2, 3, 4]);
+
+const same = (a: Address, b: Address): boolean => a.family === b.family && a.value === b.value;
+/** Those of one family. */
+export const ofFamily = (family: Family, list: readonly Address[]): Address[] =>
+  list.filter((address) => address.family === family);
+const STICKY_MASKS = { 4: [32, 24, 16, 0], 6: [128, 127, 112, 64, 0] } as const;
 
 const ALGORITHMS: readonly Algorithm[] = ["roundrobin", "hash-ip", "hash-ip-port", "hash-ip-vip"];
 const TYPES: readonly RuleType[] = ["DSR", "HALF-NAT", "NAT"];
@@ -67,8 +78,8 @@ export class World {
       port: this.#port(index),
     }));
     const hops: Event[] = SERVERS.map((_, index) => ({ kind: "hop", index, hop: this.#hop(index, true) }));
-    // One of the first rules has the VIP that is an address of the box.
-    this.#createRule(VIPS.at(-1)!);
+    // One of the first rules has a VIP that is an address of the box.
+    this.#createRule(this.#random.of(LOCAL_VIPS));
     for (let i = 0; i < 3; i++) this.#createRule();
     return [...ports, ...hops, this.#publish()];
   }
@@ -95,7 +106,7 @@ export class World {
       mac: mac(`02:00:00:00:00:0${index + 1}`),
       mtu: random.of([1500, 1500, 1500, 1400, 576]),
       address4: hasAddress ? ip(`192.0.2.${index + 1}`) : null,
-      address6: null,
+      address6: random.chance(0.1) ? null : ip(`2001:db8:2::${index + 1}`),
     };
   }
 
@@ -106,7 +117,7 @@ export class World {
       port: random.of([SERVER_PORT, SERVER_PORT, SERVER_PORT, SERVER_PORT, CLIENT_PORT, TUN_PORT, MISSING_PORT]),
       destinationMac: mac(`02:01:00:00:00:${(0x10 + index).toString(16)}`),
       sourceMac: mac("02:00:00:00:00:02"),
-      mtu: random.of([1500, 1500, 1500, 1400, 580, 68]),
+      mtu: random.of([1500, 1500, 1500, 1400, 1280, 580, 68]),
     };
   }
 
@@ -138,11 +149,11 @@ export class World {
 
   /** The server of an address and ports, the same object in every rule that uses it. */
   #server(address: Address, ports: PortRange | null): ServerSpec {
-    const same = (one: ServerSpec): boolean =>
-      one.address.value === address.value && one.ports?.min === ports?.min && one.ports?.max === ports?.max;
-    const known = this.#servers.find(same);
+    const isIt = (one: ServerSpec): boolean =>
+      same(one.address, address) && one.ports?.min === ports?.min && one.ports?.max === ports?.max;
+    const known = this.#servers.find(isIt);
     if (known !== undefined) return known;
-    const nextHop = SERVERS.findIndex((one) => one.value === address.value);
+    const nextHop = SERVERS.findIndex((one) => same(one, address));
     const server: ServerSpec = { id: this.#nextId++, address, ports, nextHop };
     this.#servers.push(server);
     return server;
@@ -164,7 +175,7 @@ export class World {
     const type = random.of(TYPES);
     const ports = random.of([onePort(80), onePort(53), { min: 5000, max: 5009 }, onePort(443)]);
     const clash = (rule: RuleSpec): boolean =>
-      rule.vip.value === vip.value && rule.protocol === protocol && rule.ports.min === ports.min;
+      same(rule.vip, vip) && rule.protocol === protocol && rule.ports.min === ports.min;
     if (this.#rules.some(clash)) return;
     const id = this.#nextId++;
     let rule: LiveRule = {
@@ -176,8 +187,8 @@ export class World {
       ports,
       type,
       algorithm: random.of(ALGORITHMS),
-      proxySource: type === "NAT" ? random.of(PROXY_RANGES) : null,
-      stickyMask: random.chance(0.3) ? random.of([32, 24, 16, 0]) : null,
+      proxySource: type === "NAT" ? random.of(PROXY_RANGES.filter(({ first }) => first.family === vip.family)) : null,
+      stickyMask: random.chance(0.3) ? random.of(STICKY_MASKS[vip.family]) : null,
       natTimeoutMs: random.of([20_000, 60_000, 120_000]),
       persistTimeoutMs: random.of([10_000, 60_000]),
       enabled: !random.chance(0.1),
@@ -188,7 +199,7 @@ export class World {
       nextEnable: 1,
     };
     const count = random.of([0, 1, 2, 3, 3, 4, 5]);
-    for (const address of SERVERS.slice(0, count)) rule = this.#withMember(rule, address);
+    for (const address of ofFamily(vip.family, SERVERS).slice(0, count)) rule = this.#withMember(rule, address);
     this.#rules.push(rule);
   }
 
@@ -233,7 +244,9 @@ export class World {
   }
 
   #addMember(rule: LiveRule): LiveRule {
-    const free = SERVERS.filter((address) => !rule.members.some((one) => one.server.address.value === address.value));
+    const free = ofFamily(rule.vip.family, SERVERS).filter(
+      (address) => !rule.members.some((one) => same(one.server.address, address)),
+    );
     return free.length === 0 ? rule : this.#withMember(rule, this.#random.of(free));
   }
 

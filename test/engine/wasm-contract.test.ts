@@ -6,6 +6,6 @@ import { engineContract } from "../contract/engine-contract.ts";
 import { goldenCaptures } from "../contract/golden-captures.ts";
 import { makeWasmEngine } from "../support/wasm-engine.ts";
 
-engineContract("wasm", (limits) => makeWasmEngine(limits));
+engineContract("wasm", (limits, compat) => makeWasmEngine(limits, { compat }));
 goldenCaptures("wasm", (limits) => makeWasmEngine(limits));
-engineContract("wasm, payload in the tail", (limits) => makeWasmEngine(limits, { headBytes: 100 }));
+engineContract("wasm, payload in the tail", (limits, compat) => makeWasmEngine(limits, { compat, headBytes: 200 }));

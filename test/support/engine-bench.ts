@@ -9,9 +9,12 @@ import { imageOf, membersOf, onePort, type RuleSpec, type ServerSpec } from "./i
 import {
   type Ends,
   ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
   ethernet,
   type Ipv4Spec,
+  type Ipv6Spec,
   ipv4,
+  ipv6,
   PROTOCOL_TCP,
   PROTOCOL_UDP,
   type TcpSpec,
@@ -36,10 +39,26 @@ export const BOX_MACS = [mac("02:00:00:00:00:01"), mac("02:00:00:00:00:02")] as 
 export const serverMac = (index: number): Uint8Array => mac(`02:0d:00:00:00:0${index + 1}`);
 export const BOX_CLIENT_SIDE = ip("203.0.113.254");
 
+/** The IPv6 network of the bench. */
+const PREFIX6 = ip("2001:db8::").value;
+
+/**
+ * The IPv6 address of the host that has this IPv4 address: 2001:db8::/96 and the four bytes of it, so that both are
+ * hashed alike (specification E.5: the last 32 bits) and a mask of n bits covers the same hosts as one of 96 + n.
+ */
+export const address6Of = ({ value }: Address): Address => ({ family: 6, value: PREFIX6 | value });
+
+const portOf = (kind: Port["kind"], portMac: Uint8Array, address4: Address): Port => ({
+  kind,
+  mac: portMac,
+  mtu: 1500,
+  address4,
+  address6: address6Of(address4),
+});
 const PORTS: readonly Port[] = [
-  { kind: "ethernet", mac: BOX_MACS[0], mtu: 1500, address4: BOX_CLIENT_SIDE, address6: null },
-  { kind: "ethernet", mac: BOX_MACS[1], mtu: 1500, address4: ip("192.0.2.254"), address6: null },
-  { kind: "ip", mac: new Uint8Array(6), mtu: 1500, address4: ip("203.0.113.254"), address6: null },
+  portOf("ethernet", BOX_MACS[0], BOX_CLIENT_SIDE),
+  portOf("ethernet", BOX_MACS[1], ip("192.0.2.254")),
+  portOf("ip", new Uint8Array(6), ip("203.0.113.254")),
 ];
 
 export const hopOf = (index: number, changes: Partial<NextHop> = {}): NextHop => ({
@@ -99,42 +118,47 @@ export class Bench {
 /** Puts a packet into a frame as it arrives at a port of the box. */
 export function arriving(packet: Uint8Array, port = CLIENT_SIDE, vnet?: VnetHeader): FrameIn {
   const source = port === CLIENT_SIDE ? CLIENT_MAC : serverMac(0);
-  const bytes =
-    port === TUN
-      ? packet
-      : ethernet({ destination: BOX_MACS[port]!, source, etherType: ETHERTYPE_IPV4, payload: packet });
+  const etherType = (packet[0] ?? 0) >> 4 === 6 ? ETHERTYPE_IPV6 : ETHERTYPE_IPV4;
+  const bytes = port === TUN ? packet : ethernet({ destination: BOX_MACS[port]!, source, etherType, payload: packet });
   return vnet === undefined ? { bytes, port } : { bytes, port, vnet };
 }
 
-export interface TcpPacket extends Partial<TcpSpec> {
+/** What the IP header of a packet says, beside its ends. */
+export interface HeaderFields {
   readonly from?: Address;
   readonly to?: Address;
+  /** TTL or hop limit. */
+  readonly ttl?: number;
+  /** Only for packets of that family. */
   readonly ipv4?: Partial<Ipv4Spec>;
+  readonly ipv6?: Partial<Ipv6Spec>;
 }
 
-const endsOf = ({ from = CLIENT, to = VIP }: { from?: Address; to?: Address }): Ends => ({
-  source: from,
-  destination: to,
-});
+const endsOf = ({ from = CLIENT, to = VIP }: HeaderFields): Ends => ({ source: from, destination: to });
+
+/** A packet of the family of its destination. */
+export function ipPacket(fields: HeaderFields, protocol: number, payload: Uint8Array): Uint8Array {
+  const ends = endsOf(fields);
+  const { ttl } = fields;
+  return ends.destination.family === 6
+    ? ipv6({ ...ends, nextHeader: protocol, payload, ...(ttl === undefined ? {} : { hopLimit: ttl }), ...fields.ipv6 })
+    : ipv4({ ...ends, protocol, payload, ...(ttl === undefined ? {} : { ttl }), ...fields.ipv4 });
+}
+
+export interface TcpPacket extends Partial<TcpSpec>, HeaderFields {}
 
 /** A TCP packet, by default a client's SYN from port 40000 to VIP port 80. */
 export function tcpPacket(spec: TcpPacket = {}): Uint8Array {
-  const ends = endsOf(spec);
-  const segment = tcp({ sourcePort: 40000, destinationPort: 80, flags: "S", ...spec }, ends);
-  return ipv4({ ...ends, protocol: PROTOCOL_TCP, payload: segment, ...spec.ipv4 });
+  const segment = tcp({ sourcePort: 40000, destinationPort: 80, flags: "S", ...spec }, endsOf(spec));
+  return ipPacket(spec, PROTOCOL_TCP, segment);
 }
 
-export interface UdpPacket extends Partial<UdpSpec> {
-  readonly from?: Address;
-  readonly to?: Address;
-  readonly ipv4?: Partial<Ipv4Spec>;
-}
+export interface UdpPacket extends Partial<UdpSpec>, HeaderFields {}
 
 /** A UDP packet, by default a client's from port 40000 to VIP port 53. */
 export function udpPacket(spec: UdpPacket = {}): Uint8Array {
-  const ends = endsOf(spec);
-  const datagram = udp({ sourcePort: 40000, destinationPort: 53, ...spec }, ends);
-  return ipv4({ ...ends, protocol: PROTOCOL_UDP, payload: datagram, ...spec.ipv4 });
+  const datagram = udp({ sourcePort: 40000, destinationPort: 53, ...spec }, endsOf(spec));
+  return ipPacket(spec, PROTOCOL_UDP, datagram);
 }
 
 /** The only packet that left because of a frame, taken apart; throws when it is not exactly one. */
@@ -144,16 +168,16 @@ export function onlyPacket(outcome: Outcome, kind: "ethernet" | "ip" = "ethernet
   return decodeIp(kind === "ethernet" ? decodeEthernet(bytes).payload : bytes);
 }
 
+/** Fields of an answer: those of TCP also for UDP, where only payload and checksum count. */
+export type AnswerFields = Partial<TcpSpec> & Omit<HeaderFields, "from" | "to">;
+
 /** What the server of a forwarded packet answers with, as its packet. */
-export function answerTo(packet: Decoded, spec: Partial<TcpSpec> & { ipv4?: Partial<Ipv4Spec> } = {}): Uint8Array {
+export function answerTo(packet: Decoded, spec: AnswerFields = {}): Uint8Array {
   const { tcp: segment, udp: datagram } = packet;
   const ends = { from: packet.destination, to: packet.source };
   const { sourcePort, destinationPort } = (segment ?? datagram)!;
   const ports = { sourcePort: destinationPort, destinationPort: sourcePort };
-  if (segment === undefined) {
-    const { checksum, payload } = spec;
-    const fields = { ...(checksum === undefined ? {} : { checksum }), ...(payload === undefined ? {} : { payload }) };
-    return udpPacket({ ...ends, ...ports, ...fields, ...(spec.ipv4 === undefined ? {} : { ipv4: spec.ipv4 }) });
-  }
-  return tcpPacket({ flags: "SA", ...ends, ...ports, ...spec });
+  return segment === undefined
+    ? udpPacket({ ...spec, ...ends, ...ports })
+    : tcpPacket({ flags: "SA", ...spec, ...ends, ...ports });
 }

@@ -275,6 +275,15 @@ export function fragmentExtension(offset: number, more: boolean, identification:
   return { kind: 44, body };
 }
 
+/** Routing header of an experimental type without addresses (RFC 8200 4.4). */
+export const routingExtension = (segmentsLeft: number): ExtensionHeader => ({
+  kind: 43,
+  body: Uint8Array.of(0, 253, segmentsLeft, 0, 0, 0, 0),
+});
+
+/** Authentication header with a check value of 8 bytes (RFC 4302 2); its length counts words but two. */
+export const authenticationExtension = (): ExtensionHeader => ({ kind: 51, body: new Uint8Array(19).fill(3, 0, 1) });
+
 export interface EthernetSpec {
   readonly destination: Uint8Array;
   readonly source: Uint8Array;
@@ -324,6 +333,20 @@ export function fragmentIpv4(spec: Ipv4Spec, maximumBytes: number): Uint8Array[]
     const payload = spec.payload.subarray(at, at + step);
     const moreFragments = !last || spec.moreFragments === true;
     fragments.push(ipv4({ ...spec, payload, moreFragments, fragmentOffset: (base + at) / 8 }));
+  }
+  return fragments;
+}
+
+/** Cuts what follows `spec.extensions` into fragments as a source does (RFC 8200 4.5). @param maximumBytes of a packet. */
+export function fragmentIpv6(spec: Ipv6Spec, identification: number, maximumBytes: number): Uint8Array[] {
+  const extensions = spec.extensions ?? [];
+  const headerBytes = 48 + extensions.reduce((sum, { body }) => sum + 1 + body.length, 0);
+  const step = Math.max(8, Math.floor((maximumBytes - headerBytes) / 8) * 8);
+  const fragments: Uint8Array[] = [];
+  for (let at = 0; at < spec.payload.length; at += step) {
+    const more = at + step < spec.payload.length;
+    const chain = [...extensions, fragmentExtension(at / 8, more, identification)];
+    fragments.push(ipv6({ ...spec, extensions: chain, payload: spec.payload.subarray(at, at + step) }));
   }
   return fragments;
 }

@@ -184,8 +184,11 @@ export function decodeIpv4(packet: Uint8Array, quoted = false): Decoded {
   };
 }
 
-/** Takes an IPv6 packet apart, walking hop-by-hop, routing, destination options and fragment headers. */
-export function decodeIpv6(packet: Uint8Array): Decoded {
+/**
+ * Takes an IPv6 packet apart, walking hop-by-hop, routing, destination options, authentication and fragment headers.
+ * `quoted` as for decodeIpv4.
+ */
+export function decodeIpv6(packet: Uint8Array, quoted = false): Decoded {
   const reader = new Reader(packet);
   const first = reader.u32();
   if (first >>> 28 !== 6) throw new Error(`version ${first >>> 28}, not 6`);
@@ -194,15 +197,17 @@ export function decodeIpv6(packet: Uint8Array): Decoded {
   const ttl = reader.u8();
   const source = addressFromBytes(reader.take(16));
   const destination = addressFromBytes(reader.take(16));
-  if (40 + payloadLength > packet.length) throw new Error(`payload length ${payloadLength} of ${packet.length} bytes`);
+  if (!quoted && 40 + payloadLength > packet.length)
+    throw new Error(`payload length ${payloadLength} of ${packet.length} bytes`);
   let headerBytes = 40;
   let identification = 0;
   let fragmentOffset = 0;
   let moreFragments = false;
-  while (protocol === 0 || protocol === 43 || protocol === 60 || protocol === 44) {
+  // What lies behind a later fragment's header is data.
+  while ([0, 43, 44, 51, 60].includes(protocol) && fragmentOffset === 0) {
     const next = reader.u8();
     const second = reader.u8();
-    const size = protocol === 44 ? 8 : 8 * (second + 1);
+    const size = protocol === 44 ? 8 : protocol === 51 ? 4 * (second + 2) : 8 * (second + 1);
     const extension = new Reader(reader.take(size - 2));
     if (protocol === 44) {
       const field = extension.u16();
@@ -213,8 +218,8 @@ export function decodeIpv6(packet: Uint8Array): Decoded {
     protocol = next;
     headerBytes += size;
   }
-  const body = packet.subarray(headerBytes, 40 + payloadLength);
-  const whole = fragmentOffset === 0 && !moreFragments;
+  const body = packet.subarray(headerBytes, Math.min(packet.length, 40 + payloadLength));
+  const whole = fragmentOffset === 0 && !moreFragments && !quoted;
   return {
     family: 6,
     source,
@@ -234,8 +239,8 @@ export function decodeIpv6(packet: Uint8Array): Decoded {
 }
 
 /** Family by the version nibble. */
-export function decodeIp(packet: Uint8Array): Decoded {
-  return (packet[0] ?? 0) >> 4 === 6 ? decodeIpv6(packet) : decodeIpv4(packet);
+export function decodeIp(packet: Uint8Array, quoted = false): Decoded {
+  return (packet[0] ?? 0) >> 4 === 6 ? decodeIpv6(packet, quoted) : decodeIpv4(packet, quoted);
 }
 
 /** How the transport checksum of a packet stands. */

@@ -26,8 +26,11 @@ function preserveSum(before: Uint8Array, after: Uint8Array, at: number): void {
   put16(after, at, (wordSum(before) - wordSum(after) + 0xffff) % 0xffff);
 }
 
-/** Mends the IPv4 header checksum of `after`, which differs from `before` in fields but not in header length. */
+const isIpv6 = (packet: Uint8Array): boolean => packet[0]! >> 4 === 6;
+
+/** Mends the IPv4 header checksum of `after`, which differs from `before` in fields but not in header length. IPv6 has none. */
 export function mendHeader(before: Uint8Array, after: Uint8Array): void {
+  if (isIpv6(before)) return;
   const headerBytes = (before[0]! & 15) * 4;
   preserveSum(before.subarray(0, headerBytes), after.subarray(0, headerBytes), 10);
 }
@@ -40,8 +43,8 @@ export function preserveHeaderSum(before: Uint8Array, fragment: Uint8Array): voi
   put16(header, 10, (wordSum(whole) - wordSum(header) + 0xffff) % 0xffff);
 }
 
-/** Source, destination, zero, protocol, length as RFC 9293 3.1 draws them; the two last never change here. */
-const addresses = (packet: Uint8Array): Uint8Array => packet.slice(12, 20);
+/** What changes here of the pseudo header (RFC 9293 3.1, RFC 8200 8.1): source and destination. */
+const addresses = (packet: Uint8Array): Uint8Array => (isIpv6(packet) ? packet.slice(8, 40) : packet.slice(12, 20));
 
 /** Where a transport protocol keeps its checksum, from the start of its header. */
 export const checksumOffset = (protocol: number): number => (protocol === UDP ? 6 : 16);
@@ -64,8 +67,9 @@ export function mendTransport(
   const cover = (packet: Uint8Array): Uint8Array =>
     Uint8Array.from([...addresses(packet), ...packet.subarray(transportAt, transportAt + coveredBytes)]);
   const mended = cover(after);
-  preserveSum(cover(before), mended, 8 + at);
-  const sum = get16(mended, 8 + at);
+  const field = addresses(after).length + at;
+  preserveSum(cover(before), mended, field);
+  const sum = get16(mended, field);
   put16(after, transportAt + at, isUdp && sum === 0 ? 0xffff : sum);
 }
 
@@ -82,9 +86,18 @@ export function mendPartial(before: Uint8Array, after: Uint8Array, transportAt: 
   put16(after, at, sum === 0 ? 0xffff : sum);
 }
 
-/** Mends an ICMP checksum (IPv4: no pseudo-header) after changes in the message, at `messageAt` in both packets. */
+/**
+ * Mends the checksum of an ICMP message after changes in it, at `messageAt` in both packets. That of ICMPv6 covers the
+ * addresses too (RFC 4443 2.3).
+ */
 export function mendIcmp(before: Uint8Array, after: Uint8Array, messageAt: number, end: number): void {
-  preserveSum(before.subarray(messageAt, end), after.subarray(messageAt, end), 2);
+  const ends = (packet: Uint8Array): Uint8Array => (isIpv6(packet) ? addresses(packet) : new Uint8Array(0));
+  const cover = (packet: Uint8Array): Uint8Array =>
+    Uint8Array.from([...ends(packet), ...packet.subarray(messageAt, end)]);
+  const mended = cover(after);
+  const field = ends(after).length + 2;
+  preserveSum(cover(before), mended, field);
+  put16(after, messageAt + 2, get16(mended, field));
 }
 
 /** Checksum from scratch, for packets that the box makes itself; the field in `bytes` is 0. */
@@ -101,8 +114,9 @@ export function completePartial(packet: Uint8Array, start: number, protocol: num
   put16(packet, at, protocol === UDP && sum === 0 ? 0xffff : sum);
 }
 
-/** Writes source and destination addresses of an IPv4 header. Null leaves one alone. */
+/** Writes source and destination addresses of an IP header. Null leaves one alone. */
 export function setAddresses(packet: Uint8Array, source: Address | null, destination: Address | null): void {
-  if (source !== null) putAddress(packet, 12, source);
-  if (destination !== null) putAddress(packet, 16, destination);
+  const [sourceAt, destinationAt] = isIpv6(packet) ? [8, 24] : [12, 16];
+  if (source !== null) putAddress(packet, sourceAt, source);
+  if (destination !== null) putAddress(packet, destinationAt, destination);
 }

@@ -6,7 +6,7 @@ import type { Address } from "../../model/address.ts";
 import type { ImageRule, ImageServer } from "../engine.ts";
 import type { Pair, Tuple } from "./flows.ts";
 import { type Lease, type PortChooser, ProxyPorts } from "./ports.ts";
-import { maskAddress, pick, type Turn } from "./select.ts";
+import { maskAddress, pick, pickStateless, type Turn } from "./select.ts";
 import type { StickyEntry, StickyTable } from "./sticky.ts";
 import type { Tables } from "./tables.ts";
 
@@ -43,13 +43,26 @@ export class ServerChoice {
     if (picked === null) return null;
     const server = tables.server(picked.server);
     if (rule.stickyMask === null) return { rule, server, sticky: null };
-    const client = maskAddress(tuple.source, rule.stickyMask);
+    const { client, entry, kept } = this.#stuck(rule, rule.stickyMask, tuple.source, tables);
+    return { rule, server: kept ?? server, sticky: { client, entry, hit: kept !== null } };
+  }
+
+  /** Whom a client of a sticky rule stays with; `kept` is null when nobody is known or he takes no new flows. */
+  #stuck(rule: ImageRule, mask: number, source: Address, tables: Tables) {
+    const client = maskAddress(source, mask);
     const entry = this.sticky.find(rule.id, client);
     const kept = rule.members.find(
       (member) => member.enabledSequence !== null && tables.server(member.server).id === entry?.serverId,
     );
-    const hit = kept !== undefined;
-    return { rule, server: hit ? tables.server(kept.server) : server, sticky: { client, entry, hit } };
+    return { client, entry, kept: kept === undefined ? null : tables.server(kept.server) };
+  }
+
+  /** The server that a client's packets go to if that can be told without moving or remembering anything; else null. */
+  told(rule: ImageRule, tuple: Tuple, tables: Tables): ImageServer | null {
+    const kept = rule.stickyMask === null ? null : this.#stuck(rule, rule.stickyMask, tuple.source, tables).kept;
+    if (kept !== null) return kept;
+    const picked = pickStateless(rule, tuple.source, tuple.sourcePort);
+    return picked === null ? null : tables.server(picked.server);
   }
 
   /** A proxy address and port for a new flow: the next address with a port, or only the one that a sticky entry fixed. */

@@ -1,6 +1,7 @@
 /** What became of a packet, before it is counted, and short ways to say so. */
 import { type Reason, Verdict } from "../../gen/layout.ts";
 import type { Direction, FlowState, FrameOut } from "../engine.ts";
+import type { Trail } from "./fragments.ts";
 
 /** What became of a packet; process() adds nothing to it but the count. */
 export interface Decision {
@@ -11,6 +12,8 @@ export interface Decision {
   readonly direction?: Direction;
   readonly flow?: FlowState;
   readonly out?: readonly FrameOut[];
+  /** Of TCP and UDP that left: where and how, for the fragments that follow. */
+  readonly trail?: Trail;
 }
 
 export const ignore = (reason: Reason): Decision => ({ verdict: Verdict.Ignore, reason });

@@ -3,14 +3,16 @@
  * header, fragments, and the ICMP errors that the box itself sends. Decides nothing about flows or servers.
  */
 import { Reason } from "../../gen/layout.ts";
+import type { Address } from "../../model/address.ts";
 import type { FrameIn, FrameOut, NextHop, Port, VnetHeader } from "../engine.ts";
-import { checksumOffset, completePartial, freshSum, preserveHeaderSum } from "./checksum.ts";
+import { checksumOffset, completePartial, freshSum, preserveHeaderSum, setAddresses } from "./checksum.ts";
 import type { ClientHop } from "./flows.ts";
-import { ICMP, type Ipv4, isMartian, type LinkView, put16, putAddress, TCP, type Transport } from "./packet.ts";
+import { ICMP, ICMP6, type Ip, isMartian, type LinkView, put16, TCP, type Transport } from "./packet.ts";
 
 export const PLAIN: VnetHeader = { flags: 0, gsoType: 0, hdrLen: 0, gsoSize: 0, csumStart: 0, csumOffset: 0 };
 const NEEDS_CSUM = 1;
 const GSO_TCPV4 = 1;
+const GSO_TCPV6 = 4;
 const GSO_UDP_L4 = 5;
 const GSO_ECN = 0x80;
 
@@ -19,7 +21,7 @@ export interface Arrival {
   readonly frame: FrameIn;
   readonly port: Port;
   readonly link: LinkView;
-  readonly ip: Ipv4;
+  readonly ip: Ip;
   readonly vnet: VnetHeader;
   readonly nowMs: number;
 }
@@ -39,7 +41,7 @@ export interface Way {
 /** Why the virtio header of a TCP or UDP packet cannot be honoured; null when it can. */
 export function offloadFault({ vnet, link, ip }: Arrival): Reason | null {
   const kind = vnet.gsoType & ~GSO_ECN;
-  const fitting = ip.protocol === TCP ? GSO_TCPV4 : GSO_UDP_L4;
+  const fitting = ip.protocol !== TCP ? GSO_UDP_L4 : ip.family === 4 ? GSO_TCPV4 : GSO_TCPV6;
   if (vnet.gsoType !== 0 && kind !== fitting) return Reason.GsoUnknown;
   const partial = (vnet.flags & NEEDS_CSUM) !== 0;
   const startsRight = vnet.csumStart === link.linkBytes + ip.headerBytes;
@@ -114,14 +116,16 @@ export function passage(arrival: Arrival, transport: Transport, way: Way): Passa
 /** A copy of the packet with the TTL stepped if the way out asks for it; checksums are the caller's to mend. */
 export function steppedCopy(arrival: Arrival, way: Way): Uint8Array {
   const copy = Uint8Array.from(arrival.ip.bytes);
-  if (stepsTtl(arrival, way)) copy[8] = copy[8]! - 1;
+  const { ttl, ttlAt } = arrival.ip;
+  if (stepsTtl(arrival, way)) copy[ttlAt] = ttl - 1;
   return copy;
 }
 
 /** Puts the link header of the way out before a packet. */
 export function seal(packet: Uint8Array, way: Way): Uint8Array {
   if (way.destinationMac === null || way.sourceMac === null) return packet;
-  return Uint8Array.from([...way.destinationMac, ...way.sourceMac, 0x08, 0x00, ...packet]);
+  const etherType = packet[0]! >> 4 === 6 ? [0x86, 0xdd] : [0x08, 0x00];
+  return Uint8Array.from([...way.destinationMac, ...way.sourceMac, ...etherType, ...packet]);
 }
 
 /** The virtio header of a packet that leaves as it came, but for the length of its link header. */
@@ -156,7 +160,7 @@ function copiedOptions(options: Uint8Array): Uint8Array {
 const LARGEST_FRAGMENT_BYTES = 2048;
 
 /** The data ranges of the fragments of a packet, in bytes of its data. */
-function cuts(ip: Ipv4, egressMtu: number): { from: number; to: number; header: Uint8Array }[] {
+function cuts(ip: Ip, egressMtu: number): { from: number; to: number; header: Uint8Array }[] {
   const mtu = Math.min(egressMtu, LARGEST_FRAGMENT_BYTES);
   const first = ip.bytes.slice(0, ip.headerBytes);
   const later = Uint8Array.from([...first.subarray(0, 20), ...copiedOptions(first.subarray(20))]);
@@ -171,10 +175,10 @@ function cuts(ip: Ipv4, egressMtu: number): { from: number; to: number; header: 
   return found;
 }
 
-export const fragmentCount = (ip: Ipv4, mtu: number): number => cuts(ip, mtu).length;
+export const fragmentCount = (ip: Ip, mtu: number): number => cuts(ip, mtu).length;
 
 /**
- * The frames that carry a rewritten packet out in fragments (RFC 791 3.2). A partial checksum is completed first, since
+ * The frames that carry a rewritten packet, or a fragment of one, out in fragments (RFC 791 3.2). A partial checksum is completed first, since
  * no device can complete it later. Padding of the received frame is left behind.
  */
 export function leaveInFragments(arrival: Arrival, packet: Uint8Array, way: Way): FrameOut[] {
@@ -185,7 +189,8 @@ export function leaveInFragments(arrival: Arrival, packet: Uint8Array, way: Way)
     const fragment = Uint8Array.from([...header, ...whole.subarray(ip.headerBytes + from, ip.headerBytes + to)]);
     fragment[0] = 0x40 | (header.length / 4);
     put16(fragment, 2, fragment.length);
-    put16(fragment, 6, (i + 1 < all.length ? 0x2000 : 0) | (from / 8));
+    const more = i + 1 < all.length || ip.moreFragments;
+    put16(fragment, 6, (more ? 0x2000 : 0) | ((ip.fragmentOffset + from) / 8));
     preserveHeaderSum(whole, fragment);
     return { bytes: seal(fragment, way), port: way.portIndex, vnet: PLAIN };
   });
@@ -215,26 +220,59 @@ export class ErrorBudget {
   }
 }
 
-/** Whether an ICMP error about this packet may be sent at all (RFC 1122 3.2.2). */
-export const mayComplainAbout = (arrival: Arrival): boolean =>
-  arrival.port.address4 !== null && arrival.ip.protocol !== ICMP && !isMartian(arrival.ip.source);
+/** The address of the box on the port that a packet came in by; null when it has none of the packet's family. */
+const ownAddress = ({ port, ip }: Arrival): Address | null => (ip.family === 4 ? port.address4 : port.address6);
 
-/** An ICMP error of the box about a received packet, quoting as much of it as 576 bytes hold (RFC 1812 4.3.2.3). */
-export function boxError(arrival: Arrival, type: number, code: number, nextHopMtu: number): FrameOut {
-  const { ip, port } = arrival;
-  if (port.address4 === null) throw new Error("port without address");
+/** Whether an ICMP error about this packet may be sent at all (RFC 1122 3.2.2, RFC 4443 2.4). */
+export function mayComplainAbout(arrival: Arrival): boolean {
+  const { ip } = arrival;
+  // Of the fragments of an IPv4 packet only the first may be complained about.
+  if (ip.family === 4 && ip.fragmentOffset > 0) return false;
+  return ownAddress(arrival) !== null && ip.protocol !== ICMP && ip.protocol !== ICMP6 && !isMartian(ip.source);
+}
+
+/** What the box has to say about a packet. */
+export type Complaint = "time exceeded" | "too big";
+
+/** An ICMP error of the box about a received packet, quoting what 576 or 1280 bytes hold (RFC 1812 4.3.2.3, RFC 4443 3). */
+export function boxError(arrival: Arrival, complaint: Complaint, nextHopMtu: number): FrameOut {
+  const { ip } = arrival;
+  const address = ownAddress(arrival);
+  if (address === null) throw new Error("port without address");
+  const isTooBig = complaint === "too big";
+  const mtu = isTooBig ? nextHopMtu : 0;
+  const packet = ip.family === 4 ? error4(ip, address, isTooBig, mtu) : error6(ip, address, isTooBig, mtu);
+  const way = wayBack(arrival);
+  return { bytes: seal(packet, way), port: way.portIndex, vnet: PLAIN };
+}
+
+function error4(ip: Ip, source: Address, isTooBig: boolean, mtu: number): Uint8Array {
   const quote = ip.bytes.subarray(0, Math.min(ip.totalLength, 576 - 28));
   const packet = Uint8Array.from([...new Uint8Array(28), ...quote]);
   packet.set([0x45, 0xc0], 0);
   put16(packet, 2, packet.length);
   put16(packet, 6, 0x4000);
   packet.set([64, ICMP], 8);
-  putAddress(packet, 12, port.address4);
-  putAddress(packet, 16, ip.source);
+  setAddresses(packet, source, ip.source);
   put16(packet, 10, freshSum(packet.subarray(0, 20)));
-  packet.set([type, code], 20);
-  put16(packet, 26, nextHopMtu);
+  packet.set(isTooBig ? [3, 4] : [11, 0], 20);
+  put16(packet, 26, mtu);
   put16(packet, 22, freshSum(packet.subarray(20)));
-  const way = wayBack(arrival);
-  return { bytes: seal(packet, way), port: way.portIndex, vnet: PLAIN };
+  return packet;
+}
+
+function error6(ip: Ip, source: Address, isTooBig: boolean, mtu: number): Uint8Array {
+  const quote = ip.bytes.subarray(0, Math.min(ip.totalLength, 1280 - 48));
+  const packet = Uint8Array.from([...new Uint8Array(48), ...quote]);
+  const messageBytes = packet.length - 40;
+  packet[0] = 0x60;
+  put16(packet, 4, messageBytes);
+  packet.set([ICMP6, 64], 6);
+  setAddresses(packet, source, ip.source);
+  packet.set(isTooBig ? [2, 0] : [3, 0], 40);
+  put16(packet, 44, mtu >>> 16);
+  put16(packet, 46, mtu & 0xffff);
+  const pseudoTail = [0, 0, messageBytes >> 8, messageBytes & 255, 0, 0, 0, ICMP6];
+  put16(packet, 42, freshSum(Uint8Array.from([...packet.subarray(8, 40), ...pseudoTail, ...packet.subarray(40)])));
+  return packet;
 }

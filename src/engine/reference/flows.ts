@@ -130,6 +130,11 @@ export class FlowTable {
     return fromServer === undefined ? null : { flow: fromServer, fromClient: false };
   }
 
+  /** The flow that a packet from a server belongs to, whatever it may be as a client's packet. */
+  ofServer(protocol: Protocol, packet: Tuple): Flow | undefined {
+    return this.#byInner.get(tupleKey(protocol, reversed(packet)));
+  }
+
   /** Whether one more flow fits, now or after one is given up: closed ones first, then half-open ones. */
   hasRoom(): boolean {
     return this.#all.size < this.#limit || this.#leastWorthy() !== undefined;

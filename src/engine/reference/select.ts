@@ -72,6 +72,13 @@ export function pick(rule: ImageRule, turn: Turn, client: Address, clientPort: n
   return pickByHash(rule.members, hashOf(rule.algorithm, client, clientPort, rule.vip));
 }
 
+/** The same without a turn: null also when it is the turn that would decide. */
+export function pickStateless(rule: ImageRule, client: Address, clientPort: number): ImageMember | null {
+  if (rule.algorithm !== "roundrobin") return pick(rule, { last: null }, client, clientPort);
+  const enabled = rule.members.filter(isEnabled);
+  return enabled.length === 1 ? enabled[0]! : null;
+}
+
 /** The server's port for a packet to `port` of the rule's range. */
 export function mapPort(ruleRange: PortRange, serverPorts: PortRange | null, port: number): number {
   if (serverPorts === null) return port;

@@ -5,7 +5,7 @@
 import type { Address } from "../../model/address.ts";
 import type { Protocol } from "../../model/config.ts";
 import type { ImageRule, ImageServer, TableImage } from "../engine.ts";
-import { sameAddress } from "./packet.ts";
+import { isNeverBalanced, sameAddress } from "./packet.ts";
 
 const EMPTY: TableImage = {
   generation: 0,
@@ -25,6 +25,7 @@ export class Tables {
   }
 
   rule(vip: Address, protocol: Protocol, port: number): ImageRule | undefined {
+    if (isNeverBalanced(vip)) return undefined;
     return this.image.rules.find(
       (rule) =>
         rule.protocol === protocol && rule.ports.min <= port && port <= rule.ports.max && sameAddress(rule.vip, vip),
@@ -33,6 +34,7 @@ export class Tables {
 
   /** The most recently created rule of a VIP, the one that ICMP counts for. */
   newestRule(vip: Address): ImageRule | undefined {
+    if (isNeverBalanced(vip)) return undefined;
     const rules = this.image.rules.filter((rule) => sameAddress(rule.vip, vip));
     return rules.sort((a, b) => b.sequence - a.sequence)[0];
   }
@@ -72,16 +74,16 @@ export class Tables {
   }
 
   guardsDestination(address: Address, protocol: Protocol, port: number): boolean {
-    return this.#guards("destination", address, protocol, port);
+    return !isNeverBalanced(address) && this.#guards("destination", address, protocol, port);
   }
   guardsSource(address: Address, protocol: Protocol, port: number): boolean {
     return this.#guards("source", address, protocol, port);
   }
   isGuardedVip(address: Address): boolean {
-    return holds(this.image.interest.vips, address);
+    return !isNeverBalanced(address) && holds(this.image.interest.vips, address);
   }
   isProxy(address: Address): boolean {
-    return holds(this.image.interest.proxies, address);
+    return !isNeverBalanced(address) && holds(this.image.interest.proxies, address);
   }
   isGuardedServer(address: Address): boolean {
     return holds(this.image.interest.servers, address);

@@ -2,13 +2,14 @@
 import { expect, test } from "bun:test";
 import type { Outcome } from "../../../src/engine/engine.ts";
 import { Reason, Verdict } from "../../../src/gen/layout.ts";
-import { addressText, ip } from "../../support/addresses.ts";
-import { arriving, type Bench, onlyPacket, ruleOf, SERVERS, tcpPacket, udpPacket } from "../../support/engine-bench.ts";
+
+import { arriving, type Bench, onlyPacket } from "../../support/engine-bench.ts";
 import { membersOf, onePort } from "../../support/image-builder.ts";
 
-import { type MakeBench, one, reasonOf, ruleCounters, server, serversOf } from "./common.ts";
+import { type Ground, reasonOf, ruleCounters } from "./ground.ts";
 
-export function choosing(bench: MakeBench): void {
+export function choosing(ground: Ground): void {
+  const { ip, host, mask, headerBytes, bench, ruleOf, tcpPacket, udpPacket, server, serversOf, SERVERS, one } = ground;
   test("ILB-179 round robin begins with the server added last", () => {
     expect(serversOf(bench([ruleOf()]), 4)).toEqual(["192.0.2.12", "192.0.2.11", "192.0.2.10", "192.0.2.12"]);
   });
@@ -73,7 +74,7 @@ export function choosing(bench: MakeBench): void {
   });
 
   test("ILB-191 sticky clients of one prefix share a server", () => {
-    const world = bench([ruleOf({ stickyMask: 24 })]);
+    const world = bench([ruleOf({ stickyMask: mask(24) })]);
     const at = (from: string, sourcePort: number): string =>
       server(onlyPacket(world.send(arriving(tcpPacket({ from: ip(from), sourcePort })))));
     expect(at("192.0.2.5", 40000)).toBe("192.0.2.12");
@@ -83,18 +84,18 @@ export function choosing(bench: MakeBench): void {
   });
 
   test("ILB-192 a sticky client moves when its server is disabled and stays there afterwards", () => {
-    const world = bench([ruleOf({ stickyMask: 32 })]);
+    const world = bench([ruleOf({ stickyMask: mask(32) })]);
     expect(serversOf(world, 1)).toEqual(["192.0.2.12"]);
     const members = membersOf(SERVERS).map((member, i) => (i === 2 ? { ...member, enabledSequence: null } : member));
-    world.publish([ruleOf({ stickyMask: 32, members })]);
+    world.publish([ruleOf({ stickyMask: mask(32), members })]);
     const [moved] = serversOf(world, 1, 41000);
     expect(moved).not.toBe("192.0.2.12");
-    world.publish([ruleOf({ stickyMask: 32 })]);
+    world.publish([ruleOf({ stickyMask: mask(32) })]);
     expect(serversOf(world, 3, 42000)).toEqual([moved!, moved!, moved!]);
   });
 
   test("ILB-193 a sticky entry goes when its last flow has been gone for persist-timeout", () => {
-    const world = bench([ruleOf({ type: "NAT", stickyMask: 32, persistTimeoutMs: 30_000 })]);
+    const world = bench([ruleOf({ type: "NAT", stickyMask: mask(32), persistTimeoutMs: 30_000 })]);
     serversOf(world, 1);
     world.wait(136_000);
     expect([world.engine.flows().length, world.engine.sticky().length]).toEqual([0, 1]);
@@ -103,8 +104,14 @@ export function choosing(bench: MakeBench): void {
   });
 
   test("ILB-194 sticky entries of two rules are independent", () => {
-    const other = ruleOf({ id: 2, slot: 1, ports: onePort(81), stickyMask: 32, members: membersOf([SERVERS[0]!]) });
-    const world = bench([ruleOf({ stickyMask: 32 }), other]);
+    const other = ruleOf({
+      id: 2,
+      slot: 1,
+      ports: onePort(81),
+      stickyMask: mask(32),
+      members: membersOf([SERVERS[0]!]),
+    });
+    const world = bench([ruleOf({ stickyMask: mask(32) }), other]);
     world.send(arriving(tcpPacket()));
     world.send(arriving(tcpPacket({ destinationPort: 81 })));
     expect(world.engine.sticky().map((entry) => [entry.ruleId, entry.serverId])).toEqual([
@@ -114,7 +121,7 @@ export function choosing(bench: MakeBench): void {
   });
 
   test("ILB-302 DSR refreshes a sticky entry with every packet", () => {
-    const world = bench([ruleOf({ type: "DSR", stickyMask: 32, persistTimeoutMs: 30_000 })]);
+    const world = bench([ruleOf({ type: "DSR", stickyMask: mask(32), persistTimeoutMs: 30_000 })]);
     for (let i = 0; i < 4; i++) {
       world.send(arriving(tcpPacket()));
       world.wait(20_000);
@@ -128,7 +135,7 @@ export function choosing(bench: MakeBench): void {
     const proxySource = { first: ip("203.0.113.1"), last: ip("203.0.113.3") };
     const world = bench([ruleOf({ type: "NAT", proxySource, members: one })]);
     const used = [0, 1, 2, 3].map((i) =>
-      addressText(onlyPacket(world.send(arriving(tcpPacket({ sourcePort: 40000 + i })))).source),
+      host(onlyPacket(world.send(arriving(tcpPacket({ sourcePort: 40000 + i })))).source),
     );
     expect(used).toEqual(["203.0.113.2", "203.0.113.3", "203.0.113.1", "203.0.113.2"]);
   });
@@ -195,7 +202,7 @@ export function choosing(bench: MakeBench): void {
     ]);
     const refused = world.send(packet(61_438));
     expect(reasonOf(refused)).toEqual([Verdict.Drop, Reason.NoPort]);
-    const bytes = 28n;
+    const bytes = BigInt(headerBytes + 8);
     expect(ruleCounters(world)).toMatchObject({
       packetsNoPort: 1n,
       bytesNoPort: bytes,

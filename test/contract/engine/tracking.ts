@@ -2,21 +2,14 @@
 import { expect, test } from "bun:test";
 import type { Outcome } from "../../../src/engine/engine.ts";
 import { Reason, Verdict } from "../../../src/gen/layout.ts";
-import { addressText, ip } from "../../support/addresses.ts";
-import {
-  answerTo,
-  arriving,
-  onlyPacket,
-  ruleOf,
-  SERVER_SIDE,
-  tcpPacket,
-  udpPacket,
-} from "../../support/engine-bench.ts";
+
+import { answerTo, arriving, onlyPacket, SERVER_SIDE } from "../../support/engine-bench.ts";
 import { onePort } from "../../support/image-builder.ts";
 
-import { established, isOpen, type MakeBench, one, server } from "./common.ts";
+import { type Ground, isOpen } from "./ground.ts";
 
-export function tracking(bench: MakeBench): void {
+export function tracking(ground: Ground): void {
+  const { ip, host, bench, ruleOf, tcpPacket, udpPacket, server, established, one } = ground;
   test("ILB-184 an RST is forwarded and the flow is gone within 15 s", () => {
     const world = bench([ruleOf({ type: "NAT", members: one })]);
     const { fromServer } = established(world);
@@ -155,7 +148,7 @@ export function tracking(bench: MakeBench): void {
     const request = onlyPacket(world.send(arriving(tcpPacket())));
     world.send(arriving(tcpPacket({ to: ip("198.51.100.11") })));
     const reply = onlyPacket(world.send(arriving(answerTo(request), SERVER_SIDE)));
-    expect(addressText(reply.source)).toBe("198.51.100.11");
+    expect(host(reply.source)).toBe("198.51.100.11");
     expect(onlyPacket(world.send(arriving(tcpPacket({ flags: "A" })))).tcp).toBeDefined();
   });
 }
