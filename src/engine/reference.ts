@@ -56,7 +56,7 @@ import {
   trackTcp,
 } from "./reference/flows.ts";
 import { FragmentMemory, type Held, type Trail } from "./reference/fragments.ts";
-import { isGuarded, isGuardedByAddress } from "./reference/guarding.ts";
+import { isGuarded, isGuardedByAddress, isHosts } from "./reference/guarding.ts";
 import { KINDS, messageAsTransport } from "./reference/icmp.ts";
 import { Messages } from "./reference/messages.ts";
 import {
@@ -286,6 +286,9 @@ export class ReferenceEngine implements PacketEngine {
 
   /** Mode `modern`. */
   #fragmentCounted(arrival: Arrival): Decision {
+    // Nobody may cut neighbour discovery (RFC 6980), and it is the host's anyway.
+    const isIcmp6 = arrival.ip.protocol === KINDS[6].protocol && arrival.ip.family === 6;
+    if (isIcmp6 && arrival.ip.fragmentOffset === 0 && isHosts(arrival.ip)) return ignore(Reason.Unguarded);
     const decision = this.#fragmentOfFlow(arrival);
     if (this.#tables.isGuardedVip(arrival.ip.destination)) {
       this.#counting.fragmentsIn++;

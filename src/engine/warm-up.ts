@@ -13,42 +13,56 @@ const CLIENT = 0xc6336401; // 198.51.100.1
 const SERVER = 0xc0000201; // 192.0.2.1
 const VIP = 0xcb007101; // 203.0.113.1
 
-/** HALF-NAT, full NAT and DSR, one port each. */
+/** The same numbers in IPv6: 2001:db8::/96 and the number. */
+const NETWORK6 = 0x20010db8n << 96n;
+
+/** HALF-NAT, full NAT and DSR, one port each, in both families. */
 function image(): TableImage {
-  const address = (value: number) => ({ family: 4 as const, value: BigInt(value >>> 0) });
+  const addressOf = (family: 4 | 6, value: number) => ({
+    family,
+    value: BigInt(value >>> 0) + (family === 6 ? NETWORK6 : 0n),
+  });
+  const families = [4, 6] as const;
   const types = ["HALF-NAT", "NAT", "DSR"] as const;
   return {
     generation: 1,
-    servers: [{ id: 1, address: address(SERVER), ports: null, nextHop: 0 }],
-    rules: (["udp", "tcp"] as const).flatMap((protocol, row) =>
-      types.map((type, index) => ({
-        id: row * 3 + index + 1,
-        slot: row * 3 + index,
-        vip: address(VIP),
-        vipIsLocal: false,
-        protocol,
-        ports: { min: 80 + index, max: 80 + index },
-        type,
-        algorithm: "roundrobin" as const,
-        proxySource: type === "NAT" ? { first: address(VIP + 1), last: address(VIP + 2) } : null,
-        stickyMask: null,
-        natTimeoutMs: 60_000,
-        persistTimeoutMs: 60_000,
-        enabled: true,
-        sequence: index,
-        members: [{ server: 0, insertSequence: 1, enabledSequence: 1 }],
-      })),
+    servers: families.map((family, index) => ({
+      id: index + 1,
+      address: addressOf(family, SERVER),
+      ports: null,
+      nextHop: 0,
+    })),
+    rules: families.flatMap((family, server) =>
+      (["udp", "tcp"] as const).flatMap((protocol, row) =>
+        types.map((type, index) => ({
+          id: server * 6 + row * 3 + index + 1,
+          slot: server * 6 + row * 3 + index,
+          vip: addressOf(family, VIP),
+          vipIsLocal: false,
+          protocol,
+          ports: { min: 80 + index, max: 80 + index },
+          type,
+          algorithm: "roundrobin" as const,
+          proxySource: type === "NAT" ? { first: addressOf(family, VIP + 1), last: addressOf(family, VIP + 2) } : null,
+          stickyMask: null,
+          natTimeoutMs: 60_000,
+          persistTimeoutMs: 60_000,
+          enabled: true,
+          sequence: index,
+          members: [{ server, insertSequence: 1, enabledSequence: 1 }],
+        })),
+      ),
     ),
     drains: [],
-    interest: { entries: [], vips: [address(VIP)], servers: [], proxies: [] },
+    interest: { entries: [], vips: families.map((family) => addressOf(family, VIP)), servers: [], proxies: [] },
   };
 }
 
-/** Runs about 100,000 packets: UDP and TCP of the three types, both ways, an echo request and strangers in every batch. */
+/** Runs about 100,000 packets: UDP and TCP of the three types, both ways and in both families, an echo request and strangers in every batch. */
 export function runWarmUp(module: WebAssembly.Module): void {
   // A host needs bytes to compile; the module is compiled already, so its parts are used one by one.
   const host = EngineHost.prepare(
-    { maxFlows: 4096, maxRules: 8, maxPairs: 64, maxSticky: 16 },
+    { maxFlows: 4096, maxRules: 12, maxPairs: 64, maxSticky: 16 },
     1,
     fixedHashKey(),
     module,
@@ -66,20 +80,21 @@ export function runWarmUp(module: WebAssembly.Module): void {
   for (let round = 0; round < ROUNDS; round++) {
     for (let index = 0; index < BATCH_SIZE; index++) {
       const head = regions.heads + index * HEAD_STRIDE + HEAD_L3_OFFSET;
-      writePacket(data, head, index, round);
+      const length =
+        (round >>> 2) % 2 === 0 ? writePacket(data, head, index, round) : writePacket6(data, head, index, round);
       const at = regions.descriptors + index * Descriptor.size;
       views.u8.fill(0, at, at + Descriptor.size);
       data.setUint32(at + Descriptor.frame, head - 14, true);
-      data.setUint32(at + Descriptor.length, 60, true);
-      data.setUint32(at + Descriptor.headLength, 60, true);
+      data.setUint32(at + Descriptor.length, length, true);
+      data.setUint32(at + Descriptor.headLength, length, true);
     }
     engine.processBatch(BATCH_SIZE, round);
     engine.sweepSlice(round);
   }
 }
 
-/** One small packet; sums are left out, nobody reads them. */
-function writePacket(data: DataView, ip: number, index: number, round: number): void {
+/** One small packet; sums are left out, nobody reads them. @returns bytes of its frame */
+function writePacket(data: DataView, ip: number, index: number, round: number): number {
   const isEcho = index === 63;
   const isTcp = index % 2 === 1;
   const isReply = index % 8 >= 6;
@@ -97,4 +112,30 @@ function writePacket(data: DataView, ip: number, index: number, round: number): 
   data.setUint16(ip + 22, isReply ? 1024 + flow : service);
   data.setUint16(ip + 24, 26);
   data.setUint32(ip + 32, 0x50100000);
+  return 60;
+}
+
+/** The same in IPv6. */
+function writePacket6(data: DataView, ip: number, index: number, round: number): number {
+  const length = writePacket(data, ip, index, round);
+  const shift = 20;
+  const [source, destination] = [data.getUint32(ip + 12), data.getUint32(ip + 16)];
+  const protocol = data.getUint8(ip + 9);
+  for (let at = 44; at >= 20; at -= 4) data.setUint32(ip + at + shift, data.getUint32(ip + at));
+  data.setUint16(ip - 2, 0x86dd);
+  data.setUint32(ip, 0x60000000);
+  data.setUint16(ip + 4, 26);
+  data.setUint8(ip + 6, protocol === 1 ? 58 : protocol);
+  data.setUint8(ip + 7, 64);
+  if (protocol === 1) data.setUint8(ip + 40, 128);
+  for (const [at, value] of [
+    [8, source],
+    [24, destination],
+  ] as const) {
+    data.setUint32(ip + at, 0x20010db8);
+    data.setUint32(ip + at + 4, 0);
+    data.setUint32(ip + at + 8, 0);
+    data.setUint32(ip + at + 12, value);
+  }
+  return length + shift;
 }

@@ -17,6 +17,7 @@ interface Primitives {
   sumTwo(first: number, firstLength: number, second: number, secondLength: number): number;
   update32(stored: number, before: number, after: number): number;
   key(source: number, destination: number, portsBe: number, protocol: number): bigint;
+  key6(at: number, portsBe: number, protocol: number): bigint;
   crc(word: number): number;
   martian(addressBe: number): number;
   swap(value: number): number;
@@ -33,7 +34,7 @@ beforeAll(async () => {
   writeFileSync(
     join(FOLDER, "index.ts"),
     `import { delta32, sumBytes as sb, sumTwo as st, updated } from "../../assembly/checksum";
-import { crc32, tupleKey4, writeCrcTable } from "../../assembly/hash";
+import { crc32, tupleKey4, tupleKey6, writeCrcTable } from "../../assembly/hash";
 import { isMartian4, swap16 } from "../../assembly/address";
 import { attach } from "../../assembly/bases";
 import { SharedHeader, WorkerMap, LAYOUT_FINGERPRINT } from "../../assembly/gen/layout";
@@ -41,6 +42,7 @@ export function sumBytes(at: usize, length: u32): u32 { return sb(at, length); }
 export function sumTwo(a: usize, al: u32, b: usize, bl: u32): u32 { return st(a, al, b, bl); }
 export function update32(stored: u32, before: u32, after: u32): u32 { return updated(stored, delta32(before, after)); }
 export function key(a: u32, b: u32, ports: u32, protocol: u32): u64 { return tupleKey4(a, b, ports, protocol); }
+export function key6(at: usize, ports: u32, protocol: u32): u64 { return tupleKey6(load<u64>(at), load<u64>(at, 8), load<u64>(at, 16), load<u64>(at, 24), ports, protocol); }
 export function crc(word: u32): u32 { return crc32(word); }
 export function martian(a: u32): u32 { return isMartian4(a) ? 1 : 0; }
 export function swap(v: u32): u32 { return swap16(v); }
@@ -136,6 +138,30 @@ test("the flow key agrees with the plain one, and is never 0", () => {
     const key = BigInt.asUintN(64, wasm.key(...tuple));
     expect(key).toBe(plainKey(...tuple));
     expect(key & 1n).toBe(1n);
+  }
+});
+
+test("the flow key of IPv6 agrees with the plain one", () => {
+  const mask = 0xffffffffffffffffn;
+  const word = (index: number) => words.getUint32(HASH_KEYS + 4 * index, true);
+  const long = (offset: number) => words.getBigUint64(HASH_KEYS + offset, true) | 1n;
+  for (let round = 0; round < 500; round++) {
+    bytes.set(random.bytes(32), DATA);
+    const ports = random.below(2 ** 32);
+    const protocol = round % 2 ? 6 : 17;
+    const message = Array.from({ length: 8 }, (_, index) => words.getUint32(DATA + 4 * index, true));
+    message.push(ports, protocol + 0x600);
+    const row = (k: number) => {
+      let sum = 0n;
+      for (let i = 0; i < 10; i += 2)
+        sum += BigInt((message[i]! + word(k + i)) % 2 ** 32) * BigInt((message[i + 1]! + word(k + i + 1)) % 2 ** 32);
+      return sum & mask;
+    };
+    const high = ((row(0) * long(96)) & mask) >> 32n;
+    const low = ((row(12) * long(104)) & mask) >> 32n;
+    const halves = (high << 32n) | low;
+    const folded = ((halves ^ (halves >> 32n)) * long(120)) & mask;
+    expect(BigInt.asUintN(64, wasm.key6(DATA, ports, protocol))).toBe((folded ^ (folded >> 29n)) | 1n);
   }
 });
 

@@ -5,6 +5,9 @@
 import { afterEach, describe } from "bun:test";
 import type { Compat, EngineLimits, PacketEngine } from "../../src/engine/engine.ts";
 import { choosing } from "./engine/choosing.ts";
+import { errors } from "./engine/errors.ts";
+import { extensions } from "./engine/extensions.ts";
+import { fragments } from "./engine/fragments.ts";
 import { Ground } from "./engine/ground.ts";
 import { icmp } from "./engine/icmp.ts";
 import { leaving } from "./engine/leaving.ts";
@@ -33,5 +36,8 @@ export function engineContract(name: string, make: (limits: EngineLimits, compat
     leaving(ground);
     refusing(ground);
     counting(ground);
+    extensions(ground);
+    errors(ground);
+    fragments(ground);
   });
 }

@@ -84,6 +84,26 @@ export const FAULTS: readonly Fault[] = [
   },
   { name: "a forgotten flow", flows: (flows) => flows.slice(1) },
   {
+    name: "a wrong checksum of ICMPv6",
+    outcome: (outcome) =>
+      onFirstFrame(outcome, (frame) => {
+        const isIcmp6 = frame.bytes[12] === 0x86 && frame.bytes[20] === 58;
+        return isIcmp6 ? { ...frame, bytes: frame.bytes.with(57, frame.bytes[57]! ^ 1) } : frame;
+      }),
+  },
+  {
+    name: "a waiting fragment that never leaves",
+    outcome: (outcome) => ({
+      ...outcome,
+      out: outcome.reason === Reason.FragmentsMade ? outcome.out : outcome.out.slice(0, 1),
+    }),
+  },
+  {
+    name: "an error about a flow that goes nowhere",
+    outcome: (outcome) =>
+      outcome.reason === Reason.IcmpErrorTranslated ? { ...outcome, verdict: Verdict.Drop, out: [] } : outcome,
+  },
+  {
     name: "a fragment that is not recognised",
     frames: (frames) =>
       frames.map((frame) => {

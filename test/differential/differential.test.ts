@@ -1,6 +1,6 @@
 /**
  * The WebAssembly engine against the reference over seeded random rules and traffic. ILB_DIFF_PACKETS sets how many
- * packets (default 30,000), ILB_SEED the first seed; every slice of packets has a seed and a configuration of its own.
+ * packets (default 30,000), ILB_SEED the first seed; every slice of packets has a seed and a configuration of its own; even seeds run in mode ilb, odd ones in modern.
  */
 import { describe, expect, test } from "bun:test";
 import { seedFromEnvironment } from "../support/random.ts";
@@ -16,7 +16,7 @@ describe("the WebAssembly engine agrees with the reference", () => {
   const slices = Math.ceil(packets / SLICE_PACKETS);
   for (let i = 0; i < slices; i++) {
     const seed = first + i;
-    const compat = "ilb";
+    const compat = seed % 2 === 0 ? "ilb" : "modern";
     test(`on ${SLICE_PACKETS} packets of seed ${seed}, --compat ${compat}`, () => {
       const { failure } = run(wasmSubject(seed, compat), seed, SLICE_PACKETS);
       expect(failure ?? "").toBe("");

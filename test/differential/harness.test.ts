@@ -26,7 +26,7 @@ describe("differential harness", () => {
     const runs = [1, 2, 3, 4, 5, 7].map((seed) => run(() => new ReferenceEngine(LIMITS), seed, 5_000).reasons);
     const unreached = Object.entries(Reason).filter(([, reason]) => runs.every((reasons) => reasons[reason] === 0n));
     expect(unreached.map(([name]) => name).sort()).toEqual(UNREACHED);
-  });
+  }, 60_000);
 
   test.each(FAULTS.map((fault) => [fault.name, fault] as const))("%s is noticed", (_, fault) => {
     const result = run(() => new BrokenEngine(LIMITS, fault), 3, 6_000);

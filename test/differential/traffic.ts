@@ -363,7 +363,7 @@ export class Traffic {
           gsoType: superPacket ? (protocol === "tcp" ? random.of([gsoTcp, gsoTcp, gsoTcp | 0x80]) : 5) : 0,
           hdrLen: superPacket ? linkBytes + headerBytes + transportBytes : 0,
           gsoSize: superPacket
-            ? random.of([1400, 1500, 580]) - headerBytes - transportBytes + random.between(-2, 2)
+            ? Math.max(1, random.of([1400, 1500, 580]) - headerBytes - transportBytes + random.between(-2, 2))
             : 0,
           csumStart: linkBytes + headerBytes,
           csumOffset: protocol === "tcp" ? 16 : 6,

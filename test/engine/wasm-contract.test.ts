@@ -8,4 +8,4 @@ import { makeWasmEngine } from "../support/wasm-engine.ts";
 
 engineContract("wasm", (limits, compat) => makeWasmEngine(limits, { compat }));
 goldenCaptures("wasm", (limits) => makeWasmEngine(limits));
-engineContract("wasm, payload in the tail", (limits, compat) => makeWasmEngine(limits, { compat, headBytes: 200 }));
+engineContract("wasm, payload in the tail", (limits, compat) => makeWasmEngine(limits, { compat, headBytes: 620 }));

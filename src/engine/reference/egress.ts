@@ -206,11 +206,11 @@ export function wayBack(arrival: Arrival): Way {
 /** Bounds how many ICMP errors the box sends (RFC 1812 4.3.2.8): 64 at once, then one per 10 ms. */
 export class ErrorBudget {
   #tokens = 64;
-  #filledMs: number | null = null;
+  /** Tokens come at whole multiples of 10 ms of the engine clock. */
+  #filledMs = 0;
 
   /** Takes one token; false when there is none. */
   take(nowMs: number): boolean {
-    this.#filledMs ??= nowMs;
     const earned = Math.floor((nowMs - this.#filledMs) / 10);
     this.#filledMs += earned * 10;
     this.#tokens = Math.min(64, this.#tokens + earned);

@@ -138,21 +138,21 @@ export class Ground {
   };
 
   /** A packet that VIP port 80 sent to the client, as a router may quote it. */
-  sentByVip = (): Uint8Array =>
+  sentByVip = (payloadBytes = 200): Uint8Array =>
     this.tcpPacket({
       from: this.VIP,
       to: this.CLIENT,
       sourcePort: 80,
       destinationPort: 40000,
       flags: "PA",
-      payload: new Uint8Array(1400),
+      payload: new Uint8Array(payloadBytes),
       ipv4: { dontFragment: true },
     });
 
   /** Fragmentation needed or packet too big about sentByVip(). @param quotedBytes of transport header and data. */
   tooBig = (quotedBytes = 28): Uint8Array => {
     const [type, code] = this.numbers.tooBig;
-    const payload = this.sentByVip().subarray(0, this.headerBytes + quotedBytes);
+    const payload = this.sentByVip(1400).subarray(0, this.headerBytes + quotedBytes);
     return this.icmpPacket({ type, code, rest: 1400, payload }, { from: this.ROUTER });
   };
 

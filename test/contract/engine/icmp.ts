@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { Reason, Verdict } from "../../../src/gen/layout.ts";
 
-import { arriving, BOX_MACS, CLIENT_MAC, onlyPacket } from "../../support/engine-bench.ts";
+import { arriving, BOX_MACS, CLIENT_MAC, CLIENT_SIDE, onlyPacket, TUN } from "../../support/engine-bench.ts";
 import { onePort } from "../../support/image-builder.ts";
 import { decodeEthernet, decodeIp, faults, headerChecksumState } from "../../support/packet-decoder.ts";
 
@@ -25,6 +25,19 @@ export function icmp(ground: Ground): void {
     expect(decodeEthernet(outcome.out[0]!.bytes)).toMatchObject({ destination: CLIENT_MAC, source: BOX_MACS[0] });
     expect(ruleCounters(world)).toMatchObject({ icmpEchoProcessed: 1n, packetsNotProcessed: 0n });
     expect(pairCounters(world, 101).packets).toBe(0n);
+  });
+
+  test("ILB-294 a disabled rule answers echo requests and counts TCP as not processed, on either kind of port", () => {
+    const world = bench([ruleOf({ enabled: false })]);
+    for (const port of [CLIENT_SIDE, TUN]) {
+      const reply = onlyPacket(
+        world.send(arriving(icmpPacket({ type: numbers.echo }), port)),
+        port === TUN ? "ip" : "ethernet",
+      );
+      expect([reply.icmp!.type, reply.ttl]).toEqual([numbers.echoReply, 64]);
+      world.send(arriving(tcpPacket(), port));
+    }
+    expect(ruleCounters(world)).toMatchObject({ icmpEchoProcessed: 2n, packetsNotProcessed: 2n });
   });
 
   test("ICMP to a VIP counts for its most recently created rule", () => {

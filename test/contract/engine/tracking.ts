@@ -4,9 +4,9 @@ import type { Outcome } from "../../../src/engine/engine.ts";
 import { Reason, Verdict } from "../../../src/gen/layout.ts";
 
 import { answerTo, arriving, onlyPacket, SERVER_SIDE } from "../../support/engine-bench.ts";
-import { onePort } from "../../support/image-builder.ts";
+import { onePort, type RuleSpec } from "../../support/image-builder.ts";
 
-import { type Ground, isOpen } from "./ground.ts";
+import { type Ground, isOpen, ruleCounters } from "./ground.ts";
 
 export function tracking(ground: Ground): void {
   const { ip, host, bench, ruleOf, tcpPacket, udpPacket, server, established, one } = ground;
@@ -129,6 +129,42 @@ export function tracking(ground: Ground): void {
     expect(data().reason).toBe(Reason.FlowFound);
     world.wait(15_002);
     expect(isOpen(world)).toBe(false);
+  });
+
+  test("ILB-189 without a drain deadline flows of a disabled or removed server or rule live until they idle out", () => {
+    const rule = ruleOf({ members: one });
+    const gone: readonly (readonly RuleSpec[])[] = [
+      [{ ...rule, members: one.map((member) => ({ ...member, enabledSequence: null })) }],
+      [{ ...rule, members: [] }],
+      [],
+    ];
+    for (const rules of gone) {
+      const world = bench([rule]);
+      established(world);
+      world.publish(rules, [], [rule]);
+      for (let i = 0; i < 3; i++) {
+        world.wait(60_000);
+        const data = tcpPacket({ flags: "PA", sequence: 101, acknowledgement: 501 });
+        expect(world.send(arriving(data)).reason).toBe(Reason.FlowFound);
+      }
+      world.wait(135_001);
+      expect(isOpen(world)).toBe(false);
+    }
+  });
+
+  test("ILB-198 while servers come and go no packet of the others is dropped", () => {
+    const rule = ruleOf({ algorithm: "hash-ip-port" });
+    const world = bench([rule]);
+    const opened = Array.from({ length: 30 }, (_, i) => world.send(arriving(tcpPacket({ sourcePort: 40000 + i }))));
+    const [first, ...others] = rule.members;
+    for (const members of [others, rule.members, [first!, ...others.slice(1)], rule.members]) {
+      world.publish([{ ...rule, members }], [], [rule]);
+      for (const [i, { serverId }] of opened.entries()) {
+        const outcome = world.send(arriving(tcpPacket({ sourcePort: 40000 + i, flags: "A", sequence: 1001 })));
+        expect([outcome.reason, outcome.serverId]).toEqual([Reason.FlowFound, serverId]);
+      }
+    }
+    expect(ruleCounters(world).packetsDropped).toBe(0n);
   });
 
   test("ILB-190 a server enabled again before its deadline loses no flow", () => {
