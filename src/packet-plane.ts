@@ -128,13 +128,13 @@ function limitsOf({ maxFlows }: RunOptions): EngineLimits {
   return { maxFlows, maxRules: MAX_RULES, maxPairs: MAX_PAIRS, maxSticky: Math.min(maxFlows, MAX_STICKY) };
 }
 
-/** The mode `--compat` will be handed to the engine here; so far the engine has one behaviour. */
 async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> {
   const engine = EngineHost.create({
     limits: limitsOf(options),
     workers: options.workers,
     hashKey: randomHashKey(),
     moduleBytes: await readEngineModule(),
+    compat: options.compat,
   });
   const hugePages = useHugePages(engine.memory.buffer);
   log.info("engine memory laid out", {
