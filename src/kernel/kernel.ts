@@ -23,7 +23,7 @@ import { NextHops } from "./next-hops.ts";
 import { openPassPath, type PassPath } from "./pass.ts";
 import { missingRequirement } from "./requirements.ts";
 import { dumpProxyNeighbours, type Link, readProxyNeighbour } from "./rtnetlink.ts";
-import { localAddressRefusal, TunRouting } from "./tun-routing.ts";
+import { addressRefusal, TunRouting } from "./tun-routing.ts";
 
 /** A start cannot go on; the message is one line that names what is missing and the way out. */
 export class HostRefused extends Error {
@@ -137,7 +137,7 @@ export function openTunMode(host: Host, tun: string, options: ModeOptions): Prom
         ...host.devices.map((device) => ethernetPort(host.network, device)),
       ],
       passDescriptors: [],
-      checkConfig: (config, isLocal) => localAddressRefusal(addressesOf(config), isLocal),
+      checkConfig: (config, isLocal) => addressRefusal(addressesOf(config), isLocal),
     };
   });
 }

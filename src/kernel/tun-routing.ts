@@ -4,7 +4,7 @@
  * routed by the kernel as if it had come from the network. Design record 0005.
  *
  * The kernel's local table is asked before any policy rule, so a VIP or proxy address that is one of the box's own never
- * reaches the TUN: refused (localAddressRefusal).
+ * reaches the TUN: refused (addressRefusal).
  */
 import { writeFileSync } from "node:fs";
 import type { Interest } from "../engine/engine.ts";
@@ -164,12 +164,15 @@ function writeTunSysctl(name: string, key: string, value: string): void {
  * Why the `tun` device cannot carry a rule with these addresses; null when it can.
  * @param addresses VIPs and proxy addresses with what they are called: `virtual IP address`, `proxy-src address`
  */
-export function localAddressRefusal(
+export function addressRefusal(
   addresses: Iterable<{ readonly address: Address; readonly what: string }>,
   isLocal: (address: Address) => boolean,
 ): string | null {
-  for (const { address, what } of addresses)
+  for (const { address, what } of addresses) {
+    if (address.family === 6)
+      return `${what} ${formatAddress(address)}: --io tun carries IPv4 only so far; use --io packet`;
     if (isLocal(address))
       return `${what} ${formatAddress(address)} is an address of this box, which --io tun cannot serve; remove it from the interface or use --io packet`;
+  }
   return null;
 }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { interestOf } from "../../src/control/interest.ts";
 import { HostChanges } from "../../src/kernel/host-changes.ts";
 import { NetworkWatch } from "../../src/kernel/network-watch.ts";
-import { localAddressRefusal, TunRouting } from "../../src/kernel/tun-routing.ts";
+import { addressRefusal, TunRouting } from "../../src/kernel/tun-routing.ts";
 import { Nft } from "../../src/native/nftables.ts";
 import { ip, mac } from "../support/addresses.ts";
 import { hasTun } from "../support/capabilities.ts";
@@ -178,11 +178,14 @@ describe("tun device and addresses of the box", () => {
   const isLocal = (address: typeof VIP) => address.value === VIP.value;
 
   test("a VIP of the box is refused by name", () => {
-    expect(localAddressRefusal([{ address: VIP, what: "virtual IP address" }], isLocal)).toBe(
+    expect(addressRefusal([{ address: VIP, what: "virtual IP address" }], isLocal)).toBe(
       "virtual IP address 203.0.113.10 is an address of this box, which --io tun cannot serve; remove it from the interface or use --io packet",
     );
   });
   test("other addresses are not", () => {
-    expect(localAddressRefusal([{ address: SERVER, what: "virtual IP address" }], isLocal)).toBeNull();
+    expect(addressRefusal([{ address: SERVER, what: "virtual IP address" }], isLocal)).toBeNull();
+    expect(addressRefusal([{ address: ip("2001:db8::1"), what: "virtual IP address" }], isLocal)).toBe(
+      "virtual IP address 2001:db8::1: --io tun carries IPv4 only so far; use --io packet",
+    );
   });
 });
