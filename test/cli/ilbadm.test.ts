@@ -12,6 +12,7 @@ import {
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { Daemon, type Finished, ILBADM, Place, run } from "../daemon/daemon.ts";
+import { reachesCheckout } from "../support/capabilities.ts";
 
 /** The whole client against a real daemon without packets. */
 let place: Place;
@@ -189,24 +190,24 @@ describe("files", () => {
     expect(done.stdout).toBe("1\nold\nf\n");
   });
 
-  // Needs another user, who can reach this checkout: below /root, or in a user namespace, there is none.
   const another = ["setpriv", "--reuid", "59100", "--regid", "59100", "--clear-groups"];
   const main = join(import.meta.dir, "../../src/cli/main.ts");
-  const reach = [...another, "sh", "-c", `test -x "${process.execPath}" && test -r "${main}"`];
-  const hasAnother = Bun.spawnSync(reach, { cwd: "/", stderr: "ignore" }).exitCode === 0;
 
-  test.skipIf(!hasAnother)("ILB-240 the caller's rights decide about FILE, not the daemon's", async () => {
-    const path = join(place.directory, "roots");
-    writeFileSync(path, "old");
-    chmodSync(path, 0o600);
-    // A user who may not write the directory, though the daemon (root) may.
-    const done = await run([...another, process.execPath, main, "export-config", path], {
-      env: { ILB_SOCKET: place.socket, HOME: "/nonexistent" },
-    });
-    expect(done.status).toBe(1);
-    expect(done.stderr).toBe("ilbadm: cannot create working file\n");
-    expect(readFileSync(path, "utf8")).toBe("old");
-  });
+  test.skipIf(!reachesCheckout(another))(
+    "ILB-240 the caller's rights decide about FILE, not the daemon's",
+    async () => {
+      const path = join(place.directory, "roots");
+      writeFileSync(path, "old");
+      chmodSync(path, 0o600);
+      // A user who may not write the directory, though the daemon (root) may.
+      const done = await run([...another, process.execPath, main, "export-config", path], {
+        env: { ILB_SOCKET: place.socket, HOME: "/nonexistent" },
+      });
+      expect(done.status).toBe(1);
+      expect(done.stderr).toBe("ilbadm: cannot create working file\n");
+      expect(readFileSync(path, "utf8")).toBe("old");
+    },
+  );
 
   test("a symbolic link is written through, a device is not replaced", async () => {
     await place.must("import-config", CONFIG);

@@ -31,3 +31,13 @@ export const isFullRun = process.env.ILB_TEST_FULL === "1";
 
 /** Runs test/full/ at reduced counts, as `.ci/run` does. */
 export const isShortRun = process.env.ILB_TEST_SHORT === "1";
+
+/**
+ * Whether `argv` (setpriv with another user) may run this checkout: below /root, or in a user namespace with one user,
+ * nobody else may.
+ */
+export function reachesCheckout(argv: readonly string[]): boolean {
+  const main = new URL("../../src/main.ts", import.meta.url).pathname;
+  const probe = [...argv, "sh", "-c", `test -x "${process.execPath}" && test -r "${main}"`];
+  return Bun.spawnSync(probe, { cwd: "/", stderr: "ignore" }).exitCode === 0;
+}
