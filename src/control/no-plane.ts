@@ -1,5 +1,5 @@
 /** `--io none`: a control plane without packets. Engine and kernel that take everything and count nothing. */
-import type { EngineCounters, TableImage } from "../engine/engine.ts";
+import { type EngineCounters, type TableImage, zeroRuleCounters } from "../engine/engine.ts";
 import { NOTHING_LIVE } from "../engine/explain.ts";
 import type { LiveTables } from "../engine/explanation.ts";
 import { REASON_NAMES } from "../gen/layout.ts";
@@ -22,24 +22,10 @@ export class NoEngine implements EngineControl {
   }
 
   counters(): EngineCounters {
-    const zero = {
-      packetsNotProcessed: 0n,
-      bytesNotProcessed: 0n,
-      packetsDropped: 0n,
-      bytesDropped: 0n,
-      icmpEchoProcessed: 0n,
-      icmpDropped: 0n,
-      icmpTooBigProcessed: 0n,
-      icmpTooBigDropped: 0n,
-      packetsNoMemory: 0n,
-      bytesNoMemory: 0n,
-      packetsNoPort: 0n,
-      bytesNoPort: 0n,
-    };
     return {
       packetsIn: 0n,
       reasons: REASON_NAMES.map(() => 0n),
-      rules: (this.image?.rules ?? []).map((rule) => ({ ruleId: rule.id, ...zero })),
+      rules: (this.image?.rules ?? []).map((rule) => zeroRuleCounters(rule.id)),
       pairs: [],
       fragmentsIn: 0n,
       fragmentsDropped: 0n,

@@ -3,26 +3,10 @@
  * their names, in the order of listings (rules by creation, servers by address). Pure.
  */
 import type { RuleSample, StatisticsSample } from "../command/host.ts";
-import type { EngineCounters, RuleCounters } from "../engine/engine.ts";
+import { type EngineCounters, RULE_COUNTER_NAMES, type RuleCounterName, type RuleCounters } from "../engine/engine.ts";
 import type { Config } from "../model/config.ts";
 import { groupOf, serverId, sortedServers } from "../model/lookup.ts";
 import { pairKey } from "./drain.ts";
-
-type CounterName = Exclude<keyof RuleCounters, "ruleId">;
-const COUNTER_NAMES: readonly CounterName[] = [
-  "packetsNotProcessed",
-  "bytesNotProcessed",
-  "packetsDropped",
-  "bytesDropped",
-  "icmpEchoProcessed",
-  "icmpDropped",
-  "icmpTooBigProcessed",
-  "icmpTooBigDropped",
-  "packetsNoMemory",
-  "bytesNoMemory",
-  "packetsNoPort",
-  "bytesNoPort",
-];
 
 /** @param takenAtMs wall clock, milliseconds since the epoch */
 export function statisticsSample(config: Config, counters: EngineCounters, takenAtMs: number): StatisticsSample {
@@ -44,7 +28,7 @@ export function statisticsSample(config: Config, counters: EngineCounters, taken
   return { takenAtMs, rules };
 }
 
-function ruleCounters(counters: RuleCounters | undefined): Record<CounterName, bigint> {
-  const entries = COUNTER_NAMES.map((name) => [name, counters?.[name] ?? 0n]);
-  return Object.fromEntries(entries) as Record<CounterName, bigint>;
+function ruleCounters(counters: RuleCounters | undefined): Record<RuleCounterName, bigint> {
+  const entries = RULE_COUNTER_NAMES.map((name) => [name, counters?.[name] ?? 0n]);
+  return Object.fromEntries(entries) as Record<RuleCounterName, bigint>;
 }

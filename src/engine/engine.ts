@@ -153,21 +153,30 @@ export interface Outcome {
   readonly out: readonly FrameOut[];
 }
 
-export interface RuleCounters {
+/** The counters of a rule, 64 bit each. The only list of their names. */
+export const RULE_COUNTER_NAMES = [
+  "packetsNotProcessed",
+  "bytesNotProcessed",
+  "packetsDropped",
+  "bytesDropped",
+  "icmpEchoProcessed",
+  "icmpDropped",
+  "icmpTooBigProcessed",
+  "icmpTooBigDropped",
+  "packetsNoMemory",
+  "bytesNoMemory",
+  "packetsNoPort",
+  "bytesNoPort",
+] as const;
+export type RuleCounterName = (typeof RULE_COUNTER_NAMES)[number];
+
+export interface RuleCounters extends Readonly<Record<RuleCounterName, bigint>> {
   readonly ruleId: number;
-  readonly packetsNotProcessed: bigint;
-  readonly bytesNotProcessed: bigint;
-  readonly packetsDropped: bigint;
-  readonly bytesDropped: bigint;
-  readonly icmpEchoProcessed: bigint;
-  readonly icmpDropped: bigint;
-  readonly icmpTooBigProcessed: bigint;
-  readonly icmpTooBigDropped: bigint;
-  readonly packetsNoMemory: bigint;
-  readonly bytesNoMemory: bigint;
-  readonly packetsNoPort: bigint;
-  readonly bytesNoPort: bigint;
 }
+
+/** A rule that has seen nothing. */
+export const zeroRuleCounters = (ruleId: number): RuleCounters =>
+  ({ ruleId, ...Object.fromEntries(RULE_COUNTER_NAMES.map((name) => [name, 0n])) }) as unknown as RuleCounters;
 
 /** Traffic of one server in one rule, both directions. */
 export interface PairCounters {

@@ -19,12 +19,13 @@ import {
   type Outcome,
   type PacketEngine,
   type Port,
+  type RuleCounterName,
   type StickySnapshot,
   type TableImage,
 } from "./engine.ts";
 import { mendHeader, mendPartial, mendTransport, setAddresses } from "./reference/checksum.ts";
 import { type Choice, ServerChoice } from "./reference/choice.ts";
-import { Counting, type RuleCounterName } from "./reference/counting.ts";
+import { Counting } from "./reference/counting.ts";
 import { type Belongs, type Decision, drop, ignore, pass } from "./reference/decision.ts";
 import {
   type Arrival,

@@ -16,27 +16,18 @@ import {
 } from "../gen/layout.ts";
 import type { Address } from "../model/address.ts";
 import type { MemoryViews } from "./abi.ts";
-import type { EngineCounters, FlowSnapshot, PairCounters, RuleCounters, StickySnapshot } from "./engine.ts";
+import {
+  type EngineCounters,
+  type FlowSnapshot,
+  type PairCounters,
+  RULE_COUNTER_NAMES,
+  type RuleCounters,
+  type StickySnapshot,
+} from "./engine.ts";
 import type { RegionMap, WorkerRegions } from "./memory.ts";
 import { PROTOCOL_NUMBERS, wordsAddress } from "./tables.ts";
 
 const swap16 = (n: number): number => ((n & 0xff) << 8) | (n >>> 8);
-
-/** Counter fields of RuleCounters, each the name of a field of RuleState. */
-const RULE_COUNTERS = [
-  "packetsNotProcessed",
-  "bytesNotProcessed",
-  "packetsDropped",
-  "bytesDropped",
-  "icmpEchoProcessed",
-  "icmpDropped",
-  "icmpTooBigProcessed",
-  "icmpTooBigDropped",
-  "packetsNoMemory",
-  "bytesNoMemory",
-  "packetsNoPort",
-  "bytesNoPort",
-] as const;
 
 /** Engine-wide sums that are no part of EngineCounters. */
 export interface EngineHealth {
@@ -92,11 +83,11 @@ export class StatsReader {
   }
 
   #rule(ruleId: number, slot: number): RuleCounters {
-    const sums: Record<string, bigint> = Object.fromEntries(RULE_COUNTERS.map((name) => [name, 0n]));
+    const sums: Record<string, bigint> = Object.fromEntries(RULE_COUNTER_NAMES.map((name) => [name, 0n]));
     for (const worker of this.#map.workers) {
       const at = worker.ruleStates + slot * RuleState.size;
       if (this.#u32(at + RuleState.ruleId) !== ruleId) continue;
-      for (const name of RULE_COUNTERS) sums[name]! += this.#u64(at + RuleState[name]);
+      for (const name of RULE_COUNTER_NAMES) sums[name]! += this.#u64(at + RuleState[name]);
     }
     return { ruleId, ...sums } as unknown as RuleCounters;
   }

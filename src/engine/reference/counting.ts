@@ -1,27 +1,8 @@
 /** Counters of the reference engine, under the names of engine.ts, but writable. Which event counts where is not decided here. */
 import { Reason } from "../../gen/layout.ts";
-import type { RuleCounters } from "../engine.ts";
+import { type RuleCounterName, type RuleCounters, zeroRuleCounters } from "../engine.ts";
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
-/** Names of the counters of a rule. */
-export type RuleCounterName = Exclude<keyof RuleCounters, "ruleId">;
-
-const zeroRule = (ruleId: number): Writable<RuleCounters> => ({
-  ruleId,
-  packetsNotProcessed: 0n,
-  bytesNotProcessed: 0n,
-  packetsDropped: 0n,
-  bytesDropped: 0n,
-  icmpEchoProcessed: 0n,
-  icmpDropped: 0n,
-  icmpTooBigProcessed: 0n,
-  icmpTooBigDropped: 0n,
-  packetsNoMemory: 0n,
-  bytesNoMemory: 0n,
-  packetsNoPort: 0n,
-  bytesNoPort: 0n,
-});
-
 export class Counting {
   packetsIn = 0n;
   fragmentsIn = 0n;
@@ -31,7 +12,7 @@ export class Counting {
 
   /** Keeps the counters of the rules named, begins new ones at zero, forgets the rest. */
   keepRules(ruleIds: readonly number[]): void {
-    const kept = ruleIds.map((id) => this.#rules.get(id) ?? zeroRule(id));
+    const kept = ruleIds.map((id) => this.#rules.get(id) ?? zeroRuleCounters(id));
     this.#rules.clear();
     for (const counters of kept) this.#rules.set(counters.ruleId, counters);
   }

@@ -3,10 +3,10 @@
  * whoever is behind a flow, the rest it drops or gives back. The messages themselves are made in icmp.ts.
  */
 import { Reason, Verdict } from "../../gen/layout.ts";
-import type { Compat, ImageRule, NextHop, Port } from "../engine.ts";
+import type { Compat, ImageRule, NextHop, Port, RuleCounterName } from "../engine.ts";
 import { mendHeader } from "./checksum.ts";
 import type { ServerChoice } from "./choice.ts";
-import type { Counting, RuleCounterName } from "./counting.ts";
+import type { Counting } from "./counting.ts";
 import { type Belongs, type Decision, drop, ignore, pass } from "./decision.ts";
 import { type Arrival, steppedCopy, type Way, wayToClient, wayToServer } from "./egress.ts";
 import type { Flow, FlowTable } from "./flows.ts";
