@@ -29,9 +29,13 @@ import { fail, ok, type Result } from "./model/result.ts";
 import { monotonicMs, useHugePages } from "./native/system.ts";
 import { PacketWorker } from "./worker/workers.ts";
 
-/** Sizes that no option sets; docs/memory.md says what they cost. */
-const MAX_RULES = 4096;
-const MAX_PAIRS = 65_536;
+/**
+ * Sizes that no option sets; docs/memory.md says what they cost. Rules: three times the 10,000 that are promised, because
+ * an import that replaces all of them needs the counters of old and new rules at the same time.
+ */
+const MAX_RULES = 32_768;
+/** Servers summed over rules: 10,000 rules with 16 servers each and a hundred with 1,000. */
+const MAX_PAIRS = 262_144;
 const MAX_STICKY = 262_144;
 /** How long a receive may look again before it blocks; the native side does so only while it pays. */
 const SPIN_US = 50;

@@ -52,6 +52,8 @@ import type { EngineLimits } from "./engine.ts";
 export const PAGE_BYTES = 65536;
 const REGION_ALIGNMENT = 4096;
 const MEMORY_LIMIT = 65536 * PAGE_BYTES;
+/** A pool is a (proxy address, server, port) that holds connections now, so there are far fewer than pairs. */
+const MAX_POOLS = 262_144;
 
 /** How much one image may hold. */
 export interface ImageCapacity {
@@ -141,7 +143,7 @@ export interface RegionMap {
 }
 
 /** Smallest power of two >= n. */
-const powerOfTwo = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, n)));
+export const powerOfTwo = (n: number): number => 2 ** Math.ceil(Math.log2(Math.max(1, n)));
 
 /** Hands out aligned runs of bytes, one after another. */
 class Layout {
@@ -160,7 +162,7 @@ class Layout {
 function countsOf(limits: EngineLimits): WorkerCounts {
   // Twice the pairs of an image: those of the image before may still drain.
   const pairs = Math.min(2 * limits.maxPairs, MAX_PAIR_RECORDS);
-  const pools = 2 * pairs;
+  const pools = Math.min(2 * pairs, MAX_POOLS);
   return {
     // Two entries per flow, four per bucket, so the table is at most half full.
     buckets: Math.max(64, powerOfTwo(limits.maxFlows)),
@@ -311,7 +313,7 @@ function tooLarge(
     ["maxFlows", workers * (counts.buckets * (Bucket.size + 16) + counts.flows * FlowRecord.size)],
     [
       "maxPairs",
-      workers * counts.pairs * (PairRecord.size + 2 * PoolRecord.size + 2 * NAT_CHUNK_BYTES) + 2 * imageBytes,
+      workers * (counts.pairs * PairRecord.size + counts.pools * (PoolRecord.size + NAT_CHUNK_BYTES)) + 2 * imageBytes,
     ],
     ["maxSticky", workers * counts.stickies * StickyRecord.size],
     ["maxRules", workers * counts.rules * RuleState.size],

@@ -27,7 +27,7 @@ import type { Address } from "../model/address.ts";
 import type { Protocol } from "../model/config.ts";
 import type { MemoryViews } from "./abi.ts";
 import { ImageTooLarge, type ImageRule as Rule, type TableImage } from "./engine.ts";
-import { type ImageCapacity, imageParts } from "./memory.ts";
+import { type ImageCapacity, imageParts, powerOfTwo } from "./memory.ts";
 
 /** Four u32 words as they lie in memory: 16 bytes in network order, IPv4 as ::ffff:a.b.c.d. */
 export type AddressWords = readonly [number, number, number, number];
@@ -191,6 +191,7 @@ class ImageWriter {
   readonly #parts: ReturnType<typeof imageParts>;
   readonly #capacity: ImageCapacity;
   #pairKeyCount = 0;
+  #endpointMask = 0;
 
   constructor(views: MemoryViews, base: number, capacity: ImageCapacity) {
     this.#views = views;
@@ -270,8 +271,11 @@ class ImageWriter {
   endpoints(plans: readonly EndpointPlan[]): void {
     const { u8, u16, u32 } = this.#views;
     const table = (this.#base + this.#parts.endpointTable) >>> 2;
-    const mask = this.#capacity.endpointSlots - 1;
-    u32.fill(0, table, table + this.#capacity.endpointSlots);
+    // No larger than these endpoints need, so that a small configuration touches little memory.
+    const slots = Math.min(powerOfTwo(2 * plans.length), this.#capacity.endpointSlots);
+    const mask = slots - 1;
+    this.#endpointMask = mask;
+    u32.fill(0, table, table + slots);
     let interval = 0;
     plans.forEach((plan, index) => {
       const at = this.#base + this.#parts.endpoints + index * Endpoint.size;
@@ -327,7 +331,7 @@ class ImageWriter {
     part(ImageHeader.enabledMembers, this.#parts.enabledMembers);
     part(ImageHeader.servers, this.#parts.servers);
     part(ImageHeader.endpointTable, this.#parts.endpointTable);
-    this.#u32(at + ImageHeader.endpointMask, this.#capacity.endpointSlots - 1);
+    this.#u32(at + ImageHeader.endpointMask, this.#endpointMask);
     part(ImageHeader.endpoints, this.#parts.endpoints);
     part(ImageHeader.intervals, this.#parts.intervals);
     part(ImageHeader.pairKeys, this.#parts.pairKeys);
