@@ -12,6 +12,7 @@ import type {
   PacketEngine,
   Port,
   TableImage,
+  VnetHeader,
 } from "../../src/engine/engine.ts";
 import type { ReferenceEngine } from "../../src/engine/reference.ts";
 import { Reason, Verdict } from "../../src/gen/layout.ts";
@@ -50,8 +51,15 @@ export function spellOutcome(outcome: Outcome): string {
   return [head, ...out.map((frame) => `      ${spellFrame(frame)}`)].join("\n");
 }
 
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean =>
-  a.length === b.length && a.every((byte, i) => byte === b[i]);
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
+
+const sameVnet = (a: VnetHeader, b: VnetHeader): boolean =>
+  a.flags === b.flags &&
+  a.gsoType === b.gsoType &&
+  a.hdrLen === b.hdrLen &&
+  a.gsoSize === b.gsoSize &&
+  a.csumStart === b.csumStart &&
+  a.csumOffset === b.csumOffset;
 
 /** Names the first field in which two outcomes differ. */
 function outcomeDifference(a: Outcome, b: Outcome): string | null {
@@ -63,7 +71,7 @@ function outcomeDifference(a: Outcome, b: Outcome): string | null {
     const other = b.out[i]!;
     if (frame.port !== other.port) return `egress port of frame ${i}`;
     if (!sameBytes(frame.bytes, other.bytes)) return `bytes of frame ${i}`;
-    if (JSON.stringify(frame.vnet) !== JSON.stringify(other.vnet)) return `virtio header of frame ${i}`;
+    if (!sameVnet(frame.vnet, other.vnet)) return `virtio header of frame ${i}`;
   }
   return null;
 }

@@ -286,7 +286,9 @@ export class Traffic {
     // Cheap filling: a random start and step.
     const start = random.below(256);
     const step = random.below(256);
-    return Uint8Array.from({ length: size }, (_, i) => start + i * step);
+    const payload = new Uint8Array(size);
+    for (let i = 0; i < size; i++) payload[i] = start + i * step;
+    return payload;
   }
 
   /** TTL or hop limit. */

@@ -9,9 +9,11 @@ import { internetChecksum, onesComplementSum } from "./checksum.ts";
 
 /** Appends big-endian fields. */
 class Writer {
-  readonly #bytes: number[] = [];
+  #bytes = new Uint8Array(64);
+  #length = 0;
   u8(value: number): this {
-    this.#bytes.push(value & 0xff);
+    this.#reserve(1);
+    this.#bytes[this.#length++] = value;
     return this;
   }
   u16(value: number): this {
@@ -21,11 +23,19 @@ class Writer {
     return this.u16(value >>> 16).u16(value);
   }
   raw(bytes: Uint8Array): this {
-    for (const byte of bytes) this.#bytes.push(byte);
+    this.#reserve(bytes.length);
+    this.#bytes.set(bytes, this.#length);
+    this.#length += bytes.length;
     return this;
   }
   done(): Uint8Array {
-    return Uint8Array.from(this.#bytes);
+    return this.#bytes.subarray(0, this.#length);
+  }
+  #reserve(more: number): void {
+    if (this.#length + more <= this.#bytes.length) return;
+    const larger = new Uint8Array(Math.max(this.#length + more, 2 * this.#bytes.length));
+    larger.set(this.#bytes);
+    this.#bytes = larger;
   }
 }
 

@@ -5,16 +5,16 @@
  * and after. The new field is the one value that makes it so.
  */
 import type { Address } from "../../model/address.ts";
-import { get16, put16, putAddress, UDP } from "./packet.ts";
+import { get16, joined, put16, putAddress, UDP } from "./packet.ts";
 
 /** Sum of big-endian 16-bit words modulo 0xffff; an odd last byte counts as the high half of a word. */
 function wordSum(bytes: Uint8Array): number {
   let sum = 0;
-  for (let i = 0; i < bytes.length; i++) sum = (sum + (i % 2 === 0 ? bytes[i]! * 256 : bytes[i]!)) % 0xffff;
-  return sum;
+  for (let i = 0; i < bytes.length; i++) sum += i % 2 === 0 ? bytes[i]! * 256 : bytes[i]!;
+  return sum % 0xffff;
 }
 
-const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => a.every((byte, i) => byte === b[i]);
+const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
 
 /**
  * Sets the checksum at `at` in `after` so that both byte ranges sum alike. Of the two spellings of zero the result is
@@ -65,7 +65,7 @@ export function mendTransport(
   const isUdp = protocol === UDP;
   if (isUdp && get16(before, transportAt + at) === 0) return;
   const cover = (packet: Uint8Array): Uint8Array =>
-    Uint8Array.from([...addresses(packet), ...packet.subarray(transportAt, transportAt + coveredBytes)]);
+    joined(addresses(packet), packet.subarray(transportAt, transportAt + coveredBytes));
   const mended = cover(after);
   const field = addresses(after).length + at;
   preserveSum(cover(before), mended, field);
@@ -92,8 +92,7 @@ export function mendPartial(before: Uint8Array, after: Uint8Array, transportAt: 
  */
 export function mendIcmp(before: Uint8Array, after: Uint8Array, messageAt: number, end: number): void {
   const ends = (packet: Uint8Array): Uint8Array => (isIpv6(packet) ? addresses(packet) : new Uint8Array(0));
-  const cover = (packet: Uint8Array): Uint8Array =>
-    Uint8Array.from([...ends(packet), ...packet.subarray(messageAt, end)]);
+  const cover = (packet: Uint8Array): Uint8Array => joined(ends(packet), packet.subarray(messageAt, end));
   const mended = cover(after);
   const field = ends(after).length + 2;
   preserveSum(cover(before), mended, field);

@@ -7,7 +7,7 @@ import type { Address } from "../../model/address.ts";
 import type { FrameIn, FrameOut, NextHop, Port, VnetHeader } from "../engine.ts";
 import { checksumOffset, completePartial, freshSum, preserveHeaderSum, setAddresses } from "./checksum.ts";
 import type { ClientHop } from "./flows.ts";
-import { ICMP, ICMP6, type Ip, isMartian, type LinkView, put16, TCP, type Transport } from "./packet.ts";
+import { ICMP, ICMP6, type Ip, isMartian, joined, type LinkView, put16, TCP, type Transport } from "./packet.ts";
 
 export const PLAIN: VnetHeader = { flags: 0, gsoType: 0, hdrLen: 0, gsoSize: 0, csumStart: 0, csumOffset: 0 };
 const NEEDS_CSUM = 1;
@@ -115,7 +115,7 @@ export function passage(arrival: Arrival, transport: Transport, way: Way): Passa
 
 /** A copy of the packet with the TTL stepped if the way out asks for it; checksums are the caller's to mend. */
 export function steppedCopy(arrival: Arrival, way: Way): Uint8Array {
-  const copy = Uint8Array.from(arrival.ip.bytes);
+  const copy = arrival.ip.bytes.slice();
   const { ttl, ttlAt } = arrival.ip;
   if (stepsTtl(arrival, way)) copy[ttlAt] = ttl - 1;
   return copy;
@@ -125,7 +125,7 @@ export function steppedCopy(arrival: Arrival, way: Way): Uint8Array {
 export function seal(packet: Uint8Array, way: Way): Uint8Array {
   if (way.destinationMac === null || way.sourceMac === null) return packet;
   const etherType = packet[0]! >> 4 === 6 ? [0x86, 0xdd] : [0x08, 0x00];
-  return Uint8Array.from([...way.destinationMac, ...way.sourceMac, ...etherType, ...packet]);
+  return joined(way.destinationMac, way.sourceMac, etherType, packet);
 }
 
 /** The virtio header of a packet that leaves as it came, but for the length of its link header. */
@@ -163,7 +163,7 @@ const LARGEST_FRAGMENT_BYTES = 2048;
 function cuts(ip: Ip, egressMtu: number): { from: number; to: number; header: Uint8Array }[] {
   const mtu = Math.min(egressMtu, LARGEST_FRAGMENT_BYTES);
   const first = ip.bytes.slice(0, ip.headerBytes);
-  const later = Uint8Array.from([...first.subarray(0, 20), ...copiedOptions(first.subarray(20))]);
+  const later = joined(first.subarray(0, 20), copiedOptions(first.subarray(20)));
   const dataBytes = ip.totalLength - ip.headerBytes;
   const found: { from: number; to: number; header: Uint8Array }[] = [];
   for (let from = 0; from < dataBytes; ) {
@@ -186,7 +186,7 @@ export function leaveInFragments(arrival: Arrival, packet: Uint8Array, way: Way)
   const whole = packet.slice(0, ip.totalLength);
   if (isPartial(arrival)) completePartial(whole, ip.headerBytes, ip.protocol);
   return cuts({ ...ip, bytes: whole }, way.mtu).map(({ from, to, header }, i, all) => {
-    const fragment = Uint8Array.from([...header, ...whole.subarray(ip.headerBytes + from, ip.headerBytes + to)]);
+    const fragment = joined(header, whole.subarray(ip.headerBytes + from, ip.headerBytes + to));
     fragment[0] = 0x40 | (header.length / 4);
     put16(fragment, 2, fragment.length);
     const more = i + 1 < all.length || ip.moreFragments;
@@ -248,7 +248,7 @@ export function boxError(arrival: Arrival, complaint: Complaint, nextHopMtu: num
 
 function error4(ip: Ip, source: Address, isTooBig: boolean, mtu: number): Uint8Array {
   const quote = ip.bytes.subarray(0, Math.min(ip.totalLength, 576 - 28));
-  const packet = Uint8Array.from([...new Uint8Array(28), ...quote]);
+  const packet = joined(new Uint8Array(28), quote);
   packet.set([0x45, 0xc0], 0);
   put16(packet, 2, packet.length);
   put16(packet, 6, 0x4000);
@@ -263,7 +263,7 @@ function error4(ip: Ip, source: Address, isTooBig: boolean, mtu: number): Uint8A
 
 function error6(ip: Ip, source: Address, isTooBig: boolean, mtu: number): Uint8Array {
   const quote = ip.bytes.subarray(0, Math.min(ip.totalLength, 1280 - 48));
-  const packet = Uint8Array.from([...new Uint8Array(48), ...quote]);
+  const packet = joined(new Uint8Array(48), quote);
   const messageBytes = packet.length - 40;
   packet[0] = 0x60;
   put16(packet, 4, messageBytes);
@@ -273,6 +273,6 @@ function error6(ip: Ip, source: Address, isTooBig: boolean, mtu: number): Uint8A
   put16(packet, 44, mtu >>> 16);
   put16(packet, 46, mtu & 0xffff);
   const pseudoTail = [0, 0, messageBytes >> 8, messageBytes & 255, 0, 0, 0, ICMP6];
-  put16(packet, 42, freshSum(Uint8Array.from([...packet.subarray(8, 40), ...pseudoTail, ...packet.subarray(40)])));
+  put16(packet, 42, freshSum(joined(packet.subarray(8, 40), pseudoTail, packet.subarray(40))));
   return packet;
 }

@@ -41,7 +41,7 @@ export const KINDS: Readonly<Record<Family, Kinds>> = {
 /** The request turned round: same identifier, sequence, data, options; TTL or hop limit 64; no flow label. */
 export function echoReply(arrival: Arrival): FrameOut[] {
   const { ip } = arrival;
-  const reply = Uint8Array.from(ip.bytes);
+  const reply = ip.bytes.slice();
   setAddresses(reply, ip.destination, ip.source);
   reply[ip.ttlAt] = 64;
   if (ip.family === 6) reply.set([reply[1]! & 0xf0, 0, 0], 1);

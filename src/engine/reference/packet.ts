@@ -21,6 +21,16 @@ export function put16(bytes: Uint8Array, at: number, value: number): void {
   bytes[at] = value >> 8;
   bytes[at + 1] = value & 0xff;
 }
+/** All parts in a row, as a copy. */
+export function joined(...parts: readonly ArrayLike<number>[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((size, part) => size + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}
 /** Writes an address in network order, 4 or 16 bytes. */
 export function putAddress(bytes: Uint8Array, at: number, { family, value }: Address): void {
   const view = new DataView(bytes.buffer, bytes.byteOffset + at);
@@ -73,7 +83,7 @@ export function openLink(frame: FrameIn, port: Port | undefined): LinkView | Lin
   if (etherType === 0x8100 || etherType === 0x88a8) return "vlan";
   const family = ETHER_TYPES[etherType];
   if (family === undefined) return "not ip";
-  return { sourceMac: Uint8Array.from(bytes.subarray(6, 12)), linkBytes: 14, family, packet: bytes.subarray(14) };
+  return { sourceMac: bytes.slice(6, 12), linkBytes: 14, family, packet: bytes.subarray(14) };
 }
 
 /** An IP packet whose header agrees with itself and with the frame (RFC 791 3.1, RFC 8200 3 and 4). */
