@@ -4,7 +4,7 @@
  */
 import { readFileSync } from "node:fs";
 
-/** Frames of IPv4 only, like the filter `ip`. Says "listening on" when it has begun, ends with SIGINT. */
+/** Frames of IPv4 and IPv6 only, like the filter `ip or ip6`. Says "listening on" when it has begun, ends with SIGINT. */
 const PYTHON = `
 import signal, socket, struct, sys, time
 port, snap = sys.argv[1], int(sys.argv[2])
@@ -19,7 +19,7 @@ sys.stderr.write("listening on " + port + "\\n")
 sys.stderr.flush()
 while True:
     frame = tap.recv(1 << 18)
-    if frame[12:14] == b"\\x08\\x00":
+    if frame[12:14] in (b"\\x08\\x00", b"\\x86\\xdd"):
         now = time.time()
         kept = frame[:snap]
         out.write(struct.pack("<IIII", int(now), int(now % 1 * 1e6), len(kept), len(frame)) + kept)
@@ -33,12 +33,14 @@ function isUserNamespace(): boolean {
 }
 
 /**
- * Captures IPv4 frames in both directions until SIGINT; standard error says "listening on" when it has begun.
+ * Captures IPv4 and IPv6 frames in both directions until SIGINT; standard error says "listening on" when it has begun.
  * @param snapLength bytes kept of each frame.
  */
 export function captureCommand(port: string, file: string, snapLength: number): string[] {
   const tcpdump = ["tcpdump", "-n", "-i", port, "-s", String(snapLength), "-U", "--immediate-mode", "-B", "16384"];
-  const argv = isUserNamespace() ? ["python3", "-c", PYTHON, port, String(snapLength)] : [...tcpdump, "-w", "-", "ip"];
+  const argv = isUserNamespace()
+    ? ["python3", "-c", PYTHON, port, String(snapLength)]
+    : [...tcpdump, "-w", "-", "ip or ip6"];
   // The shell opens the file, for a tcpdump that has given up its rights.
   return ["sh", "-c", `exec "$@" > ${file}`, "capture", ...argv];
 }

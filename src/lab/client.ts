@@ -171,9 +171,10 @@ async function udp(job: UdpJob): Promise<JobResult> {
   const results = await Promise.all(
     Array.from({ length: job.sockets }, async (_, socketIndex) => {
       let answer: (data: Buffer) => void = () => {};
-      const localAddress = job.from[socketIndex % job.from.length];
+      // A socket for any IPv4 address, the default, cannot send to IPv6.
+      const any = job.host.includes(":") ? "::" : "0.0.0.0";
       const socket = await Bun.udpSocket({
-        ...(localAddress === undefined ? {} : { hostname: localAddress }),
+        hostname: job.from[socketIndex % job.from.length] ?? any,
         socket: { data: (_socket, data) => answer(data) },
       });
       const result = await inParallel(perSocket, 1, async (index) => {

@@ -16,14 +16,14 @@ import type { Job, JobResult, LoadJob, LoadReport, LoadSummary } from "./jobs.ts
 import { locatePrograms, type Programs } from "./programs.ts";
 import { SANDBOX_VARIABLE } from "./sandbox.ts";
 import {
+  ADDRESSES,
+  type AddressPlan,
   allNames,
   boxPorts,
   buildScript,
-  clientAddress,
   type LabOptions,
   type Names,
   namesOf,
-  serverAddress,
   type Topology,
 } from "./topology.ts";
 
@@ -67,7 +67,9 @@ export class Lab {
   readonly names: Names;
   readonly topology: Topology;
   readonly serverCount: number;
-  /** Source addresses of the client. */
+  /** Of its first family. */
+  readonly addresses: AddressPlan;
+  /** Source addresses of the client, of the first family. */
   readonly clientAddresses: readonly string[];
   /** A directory of this laboratory, removed with it: state, socket, captures. */
   readonly directory: string;
@@ -83,7 +85,10 @@ export class Lab {
     this.topology = options.topology ?? "two-armed";
     this.serverCount = options.servers ?? 3;
     this.names = namesOf(options.tag, this.serverCount);
-    this.clientAddresses = Array.from({ length: options.clientAddresses ?? 4 }, (_, index) => clientAddress(index));
+    this.addresses = ADDRESSES[options.families?.[0] ?? 4];
+    this.clientAddresses = Array.from({ length: options.clientAddresses ?? 4 }, (_, index) =>
+      this.addresses.client(index),
+    );
     this.directory = options.directory ?? mkdtempSync(join(tmpdir(), `ilb-${options.tag}-`));
     this.programs = locatePrograms();
   }
@@ -133,13 +138,14 @@ export class Lab {
   }
 
   /**
-   * Starts one server, s1 being index 0, on its own address and on the VIP that it holds on loopback, if any.
+   * Starts one server, s1 being index 0, on its own addresses and on the VIPs that it holds on loopback, if any.
    * @param id what it names itself in every answer.
    */
   async startServer(index: number, port = SERVER_PORT, id = `s${index + 1}`): Promise<Running> {
     const name = this.names.servers[index];
     if (name === undefined) throw new RangeError(`there is no server ${index}`);
-    const addresses = [serverAddress(index), this.#options.serverVip].filter((address) => address !== undefined);
+    const own = (this.#options.families ?? [4]).map((family) => ADDRESSES[family].server(index));
+    const addresses = [...own, this.#options.serverVip].filter((address) => address !== undefined);
     return this.startServerIn(name, id, addresses.join(","), port);
   }
 
@@ -216,7 +222,7 @@ export class Lab {
   }
 
   /**
-   * Captures IPv4 frames on a port; begins before it returns. stop() gives the path of the capture file (pcap).
+   * Captures IPv4 and IPv6 frames on a port; begins before it returns. stop() gives the path of the capture file (pcap).
    * @param snapLength bytes kept of each frame.
    */
   async capture(namespace: string, port: string, snapLength = 128): Promise<{ stop(): Promise<string> }> {

@@ -10,10 +10,13 @@
  *        198.51.100.100    │ 198.51.100.0/24                     (the VIP, the box's only address)
  *
  * The client's leg on the servers' network is there for direct server return (DSR): answers that do not pass the box.
- * Addresses are from RFC 5737.
+ * IPv4 addresses are from RFC 5737. IPv6 ones, from RFC 3849, stand in the same places: 2001:db8:1::/64 for 192.0.2.0/24,
+ * 2001:db8:2::/64 for 198.51.100.0/24, 2001:db8:3::/64 for 203.0.113.0/24, and the same digits behind the last separator.
  */
 
 export type Topology = "two-armed" | "one-armed";
+
+export type Family = 4 | 6;
 
 export interface LabOptions {
   /** Part of every name, so that laboratories of different users do not meet: letters, digits, hyphen. */
@@ -21,12 +24,17 @@ export interface LabOptions {
   /** A directory for state, socket and captures, removed at the end. By default a new one. */
   readonly directory?: string;
   readonly topology?: Topology;
+  /**
+   * Which addresses there are; the first family is what the laboratory's own addresses answer for (Lab.addresses). By
+   * default IPv4 alone.
+   */
+  readonly families?: readonly Family[];
   readonly servers?: number;
-  /** How many client addresses, from 192.0.2.10 on. */
+  /** How many client addresses of each family, from 192.0.2.10 and 2001:db8:1::10 on. */
   readonly clientAddresses?: number;
   /** `direct`: servers answer past the box; `box`: through it, as their default route says. */
   readonly returnPath?: "box" | "direct";
-  /** A VIP that the servers hold on loopback without answering ARP for it, as direct server return needs. */
+  /** VIPs, joined by commas, that the servers hold on loopback without answering for them, as direct server return needs. */
   readonly serverVip?: string;
   /** Reverse path filter of the box: 0 off, 1 strict, 2 loose. */
   readonly rpFilter?: 0 | 1 | 2;
@@ -38,17 +46,66 @@ export interface LabOptions {
   readonly serverMtu?: number;
 }
 
-export const CLIENT_NETWORK = "192.0.2.0/24";
-export const BOX_FRONT = "192.0.2.1";
-export const BOX_BACK = "198.51.100.1";
-/** A VIP that belongs to no interface; clients reach it through the box. */
-export const ROUTED_VIP = "203.0.113.10";
-/** Addresses that full NAT may use towards the servers: routed to the box, on nobody's link. */
-export const PROXY_SOURCES = "203.0.113.100-203.0.113.103";
-/** The VIP of the one-armed laboratory, the box's only address. */
-export const LOCAL_VIP = "198.51.100.10";
-/** The client's leg on the servers' network. */
-export const CLIENT_ON_LAN = "198.51.100.100";
+/** Addresses of one family. `client` and `server` go by index from 0. */
+export interface AddressPlan {
+  readonly family: Family;
+  /** Prefix length of the networks. */
+  readonly networkBits: number;
+  /** Prefix length of a single address. */
+  readonly hostBits: number;
+  readonly clientNetwork: string;
+  readonly boxFront: string;
+  readonly boxBack: string;
+  /** A VIP that belongs to no interface; clients reach it through the box. */
+  readonly routedVip: string;
+  /** Addresses that full NAT may use towards the servers: routed to the box, on nobody's link. */
+  readonly proxySources: string;
+  /** The VIP of the one-armed laboratory, the box's only address. */
+  readonly localVip: string;
+  /** The client's leg on the servers' network. */
+  readonly clientOnLan: string;
+  client(index: number): string;
+  server(index: number): string;
+}
+
+/** @param front, lan, routed everything of an address but its last part */
+function planOf(family: Family, front: string, lan: string, routed: string): AddressPlan {
+  const networkBits = family === 4 ? 24 : 64;
+  return {
+    family,
+    networkBits,
+    hostBits: family === 4 ? 32 : 128,
+    clientNetwork: `${front}${family === 4 ? "0" : ""}/${networkBits}`,
+    boxFront: `${front}1`,
+    boxBack: `${lan}1`,
+    routedVip: `${routed}10`,
+    proxySources: `${routed}100-${routed}103`,
+    localVip: `${lan}10`,
+    clientOnLan: `${lan}100`,
+    client: (index) => `${front}${10 + index}`,
+    server: (index) => `${lan}${11 + index}`,
+  };
+}
+
+export const ADDRESSES: Readonly<Record<Family, AddressPlan>> = {
+  4: planOf(4, "192.0.2.", "198.51.100.", "203.0.113."),
+  6: planOf(6, "2001:db8:1::", "2001:db8:2::", "2001:db8:3::"),
+};
+
+// What stands for IPv4 alone.
+export const ROUTED_VIP = ADDRESSES[4].routedVip;
+export const PROXY_SOURCES = ADDRESSES[4].proxySources;
+export const LOCAL_VIP = ADDRESSES[4].localVip;
+export const CLIENT_ON_LAN = ADDRESSES[4].clientOnLan;
+
+export function familyOf(address: string): Family {
+  return address.includes(":") ? 6 : 4;
+}
+
+/** `192.0.2.1:80` or `[2001:db8::1]:80`, as commands and URLs write it. */
+export function withPort(address: string, port: number): string {
+  return familyOf(address) === 6 ? `[${address}]:${port}` : `${address}:${port}`;
+}
 
 export interface Names {
   readonly client: string;
@@ -70,12 +127,12 @@ export function allNames(names: Names): string[] {
   return [names.client, names.box, names.lan, ...names.servers];
 }
 
-export function serverAddress(index: number): string {
-  return `198.51.100.${11 + index}`;
+export function serverAddress(index: number, family: Family = 4): string {
+  return ADDRESSES[family].server(index);
 }
 
-export function clientAddress(index: number): string {
-  return `192.0.2.${10 + index}`;
+export function clientAddress(index: number, family: Family = 4): string {
+  return ADDRESSES[family].client(index);
 }
 
 /** Ports of the box that carry balanced traffic. */
@@ -83,73 +140,103 @@ export function boxPorts(topology: Topology): string[] {
   return topology === "two-armed" ? ["front", "back"] : ["eth0"];
 }
 
+/** Collects the shell lines. */
+class Script {
+  readonly lines: string[] = [];
+
+  /** An `ip` command in a namespace. */
+  ip(name: string, line: string): void {
+    this.lines.push(`ip -n ${name} ${line}`);
+  }
+  /** An address that is usable at once: nobody else has it, so nothing is asked first (IPv6). */
+  address(name: string, address: string, bits: number, device: string): void {
+    const nodad = familyOf(address) === 6 ? " nodad" : "";
+    this.ip(name, `addr add ${address}/${bits} dev ${device}${nodad}`);
+  }
+  /** A sysctl below /proc/sys/net. */
+  set(name: string, path: string, value: string | number): void {
+    this.lines.push(`ip netns exec ${name} sh -c 'echo ${value} > /proc/sys/net/${path}'`);
+  }
+}
+
 /** Shell lines, run by `sh -e`, that build everything. */
 export function buildScript(options: LabOptions, names: Names): string {
   const twoArmed = (options.topology ?? "two-armed") === "two-armed";
-  const lines: string[] = [];
-  const inside = (name: string, line: string) => lines.push(`ip -n ${name} ${line}`);
-  const set = (name: string, path: string, value: string | number) =>
-    lines.push(`ip netns exec ${name} sh -c 'echo ${value} > /proc/sys/net/${path}'`);
-  const cable = (name: string, port: string, lanPort: string) => {
-    inside(name, `link add ${port} type veth peer name ${lanPort} netns ${names.lan}`);
-    inside(names.lan, `link set ${lanPort} master bridge up`);
-    inside(name, `link set ${port} up`);
-  };
+  const families = options.families ?? [4];
+  const script = new Script();
+  namespaceLines(script, options, names, families);
+  linkLines(script, names, twoArmed);
+  for (const family of families) addressLines(script, options, names, ADDRESSES[family], twoArmed);
+  script.lines.push(...offloadLines(options, names));
+  return script.lines.join("\n");
+}
 
+/** Namespaces with the settings of the box as a router, before any interface is there. */
+function namespaceLines(script: Script, options: LabOptions, names: Names, families: readonly Family[]): void {
   for (const name of allNames(names)) {
-    lines.push(`ip netns add ${name}`);
-    inside(name, "link set lo up");
+    script.lines.push(`ip netns add ${name}`);
+    // Link-local addresses too are there at once.
+    if (families.includes(6)) script.set(name, "ipv6/conf/default/accept_dad", 0);
+    script.ip(name, "link set lo up");
   }
-  inside(names.lan, "link add bridge type bridge stp_state 0 forward_delay 0");
-  inside(names.lan, "link set bridge up");
-
-  set(names.box, "ipv4/ip_forward", 1);
-  set(names.box, "ipv4/conf/all/rp_filter", options.rpFilter ?? 0);
-  set(names.box, "ipv4/conf/default/rp_filter", options.rpFilter ?? 0);
+  if (families.includes(4)) script.set(names.box, "ipv4/ip_forward", 1);
+  if (families.includes(6)) script.set(names.box, "ipv6/conf/all/forwarding", 1);
+  script.set(names.box, "ipv4/conf/all/rp_filter", options.rpFilter ?? 0);
+  script.set(names.box, "ipv4/conf/default/rp_filter", options.rpFilter ?? 0);
   // Answers of direct server return reach the client on another leg than the one it asked from.
-  set(names.client, "ipv4/conf/all/rp_filter", 0);
-  set(names.client, "ipv4/conf/default/rp_filter", 0);
-
-  if (twoArmed) {
-    inside(names.box, `link add front type veth peer name eth0 netns ${names.client}`);
-    inside(names.box, "link set front up");
-    inside(names.box, `addr add ${BOX_FRONT}/24 dev front`);
-    cable(names.box, "back", "to-box");
-    inside(names.box, `addr add ${BOX_BACK}/24 dev back`);
-    cable(names.client, "lan0", "to-client");
-    inside(names.client, "link set eth0 up");
-    for (let index = 0; index < (options.clientAddresses ?? 4); index++) {
-      inside(names.client, `addr add ${clientAddress(index)}/24 dev eth0`);
-    }
-    inside(names.client, `route add default via ${BOX_FRONT}`);
-  } else {
-    cable(names.box, "eth0", "to-box");
-    inside(names.box, `addr add ${LOCAL_VIP}/24 dev eth0`);
-    cable(names.client, "lan0", "to-client");
-    for (let index = 0; index < (options.clientAddresses ?? 4); index++) {
-      inside(names.client, `addr add ${clientAddress(index)}/32 dev lo`);
-    }
-    inside(names.box, `route add ${CLIENT_NETWORK} via ${CLIENT_ON_LAN}`);
-  }
-  inside(names.client, `addr add ${CLIENT_ON_LAN}/24 dev lan0`);
-
-  for (const [index, name] of names.servers.entries()) {
-    cable(name, "eth0", `to-s${index + 1}`);
-    inside(name, `addr add ${serverAddress(index)}/24 dev eth0`);
-    const gateway = options.returnPath === "direct" ? CLIENT_ON_LAN : twoArmed ? BOX_BACK : LOCAL_VIP;
-    inside(name, `route add default via ${gateway}`);
-    if (options.serverVip !== undefined) {
-      set(name, "ipv4/conf/all/arp_ignore", 1);
-      set(name, "ipv4/conf/all/arp_announce", 2);
-      inside(name, `addr add ${options.serverVip}/32 dev lo`);
-    }
-  }
+  script.set(names.client, "ipv4/conf/all/rp_filter", 0);
+  script.set(names.client, "ipv4/conf/default/rp_filter", 0);
   // A box that answers a server's packet through the port it came from would also advise a redirect.
-  set(names.box, "ipv4/conf/all/send_redirects", 0);
-  for (const port of boxPorts(options.topology ?? "two-armed")) set(names.box, `ipv4/conf/${port}/send_redirects`, 0);
+  script.set(names.box, "ipv4/conf/all/send_redirects", 0);
+  script.set(names.box, "ipv4/conf/default/send_redirects", 0);
+}
 
-  lines.push(...offloadLines(options, names));
-  return lines.join("\n");
+/** Cables: everything that is drawn above, without addresses. */
+function linkLines(script: Script, names: Names, twoArmed: boolean): void {
+  const cable = (name: string, port: string, lanPort: string) => {
+    script.ip(name, `link add ${port} type veth peer name ${lanPort} netns ${names.lan}`);
+    script.ip(names.lan, `link set ${lanPort} master bridge up`);
+    script.ip(name, `link set ${port} up`);
+  };
+  script.ip(names.lan, "link add bridge type bridge stp_state 0 forward_delay 0");
+  script.ip(names.lan, "link set bridge up");
+  if (twoArmed) {
+    script.ip(names.box, `link add front type veth peer name eth0 netns ${names.client}`);
+    script.ip(names.box, "link set front up");
+    script.ip(names.client, "link set eth0 up");
+  }
+  cable(names.box, twoArmed ? "back" : "eth0", "to-box");
+  cable(names.client, "lan0", "to-client");
+  for (const [index, name] of names.servers.entries()) cable(name, "eth0", `to-s${index + 1}`);
+}
+
+/** Addresses and routes of one family. */
+function addressLines(script: Script, options: LabOptions, names: Names, plan: AddressPlan, twoArmed: boolean): void {
+  const clients = Array.from({ length: options.clientAddresses ?? 4 }, (_, index) => plan.client(index));
+  if (twoArmed) {
+    script.address(names.box, plan.boxFront, plan.networkBits, "front");
+    script.address(names.box, plan.boxBack, plan.networkBits, "back");
+    for (const client of clients) script.address(names.client, client, plan.networkBits, "eth0");
+    script.ip(names.client, `route add default via ${plan.boxFront}`);
+  } else {
+    script.address(names.box, plan.localVip, plan.networkBits, "eth0");
+    for (const client of clients) script.address(names.client, client, plan.hostBits, "lo");
+  }
+  script.address(names.client, plan.clientOnLan, plan.networkBits, "lan0");
+  if (!twoArmed) script.ip(names.box, `route add ${plan.clientNetwork} via ${plan.clientOnLan}`);
+
+  const gateway = options.returnPath === "direct" ? plan.clientOnLan : twoArmed ? plan.boxBack : plan.localVip;
+  const vips = (options.serverVip ?? "").split(",").filter((vip) => vip !== "" && familyOf(vip) === plan.family);
+  for (const [index, name] of names.servers.entries()) {
+    script.address(name, plan.server(index), plan.networkBits, "eth0");
+    script.ip(name, `route add default via ${gateway}`);
+    if (vips.length === 0) continue;
+    if (plan.family === 4) {
+      script.set(name, "ipv4/conf/all/arp_ignore", 1);
+      script.set(name, "ipv4/conf/all/arp_announce", 2);
+    }
+    for (const vip of vips) script.address(name, vip, plan.hostBits, "lo");
+  }
 }
 
 function offloadLines(options: LabOptions, names: Names): string[] {

@@ -9,6 +9,7 @@ import {
   captureAround,
   DEVICES,
   expectAllServed,
+  labOptionsFor,
   startBalancing,
   TEST_TIMEOUT_MS,
   TYPES,
@@ -23,7 +24,7 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
   test.skipIf(!isPossible).each(TYPES.map((type) => ({ type })))(
     "$type: a stopped daemon leaves the box as it was, and a killed one after the next start and stop",
     async ({ type }) => {
-      await withLab(type === "DSR" ? { serverVip: ROUTED_VIP, returnPath: "direct" } : {}, async (lab) => {
+      await withLab(labOptionsFor(type), async (lab) => {
         const before = await tracesOf(lab);
         const first = await startBalancing(lab, type, "tcp", { io });
         const target = targetOf(lab);

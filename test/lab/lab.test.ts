@@ -4,7 +4,7 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Lab, SERVER_PORT } from "../../src/lab/lab.ts";
 import { findSandbox } from "../../src/lab/sandbox.ts";
-import { clientAddress, serverAddress } from "../../src/lab/topology.ts";
+import { ADDRESSES, type Family, serverAddress } from "../../src/lab/topology.ts";
 import { hasNamespaces } from "../support/capabilities.ts";
 
 const PATIENCE_MS = 60_000;
@@ -38,35 +38,27 @@ async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
 }
 
 describe.skipIf(!hasNamespaces)("a laboratory", () => {
-  test.each(["two-armed", "one-armed"] as const)(
-    "%s: client and servers reach each other, and close() leaves nothing",
-    async (topology) => {
+  const shapes = (["two-armed", "one-armed"] as const).flatMap((topology) =>
+    [[4], [6], [4, 6]].map((families) => ({ topology, families: families as Family[] })),
+  );
+  test.each(shapes)(
+    "$topology, IPv$families: client and servers reach each other, and close() leaves nothing",
+    async ({ topology, families }) => {
       const before = namespaces();
-      const lab = await Lab.create({ tag: "t1", topology });
+      const lab = await Lab.create({ tag: "t1", topology, families });
       await lab.startServers();
       const base = { port: SERVER_PORT, timeoutMs: PATIENCE_MS } as const;
-      const from = lab.clientAddresses;
-      // One-armed servers answer by way of the box, which then routes back out of its only port.
-      const result = await lab.client({
-        kind: "requests",
-        ...base,
-        host: serverAddress(1),
-        from,
-        count: 8,
-        concurrency: 2,
-      });
-      expect(result).toEqual({ answered: { s2: 8 }, failures: [], resent: 0 });
-      const echoes = await lab.client({
-        kind: "udp",
-        ...base,
-        host: serverAddress(0),
-        from,
-        sockets: 2,
-        count: 6,
-        bytes: 100,
-      });
-      expect(echoes).toMatchObject({ answered: { s1: 6 }, failures: [] });
-      expect(await lab.must(lab.names.client, ["ip", "-4", "addr"])).toContain(clientAddress(3));
+      for (const family of families) {
+        const { client, server } = ADDRESSES[family];
+        const from = lab.clientAddresses.map((_, index) => client(index));
+        // One-armed servers answer by way of the box, which then routes back out of its only port.
+        const asked = { kind: "requests", ...base, host: server(1), from, count: 8, concurrency: 2 } as const;
+        expect(await lab.client(asked)).toEqual({ answered: { s2: 8 }, failures: [], resent: 0 });
+        const datagrams = { kind: "udp", ...base, host: server(0), sockets: 2, count: 6, bytes: 100 } as const;
+        expect(await lab.client({ ...datagrams, from })).toMatchObject({ answered: { s1: 6 }, failures: [] });
+        expect(await lab.client({ ...datagrams, from: [] })).toMatchObject({ answered: { s1: 6 }, failures: [] });
+        expect(await lab.must(lab.names.client, ["ip", `-${family}`, "addr"])).toContain(`${client(3)}/`);
+      }
       await lab.close();
       expect(namespaces()).toEqual(before);
       expect(existsSync(lab.directory)).toBe(false);

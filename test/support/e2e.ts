@@ -5,12 +5,13 @@
 import { expect } from "bun:test";
 import type { JobResult } from "../../src/lab/jobs.ts";
 import { type DaemonOptions, Lab, type Running, SERVER_PORT } from "../../src/lab/lab.ts";
-import { type LabOptions, LOCAL_VIP, PROXY_SOURCES, ROUTED_VIP, serverAddress } from "../../src/lab/topology.ts";
+import { ADDRESSES, type AddressPlan, type Family, type LabOptions, withPort } from "../../src/lab/topology.ts";
 import { countBy, packetsOf, type SeenPacket } from "./capture.ts";
 
 export const TYPES = ["NAT", "HALF-NAT", "DSR"] as const;
 export const DEVICES = ["packet", "tun"] as const;
 export const PROTOCOLS = ["tcp", "udp"] as const;
+export const FAMILIES = [4, 6] as const;
 export type RuleType = (typeof TYPES)[number];
 export type Device = (typeof DEVICES)[number];
 export type Protocol = (typeof PROTOCOLS)[number];
@@ -21,9 +22,9 @@ export const REQUEST_TIMEOUT_MS = 30_000;
 
 export const VIP_PORT = 80;
 
-/** The VIP of a laboratory. */
-export function vipOf(lab: Lab): string {
-  return lab.topology === "two-armed" ? ROUTED_VIP : LOCAL_VIP;
+/** The VIP of a laboratory. @param addresses of another family than its first */
+export function vipOf(lab: Lab, addresses: AddressPlan = lab.addresses): string {
+  return lab.topology === "two-armed" ? addresses.routedVip : addresses.localVip;
 }
 
 /** Direct server return leaves the port alone, so its servers listen on the VIP's. */
@@ -31,9 +32,15 @@ export function serverPortOf(type: RuleType): number {
   return type === "DSR" ? VIP_PORT : SERVER_PORT;
 }
 
-/** Options that a type needs of the laboratory. */
-export function labOptionsFor(type: RuleType): Pick<LabOptions, "serverVip" | "returnPath"> {
-  return type === "DSR" ? { serverVip: ROUTED_VIP, returnPath: "direct" } : {};
+/** Options that a type needs of a laboratory of these families. */
+export function labOptionsFor(
+  type: RuleType,
+  ...families: readonly Family[]
+): Pick<LabOptions, "serverVip" | "returnPath" | "families"> {
+  const served = families.length === 0 ? FAMILIES.slice(0, 1) : families;
+  if (type !== "DSR") return { families: served };
+  const serverVip = served.map((family) => ADDRESSES[family].routedVip).join(",");
+  return { families: served, serverVip, returnPath: "direct" };
 }
 
 /** Builds a laboratory, hands it over and closes it, whatever happens. */
@@ -59,13 +66,22 @@ export async function startBalancing(
   return daemon;
 }
 
-/** One servergroup `web` over all servers and one enabled rule `www`. */
-export async function createRule(lab: Lab, type: RuleType, protocol: Protocol): Promise<void> {
-  const servers = lab.names.servers.map((_, index) => `${serverAddress(index)}:${serverPortOf(type)}`).join(",");
-  await lab.configure("create-servergroup", "-s", `server=${servers}`, "web");
+/**
+ * One servergroup over all servers and one enabled rule over it, `web` and `www` unless named otherwise.
+ * @param addresses of another family than the laboratory's first
+ */
+export async function createRule(
+  lab: Lab,
+  type: RuleType,
+  protocol: Protocol,
+  { rule = "www", group = "web", addresses = lab.addresses } = {},
+): Promise<void> {
+  const servers = lab.names.servers.map((_, index) => withPort(addresses.server(index), serverPortOf(type))).join(",");
+  await lab.configure("create-servergroup", "-s", `server=${servers}`, group);
   const algorithm = type === "DSR" ? "hash-ip-port" : "roundrobin";
-  const proxy = type === "NAT" ? `,proxy-src=${lab.topology === "two-armed" ? PROXY_SOURCES : LOCAL_VIP}` : "";
-  const incoming = `vip=${vipOf(lab)},port=${VIP_PORT},protocol=${protocol}`;
+  const proxySource = lab.topology === "two-armed" ? addresses.proxySources : addresses.localVip;
+  const proxy = type === "NAT" ? `,proxy-src=${proxySource}` : "";
+  const incoming = `vip=${vipOf(lab, addresses)},port=${VIP_PORT},protocol=${protocol}`;
   await lab.configure(
     "create-rule",
     "-e",
@@ -74,8 +90,8 @@ export async function createRule(lab: Lab, type: RuleType, protocol: Protocol): 
     "-m",
     `lbalg=${algorithm},type=${type}${proxy}`,
     "-o",
-    "servergroup=web",
-    "www",
+    `servergroup=${group}`,
+    rule,
   );
 }
 
@@ -108,7 +124,7 @@ export async function captureAround(
  * a box whose kernel answers beside the engine shows here as doubled answers, resets or ICMP errors.
  */
 export function expectNothingAnsweredTwice(atClient: readonly SeenPacket[], vip: string): void {
-  const complaints = atClient.filter((packet) => packet.protocol === "icmp" && [3, 5, 11].includes(packet.icmpType));
+  const complaints = atClient.filter((packet) => isComplaint(packet));
   expect(complaints).toEqual([]);
   expect(atClient.filter((packet) => packet.isReset && packet.source === vip)).toEqual([]);
 
@@ -131,6 +147,12 @@ export function expectNothingAnsweredTwice(atClient: readonly SeenPacket[], vip:
   expect(count(answered)).toBeLessThanOrEqual(count(asked));
 }
 
+/** ICMP errors and redirects. */
+function isComplaint({ protocol, icmpType }: SeenPacket): boolean {
+  if (protocol === "icmp") return [3, 5, 11, 12].includes(icmpType);
+  return protocol === "icmpv6" && ((icmpType >= 0 && icmpType < 128) || icmpType === 137);
+}
+
 /** Wrong checksums that a kernel has met, by its own counters (not by nstat, whose history namespaces share). */
 export async function checksumErrors(lab: Lab, namespace: string): Promise<Record<string, number>> {
   const lines = (await lab.must(namespace, ["cat", "/proc/net/snmp"])).trim().split("\n");
@@ -140,6 +162,11 @@ export async function checksumErrors(lab: Lab, namespace: string): Promise<Recor
     const values = (lines[at + 1] ?? "").split(" ");
     const column = names.indexOf("InCsumErrors");
     if (column > 0) errors[names[0] ?? ""] = Number(values[column]);
+  }
+  // TCP is counted above for both families.
+  for (const line of (await lab.must(namespace, ["cat", "/proc/net/snmp6"])).trim().split("\n")) {
+    const [name = "", value] = line.split(/\s+/);
+    if (name.endsWith("InCsumErrors")) errors[name] = Number(value);
   }
   return errors;
 }
@@ -155,7 +182,7 @@ export async function tracesOf(lab: Lab): Promise<string[]> {
     ip route show table all | sed 's/ linkdown//'
     nft list ruleset
     for device in $(ls /sys/class/net); do tc qdisc show dev $device; tc filter show dev $device ingress 2>/dev/null; done
-    for file in /proc/sys/net/ipv4/ip_local_reserved_ports /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/accept_local /proc/sys/net/ipv4/conf/*/src_valid_mark; do echo "$file $(cat $file)"; done`;
+    for file in /proc/sys/net/ipv4/ip_local_reserved_ports /proc/sys/net/ipv4/conf/*/rp_filter /proc/sys/net/ipv4/conf/*/forwarding /proc/sys/net/ipv4/conf/*/accept_local /proc/sys/net/ipv4/conf/*/src_valid_mark /proc/sys/net/ipv6/conf/*/forwarding /proc/sys/net/ipv6/conf/*/force_forwarding /proc/sys/net/ipv6/conf/*/accept_ra; do [ ! -e $file ] || echo "$file $(cat $file)"; done`;
   const lines = (await lab.must(lab.names.box, ["sh", "-c", script])).trim().split("\n");
   const steady = lines.map((line) => line.replace(/ packets \d+ bytes \d+/, "").replace(/ id \d+ /, " "));
   return steady.filter((line) => !/\b(fe80::|ff00::)/.test(line)).sort();
