@@ -20,7 +20,6 @@ export let viewBase: usize = 0;
 export let stateBase: usize = 0;
 export let counters: usize = 0;
 export let ruleStates: usize = 0;
-export let ruleStateCount: u32 = 0;
 export let flowHeader: usize = 0;
 export let buckets: usize = 0;
 export let bucketMask: u32 = 0;
@@ -71,7 +70,6 @@ export function attach(mapOffset: usize): bool {
   stateBase = map.state;
   counters = map.counters;
   ruleStates = map.ruleStates;
-  ruleStateCount = map.ruleStateCount;
   flowHeader = map.flowHeader;
   buckets = map.buckets;
   bucketMask = map.bucketMask;

@@ -91,7 +91,7 @@ function isTooBig(packet: View, type: u32): bool {
 }
 
 function toVip(packet: View, to: Endpoint, rule: ImageRule, inHead: u32, now: u32): u32 {
-  const counters = ruleState(rule.slot);
+  const counters = ruleState(rule);
   if (inHead < QUOTE) {
     counters.icmpDropped += 1;
     return Reason.IcmpTruncated;
@@ -170,7 +170,7 @@ function translateForServer(packet: View, rule: ImageRule, isTooBig: bool, now: 
   const reason = leaveToServer(packet, pair.nextHop, false, now);
   if (reason != NONE) return reason;
   if (isTooBig) {
-    ruleState(rule.slot).icmpTooBigProcessed += 1;
+    ruleState(rule).icmpTooBigProcessed += 1;
     if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);
   }
   packet.newSourceHead = pair.serverHead;
@@ -237,7 +237,7 @@ function sendDirect(packet: View, counting: ImageRule, isTooBig: bool, now: u32)
   descriptor.serverId = member.serverId;
   const reason = leaveToServer(packet, serverAt(member.server).nextHop, true, now);
   if (reason != NONE) return reason;
-  if (isTooBig) ruleState(counting.slot).icmpTooBigProcessed += 1;
+  if (isTooBig) ruleState(counting).icmpTooBigProcessed += 1;
   if (packet.stepsTtl) stepTtl(packet);
   emit(packet);
   return sentReason(packet, isTooBig);

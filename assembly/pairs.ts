@@ -161,19 +161,28 @@ function bringUpToDate(pair: PairRecord): void {
   pair.flags = flags;
 }
 
-/** Compares up to PAIR_SLICE pairs with the image and frees those that nobody names. @returns whether a round ended */
-export function sweepPairs(): bool {
+/** All pairs are to be compared with a new image, as soon as slices come to them. */
+export function comparePairs(): void {
+  state().pairCursor = 0;
+  state().pairsBehind = flowMemory().pairsTop;
+}
+
+/**
+ * Compares pairs with the image and frees those that nobody names: PAIR_SLICE while some have not been compared with
+ * this image, else `count`.
+ */
+export function sweepPairs(count: u32): void {
+  const s = state();
   const top = flowMemory().pairsTop;
-  let index = state().pairCursor;
-  const end = min(index + PAIR_SLICE, top);
-  for (; index < end; index++) {
+  for (let left = min(s.pairsBehind ? max(count, <u32>PAIR_SLICE) : count, top); left > 0; left--) {
+    if (s.pairCursor >= top) s.pairCursor = 0;
+    const index = s.pairCursor++;
+    if (s.pairsBehind) s.pairsBehind -= 1;
     const pair = pairAt(index);
     if (!(pair.flags & PAIR_USED)) continue;
     bringUpToDate(pair);
     if (!(pair.flags & PAIR_IN_IMAGE) && pair.flowCount == 0 && pair.stickyCount == 0) freePair(index);
   }
-  state().pairCursor = end == top ? 0 : end;
-  return end == top;
 }
 
 function freePair(index: u32): void {

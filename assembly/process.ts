@@ -176,7 +176,7 @@ function openFlow(packet: View, now: u32): u32 {
   const descriptor = changetype<Descriptor>(packet.descriptor);
   descriptor.ruleId = rule.id;
   descriptor.direction = <u8>Direction.ClientToServer;
-  const own = ruleState(rule.slot);
+  const own = ruleState(rule);
   if (!(rule.flags & RULE_ENABLED)) {
     own.packetsNotProcessed += 1;
     own.bytesNotProcessed += packet.total;
@@ -198,7 +198,7 @@ function ofNoRule(packet: View, to: Endpoint | null, isTcp: bool): u32 {
 
 /** Counts a packet of the rule that is dropped for want of something. */
 function dropped(rule: ImageRule, packet: View, reason: u32): u32 {
-  const own = ruleState(rule.slot);
+  const own = ruleState(rule);
   own.packetsDropped += 1;
   own.bytesDropped += packet.total;
   if (reason == Reason.NoPort) {

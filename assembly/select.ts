@@ -50,7 +50,7 @@ function byHash(rule: ImageRule, clientTail: u64, clientPort: u32, vipTail: u64)
  * an index: when its server leaves, the turn is its successor's, and a server added later comes right after the round.
  */
 function roundRobin(rule: ImageRule): u32 {
-  const turn = ruleState(rule.slot);
+  const turn = ruleState(rule);
   const count = rule.memberCount;
   let index = membersUpTo(rule, turn.cursor);
   for (let tried: u32 = 0; tried < count; tried++) {

@@ -1,6 +1,6 @@
 /** Typed access to the worker's own small records. */
 import { counters, flowHeader, ports, ruleStates, stateBase, viewBase } from "./bases";
-import { FlowHeader, PORT_RECORD_SIZE, PortRecord, RULE_STATE_SIZE, RuleState, View, WORKER_COUNTERS_SIZE, WorkerCounters, WorkerState } from "./gen/layout";
+import { FlowHeader, ImageRule, NONE, PORT_RECORD_SIZE, PortRecord, RULE_STATE_SIZE, RuleState, View, WORKER_COUNTERS_SIZE, WorkerCounters, WorkerState } from "./gen/layout";
 
 // @ts-ignore: decorator
 @inline
@@ -26,10 +26,17 @@ export function totals(): WorkerCounters {
   return changetype<WorkerCounters>(counters);
 }
 
-// @ts-ignore: decorator
-@inline
-export function ruleState(slot: u32): RuleState {
-  return changetype<RuleState>(ruleStates + <usize>slot * RULE_STATE_SIZE);
+/**
+ * Turn and counters of a rule. A slot that another rule had begins at zero when the new one first needs it, so that
+ * taking over an image costs nothing per rule; until then readers see the old id and count zero.
+ */
+export function ruleState(rule: ImageRule): RuleState {
+  const own = changetype<RuleState>(ruleStates + <usize>rule.slot * RULE_STATE_SIZE);
+  if (own.ruleId == rule.id) return own;
+  memory.fill(changetype<usize>(own), 0, RULE_STATE_SIZE);
+  own.cursor = NONE;
+  atomic.store<u32>(changetype<usize>(own) + offsetof<RuleState>("ruleId"), rule.id);
+  return own;
 }
 
 /** `index` must be under MAX_PORTS. */

@@ -3,11 +3,11 @@
  * SWEEP_PERIOD_MS as long as a slice is called at least once in SWEEP_SLICE_MS. No timer per flow.
  */
 import { buckets } from "./bases";
-import { META_PAIR_SHIFT, META_REVERSE, SWEEP_PERIOD_MS, SWEEP_SLICE_MS } from "./gen/layout";
+import { META_PAIR_SHIFT, META_REVERSE, SWEEP_BEHIND_MS, SWEEP_PERIOD_MS, SWEEP_SLICE } from "./gen/layout";
 import { expireHeld } from "./held";
 import { flowAt, isOver, removeFlow } from "./flows";
 import { bucketCount, bucketAt, metaOf, recordOf, setDeadline, deadlineOf } from "./flow-table";
-import { isDrained, pairAt, sweepPairs } from "./pairs";
+import { comparePairs, isDrained, pairAt, sweepPairs } from "./pairs";
 import { sweepPools } from "./nat-ports";
 import { flowMemory, isPast, state, totals } from "./state";
 import { sweepStickies } from "./sticky";
@@ -48,34 +48,45 @@ function sweepBucket(first: u32, draining: bool, now: u32): void {
 
 /** Part of `total` that is due after `elapsed` milliseconds, rounded up. */
 function share(total: u32, elapsed: u32): u32 {
-  return <u32>((<u64>total * elapsed + (SWEEP_PERIOD_MS - 1)) / SWEEP_PERIOD_MS);
+  return min(total, <u32>((<u64>total * elapsed + (SWEEP_PERIOD_MS - 1)) / SWEEP_PERIOD_MS));
 }
 
-/** One bounded slice; between batches, at least once in SWEEP_SLICE_MS. */
-export function sweepSlice(now: u32): void {
+/** Milliseconds for which one slice can do what is due in the largest table; at least one. */
+function sliceMs(): u32 {
+  const largest = max(bucketCount(), max(flowMemory().stickiesTop, flowMemory().poolsTop));
+  return max(<u32>1, <u32>((<u64>SWEEP_SLICE * SWEEP_PERIOD_MS) / largest));
+}
+
+/**
+ * One bounded slice; between batches, at least once in SWEEP_BEHIND_MS.
+ * @returns whether more is due already: the next slice should not wait long
+ */
+export function sweepSlice(now: u32): bool {
   const s = state();
   if (!s.sweepStarted) {
     s.sweepStarted = 1;
     s.sweptMs = now;
-    return;
   }
-  const elapsed = now - s.sweptMs;
-  if (elapsed == 0) return;
-  s.sweptMs = now;
-  const due = min(elapsed, SWEEP_SLICE_MS);
   expireHeld(now);
-  sweepPairs();
-  sweepBuckets(min(share(bucketCount(), due), bucketCount()), now);
-  sweepStickies(share(flowMemory().stickiesTop, due), now);
-  sweepPools(share(flowMemory().poolsTop, due), now);
+  const elapsed = now - s.sweptMs;
+  if (elapsed > SWEEP_BEHIND_MS) s.sweptMs = now - SWEEP_BEHIND_MS;
+  const due = min(now - s.sweptMs, sliceMs());
+  s.sweptMs += due;
+  sweepPairs(share(flowMemory().pairsTop, due));
+  if (due != 0) {
+    sweepBuckets(share(bucketCount(), due), now);
+    sweepStickies(share(flowMemory().stickiesTop, due), now);
+    sweepPools(share(flowMemory().poolsTop, due), now);
+  }
+  return s.sweptMs != now || s.pairsBehind != 0;
 }
 
 /** Everything once. For replay and tests; a worker uses slices. */
 export function sweepAll(now: u32): void {
   const s = state();
   expireHeld(now);
-  s.pairCursor = 0;
-  while (!sweepPairs()) {}
+  comparePairs();
+  sweepPairs(flowMemory().pairsTop);
   s.bucketCursor = 0;
   sweepBuckets(bucketCount(), now);
   s.stickyCursor = 0;

@@ -16,7 +16,7 @@ export interface EngineExports {
   leaveQuiescent(): number;
   stopRequested(): number;
   heartbeat(nowMs: number): void;
-  sweepSlice(nowMs: number): void;
+  sweepSlice(nowMs: number): number;
   sweepAll(nowMs: number): void;
 }
 

@@ -173,7 +173,6 @@ export class EngineHost {
       state: worker.state,
       counters: worker.counters,
       ruleStates: worker.ruleStates,
-      ruleStateCount: counts.rules,
       flowHeader: worker.flowMemory,
       buckets: worker.buckets,
       bucketMask: counts.buckets - 1,

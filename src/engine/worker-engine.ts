@@ -73,9 +73,9 @@ export class WorkerEngine {
     return this.#exports.adoptIfPublished() >>> 0;
   }
 
-  /** A bounded slice of expiry; between batches, at least once a second. */
-  sweepSlice(nowMs: number): void {
-    this.#exports.sweepSlice(nowMs);
+  /** A bounded slice of expiry; between batches, at least once a second. @returns whether more is due already */
+  sweepSlice(nowMs: number): boolean {
+    return this.#exports.sweepSlice(nowMs) !== 0;
   }
 
   /** Expires everything that is due, however long it takes. Not for a worker under traffic. */

@@ -10,12 +10,12 @@ export interface LoopEngine {
   leaveQuiescent(): number;
   stopRequested(): boolean;
   process(count: number, nowMs: number): number;
-  sweepSlice(nowMs: number): void;
+  sweepSlice(nowMs: number): boolean;
   heartbeat(nowMs: number): void;
 }
 export type LoopIo = Pick<PacketIo, "receive" | "transmit" | "nowMs">;
 
-/** How long to wait for packets before expiry has its turn; the engine wants one slice per second. */
+/** How long to wait for packets before expiry has its turn; when it lags behind it only looks for packets in between. */
 export const WAIT_US = 100_000;
 /** More batches than any socket buffer holds. */
 const MAX_STALE_BATCHES = 4096;
@@ -30,14 +30,15 @@ export function discardStale(io: LoopIo): void {
  * packets; after every wait it adopts the newest image before it looks at a frame.
  */
 export function run(engine: LoopEngine, io: LoopIo): void {
+  let lagsBehind = false;
   for (;;) {
     engine.enterQuiescent();
-    const count = io.receive(WAIT_US);
+    const count = io.receive(lagsBehind ? 0 : WAIT_US);
     engine.leaveQuiescent();
     if (engine.stopRequested()) break;
     const nowMs = io.nowMs();
     if (count > 0) io.transmit(count, engine.process(count, nowMs));
-    engine.sweepSlice(nowMs);
+    lagsBehind = engine.sweepSlice(nowMs);
     engine.heartbeat(nowMs);
   }
   engine.enterQuiescent(); // for ever: nobody waits for us any more

@@ -3,7 +3,7 @@ import { discardStale, type LoopEngine, type LoopIo, run, WAIT_US } from "../../
 import { PacketWorker } from "../../src/worker/workers.ts";
 
 /** Plays the batches given, then asks for the stop; every call lands in one list. */
-function play(batches: readonly number[]): { calls: string[]; engine: LoopEngine; io: LoopIo } {
+function play(batches: readonly number[], behind: boolean[] = []): { calls: string[]; engine: LoopEngine; io: LoopIo } {
   const calls: string[] = [];
   const left = [...batches];
   let nowMs = 1000;
@@ -27,7 +27,10 @@ function play(batches: readonly number[]): { calls: string[]; engine: LoopEngine
       calls.push(`process ${count} ${at}`);
       return 2;
     },
-    sweepSlice: (at) => void calls.push(`sweep ${at}`),
+    sweepSlice(at) {
+      calls.push(`sweep ${at}`);
+      return behind.shift() ?? false;
+    },
     heartbeat: (at) => void calls.push(`beat ${at}`),
   };
   return { calls, engine, io };
@@ -54,6 +57,13 @@ test("a batch: quiescent only while waiting, adopt before the first frame, one t
     "leave",
     "enter",
   ]);
+});
+
+test("while expiry is behind, the worker looks for packets between slices and does not wait for them", () => {
+  const { calls, engine, io } = play([0, 2, 0, 0], [true, true, false]);
+  run(engine, io);
+  const waits = calls.filter((call) => call.startsWith("receive"));
+  expect(waits).toEqual([`receive ${WAIT_US}`, "receive 0", "receive 0", `receive ${WAIT_US}`]);
 });
 
 test("a worker that ends is quiescent for ever, and does not process what it has just received", () => {
