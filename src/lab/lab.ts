@@ -51,6 +51,8 @@ export interface Running {
   line(pattern: RegExp, patienceMs?: number): Promise<string>;
   /** Sends the signal and waits. @returns exit status, or 128 + signal. */
   stop(signal?: NodeJS.Signals): Promise<number>;
+  /** Writes a line to standard input, which must be a pipe. */
+  type(line: string): void;
   /** Ends standard input. */
   endInput(): void;
   readonly exited: Promise<number>;
@@ -313,6 +315,10 @@ rm -rf ${this.directory}`;
       output: () => texts.stdout,
       errors: () => texts.stderr,
       exited: finished,
+      type: (line) => {
+        child.stdin?.write(`${line}\n`);
+        void child.stdin?.flush();
+      },
       endInput: () => void child.stdin?.end(),
       stop: async (signal = "SIGTERM") => {
         child.kill(signal);

@@ -66,32 +66,42 @@ export async function startBalancing(
   return daemon;
 }
 
-/**
- * One servergroup over all servers and one enabled rule over it, `web` and `www` unless named otherwise.
- * @param addresses of another family than the laboratory's first
- */
+/** What a rule of createRule() may differ in. */
+export interface RuleOptions {
+  readonly rule?: string;
+  readonly group?: string;
+  /** Of another family than the laboratory's first. */
+  readonly addresses?: AddressPlan;
+  /** Of the VIP. */
+  readonly port?: number;
+  readonly serverPort?: number;
+  /** Default: hash-ip-port for DSR, where every packet is decided anew, else round robin. */
+  readonly algorithm?: string;
+  /** One address or a range; full NAT only. */
+  readonly proxySource?: string;
+  /** The words of -t, such as `nat-timeout=5`. */
+  readonly timers?: string;
+}
+
+/** One servergroup over all servers and one enabled rule over it, `web` and `www` unless named otherwise. */
 export async function createRule(
   lab: Lab,
   type: RuleType,
   protocol: Protocol,
-  { rule = "www", group = "web", addresses = lab.addresses } = {},
+  options: RuleOptions = {},
 ): Promise<void> {
-  const servers = lab.names.servers.map((_, index) => withPort(addresses.server(index), serverPortOf(type))).join(",");
+  const { rule = "www", group = "web", addresses = lab.addresses, port = VIP_PORT } = options;
+  const { serverPort = serverPortOf(type), algorithm = type === "DSR" ? "hash-ip-port" : "roundrobin" } = options;
+  const servers = lab.names.servers.map((_, index) => withPort(addresses.server(index), serverPort)).join(",");
   await lab.configure("create-servergroup", "-s", `server=${servers}`, group);
-  const algorithm = type === "DSR" ? "hash-ip-port" : "roundrobin";
-  const proxySource = lab.topology === "two-armed" ? addresses.proxySources : addresses.localVip;
+  const proxySource =
+    options.proxySource ?? (lab.topology === "two-armed" ? addresses.proxySources : addresses.localVip);
   const proxy = type === "NAT" ? `,proxy-src=${proxySource}` : "";
-  const incoming = `vip=${vipOf(lab, addresses)},port=${VIP_PORT},protocol=${protocol}`;
+  const incoming = `vip=${vipOf(lab, addresses)},port=${port},protocol=${protocol}`;
+  const method = `lbalg=${algorithm},type=${type}${proxy}`;
+  const timers = options.timers === undefined ? [] : ["-t", options.timers];
   await lab.configure(
-    "create-rule",
-    "-e",
-    "-i",
-    incoming,
-    "-m",
-    `lbalg=${algorithm},type=${type}${proxy}`,
-    "-o",
-    `servergroup=${group}`,
-    rule,
+    ...["create-rule", "-e", "-i", incoming, "-m", method, ...timers, "-o", `servergroup=${group}`, rule],
   );
 }
 
