@@ -13,6 +13,7 @@ import {
   fsyncSync,
   mkdirSync,
   openSync,
+  readdirSync,
   readFileSync,
   readlinkSync,
   renameSync,
@@ -33,6 +34,8 @@ import { addPolicyRule, deleteLink, deletePolicyRule, type PolicyRule } from "./
 type Change =
   | { readonly kind: "sysctl"; readonly key: string; readonly was: string; readonly set: string }
   | { readonly kind: "reserved-ports"; readonly was: string; readonly set: string }
+  /** `routers`: interfaces, and `default`, that were set so each for itself. */
+  | { readonly kind: "forwarding6"; readonly routers: readonly string[] }
   | { readonly kind: "policy-rule"; readonly rule: PolicyRule }
   | { readonly kind: "interface"; readonly name: string };
 
@@ -122,6 +125,17 @@ export class HostChanges {
     if (before) this.#forget(before);
   }
 
+  /**
+   * Makes the network namespace a router of IPv6. The switch sets and clears the one of every interface with it, so those
+   * that were set before are remembered. Does nothing when it is one. Throws one line when it cannot be done.
+   */
+  forwardIPv6(): void {
+    if (readSysctl(forwarding6Of("all")) !== "0") return;
+    const names = readdirSync("/proc/sys/net/ipv6/conf").filter((name) => name !== "all");
+    const routers = names.filter((name) => readSysctl(forwarding6Of(name)) !== "0");
+    this.#make({ kind: "forwarding6", routers }, () => writeSysctl(forwarding6Of("all"), "1"));
+  }
+
   /** Throws NativeError; then nothing has changed. */
   addPolicyRule(rule: PolicyRule): void {
     this.#make({ kind: "policy-rule", rule }, () =>
@@ -184,6 +198,7 @@ export class HostChanges {
   #undo(change: Change): void {
     try {
       if (change.kind === "sysctl") this.#putBack(change);
+      else if (change.kind === "forwarding6") stopForwardingIPv6(change.routers);
       else if (change.kind === "reserved-ports") writeSysctl(RESERVED_PORTS, formatPortList(this.#usersPorts(change)));
       else if (change.kind === "policy-rule")
         this.#kernel.request(deletePolicyRule(change.rule), `remove the policy rule ${change.rule.priority}`);
@@ -213,9 +228,20 @@ export class HostChanges {
   }
 }
 
+const forwarding6Of = (name: string): string => `net/ipv6/conf/${name}/forwarding`;
+
+/** Somebody who has cleared the switch in the meantime is left with what he has. */
+function stopForwardingIPv6(routers: readonly string[]): void {
+  if (readSysctl(forwarding6Of("all")) === "0") return;
+  writeSysctl(forwarding6Of("all"), "0");
+  for (const name of routers)
+    if (existsSync(join("/proc/sys", forwarding6Of(name)))) writeSysctl(forwarding6Of(name), "1");
+}
+
 function describe(change: Change): string {
   if (change.kind === "sysctl") return `${change.key.replaceAll("/", ".")} = ${change.was.replaceAll("\t", " ")}`;
   if (change.kind === "reserved-ports") return "reserved ports";
+  if (change.kind === "forwarding6") return "net.ipv6.conf.all.forwarding = 0";
   return change.kind === "policy-rule" ? `policy rule ${change.rule.priority}` : `interface ${change.name}`;
 }
 

@@ -1,14 +1,15 @@
 /**
  * How packets of the interest set reach the engine with the `tun` device: an nft chain marks them where they come in, a
- * policy rule per owned device sends the mark to a routing table whose only route is the TUN. What comes out of the TUN is
- * routed by the kernel as if it had come from the network. Design record 0005.
+ * policy rule per owned device and family sends the mark to a routing table whose only route is the TUN. What comes out of
+ * the TUN is routed by the kernel as if it had come from the network. Design records 0005 and 0020.
  *
  * The kernel's local table is asked before any policy rule, so a VIP or proxy address that is one of the box's own never
  * reaches the TUN: refused (addressRefusal).
  */
-import { writeFileSync } from "node:fs";
+import { existsSync, writeFileSync } from "node:fs";
 import type { Interest } from "../engine/engine.ts";
 import { type Address, formatAddress, parseIPv4 } from "../model/address.ts";
+import { type Forwarding6, hasIPv6, planForwarding6 } from "./forwarding6.ts";
 import { type HostChanges, readSysctl } from "./host-changes.ts";
 import { InterestTable, interestRules, type NftRunner } from "./interest-table.ts";
 import type { NetworkWatch } from "./network-watch.ts";
@@ -22,6 +23,8 @@ export interface TunRoutingOptions {
   /** Name of the nft table, family inet; default `ilb`. */
   readonly tableName?: string;
   readonly routing?: RoutingNumbers;
+  /** Whether devices can forward IPv6 one by one (Linux 6.17); by default what this kernel can. */
+  readonly forwardsPerDevice6?: boolean;
 }
 
 /** Numbers that the host's own policy routing must not use for something else. */
@@ -69,21 +72,25 @@ export class TunRouting {
     const routing = options.routing ?? DEFAULT_ROUTING;
     // Read before it is changed: who was no router before does not become one for others.
     const closed = options.devices.filter((device) => readSysctl(forwardingOf(device)) === "0");
+    const forwarding6 = planForwarding6(options.devices, options.forwardsPerDevice6);
     prepareTun(network, options.tun, routing.table);
     const tableName = options.tableName ?? "ilb";
     const table = new InterestTable(nft, {
       table: `inet ${tableName}`,
-      chains: chains(options, routing, closed),
+      chains: chains(options, routing, closed, forwarding6),
       what: `the marks for ${options.tun} (nft table inet ${tableName})`,
     });
     await table.create();
     const { mark, backMark, mask, table: number, priority } = routing;
-    const rule = { family: 4, mask, table: number, priority } as const;
-    for (const device of options.devices) {
-      changes.sysctl(forwardingOf(device), "1");
-      changes.addPolicyRule({ ...rule, incoming: device, mark });
-      changes.addPolicyRule({ ...rule, incoming: device, mark: backMark });
+    for (const incoming of options.devices) {
+      const rule = { incoming, mask, table: number, priority } as const;
+      changes.sysctl(forwardingOf(incoming), "1");
+      changes.addPolicyRule({ ...rule, family: 4, mark });
+      changes.addPolicyRule({ ...rule, family: 4, mark: backMark });
+      // IPv6 has no source validation in its routing, so nothing looks up the way back.
+      if (forwarding6 !== null) changes.addPolicyRule({ ...rule, family: 6, mark });
     }
+    forwarding6?.apply(changes);
     return new TunRouting(table);
   }
 
@@ -104,28 +111,44 @@ export class TunRouting {
 const forwardingOf = (device: string): string => `net/ipv4/conf/${device}/forwarding`;
 
 /**
- * Marks on arrival, before routing. A device that did not forward before forwards now, but only to and from the TUN: the
- * second chain sees to it, so the box becomes no router for traffic that is not ours.
+ * Marks on arrival, before routing. Not marked is, as in the guard, what is not addressed to this host on its link, and
+ * what IPv6 keeps to a link or a group, whatever its ports look like.
+ *
+ * A device that did not forward before forwards now, but only to and from the TUN: the second chain sees to it, so the
+ * box becomes no router for traffic that is not ours.
  */
-function chains(options: TunRoutingOptions, routing: RoutingNumbers, closed: readonly string[]): string {
+function chains(
+  options: TunRoutingOptions,
+  routing: RoutingNumbers,
+  closed: readonly string[],
+  forwarding6: Forwarding6 | null,
+): string {
   const marked = (mark: number) => `meta mark set meta mark and ${hex(~routing.mask)} or ${hex(mark)}`;
-  const protect =
-    closed.length === 0
-      ? ""
-      : `chain forward {
+  const tun = JSON.stringify(options.tun);
+  const closed6 = forwarding6?.opens ?? [];
+  const drops = [
+    closed.length > 0 ? `meta nfproto ipv4 iifname ${names(closed)} oifname != ${tun} counter drop` : "",
+    closed6 === "all" ? `meta nfproto ipv6 iifname != ${tun} oifname != ${tun} counter drop` : "",
+    closed6 !== "all" && closed6.length > 0
+      ? `meta nfproto ipv6 iifname ${names(closed6)} oifname != ${tun} counter drop`
+      : "",
+  ].filter((line) => line !== "");
+  const protect = `chain forward {
   type filter hook forward priority filter
-  iifname ${names(closed)} oifname != ${JSON.stringify(options.tun)} counter drop
+  ${drops.join("\n  ")}
 }`;
   return `chain take { ${marked(routing.mark)} accept; }
 chain interest {
+  meta pkttype != host accept
+  ip6 daddr { fe80::/10, ff00::/8 } accept
   ${interestRules("goto take")}
 }
 chain prerouting {
   type filter hook prerouting priority mangle
-  iifname ${JSON.stringify(options.tun)} ${marked(routing.backMark)} accept
+  iifname ${tun} ${marked(routing.backMark)} accept
   iifname ${names(options.devices)} jump interest
 }
-${protect}`;
+${drops.length > 0 ? protect : ""}`;
 }
 
 /**
@@ -142,21 +165,29 @@ function prepareTun(network: NetworkWatch, name: string, table: number): void {
   if (!tun) throw new Error(`cannot set up ${name}: no such interface`);
   // The greater of this rp_filter and that of `all` counts.
   for (const [key, value] of Object.entries({ src_valid_mark: "1", rp_filter: "2", forwarding: "1" }))
-    writeTunSysctl(name, key, value);
+    writeTunSysctl(`ipv4/conf/${name}/${key}`, value);
+  // A system may create interfaces without IPv6; nobody advertises anything on this one. Not `forwarding`: it decides
+  // nothing (forwarding6.ts), and to set it on any interface drops the default routes learned on the others.
+  const settings6 = hasIPv6() ? { disable_ipv6: "0", accept_ra: "0", force_forwarding: "1" } : {};
+  for (const [key, value] of Object.entries(settings6)) writeTunSysctl(`ipv6/conf/${name}/${key}`, value);
   network.request(changeLink(tun.index, { noLinkLocal: true, mtu: TUN_MTU_BYTES }), `set up ${name}`);
   network.request(addHostAddress(tun.index, TUN_ADDRESS), `give ${name} an address`);
   network.request(changeLink(tun.index, { up: true }), `switch ${name} on`);
-  network.request(addDefaultRoute(4, table, tun.index), `route table ${table} to ${name}`);
+  for (const family of hasIPv6() ? ([4, 6] as const) : ([4] as const))
+    network.request(addDefaultRoute(family, table, tun.index), `route table ${table} to ${name}`);
   network.poll();
 }
 
-function writeTunSysctl(name: string, key: string, value: string): void {
-  const path = `/proc/sys/net/ipv4/conf/${name}/${key}`;
+/** @param path below /proc/sys/net. A setting that this kernel does not have is passed over. */
+function writeTunSysctl(path: string, value: string): void {
+  const file = `/proc/sys/net/${path}`;
+  if (!existsSync(file)) return;
   try {
-    writeFileSync(path, value);
+    writeFileSync(file, value);
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
-    throw new Error(`cannot set net.ipv4.conf.${name}.${key}: ${code}; mount /proc/sys writable, or use --io packet`);
+    const key = `net.${path.replaceAll("/", ".")}`;
+    throw new Error(`cannot set ${key}: ${code}; mount /proc/sys writable, or use --io packet`);
   }
 }
 
@@ -167,10 +198,11 @@ function writeTunSysctl(name: string, key: string, value: string): void {
 export function addressRefusal(
   addresses: Iterable<{ readonly address: Address; readonly what: string }>,
   isLocal: (address: Address) => boolean,
+  carriesIPv6 = hasIPv6(),
 ): string | null {
   for (const { address, what } of addresses) {
-    if (address.family === 6)
-      return `${what} ${formatAddress(address)}: --io tun carries IPv4 only so far; use --io packet`;
+    if (address.family === 6 && !carriesIPv6)
+      return `${what} ${formatAddress(address)}: this kernel has IPv6 switched off, so --io tun cannot carry it; boot without ipv6.disable=1 or use --io packet`;
     if (isLocal(address))
       return `${what} ${formatAddress(address)} is an address of this box, which --io tun cannot serve; remove it from the interface or use --io packet`;
   }

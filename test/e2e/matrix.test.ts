@@ -1,5 +1,5 @@
 /**
- * Real traffic through a real daemon, for every type, device and protocol: many downloads at once compared byte for
+ * Real traffic through a real daemon, for every type, device, family and protocol: many downloads at once compared byte for
  * byte, requests that every server must share, UDP echoes, and captures in which nothing is answered twice.
  */
 import { describe, expect, test } from "bun:test";
@@ -9,6 +9,7 @@ import {
   DEVICES,
   expectAllServed,
   expectNothingAnsweredTwice,
+  FAMILIES,
   labOptionsFor,
   PROTOCOLS,
   startBalancing,
@@ -26,12 +27,14 @@ const DATAGRAMS = isFullRun ? 5_000 : 240;
 
 describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => {
   const isPossible = io === "tun" ? hasTun : hasNamespaces;
-  const cases = TYPES.flatMap((type) => PROTOCOLS.map((protocol) => ({ type, protocol })));
+  const cases = FAMILIES.flatMap((family) =>
+    TYPES.flatMap((type) => PROTOCOLS.map((protocol) => ({ family, type, protocol }))),
+  );
 
   test.skipIf(!isPossible).each(cases)(
-    "$type carries $protocol: all answered, all servers share, no byte differs, nothing is answered twice",
-    async ({ type, protocol }) => {
-      await withLab({ clientAddresses: 8, ...labOptionsFor(type) }, async (lab) => {
+    "$type carries $protocol over IPv$family: all answered, all servers share, no byte differs, nothing is answered twice",
+    async ({ family, type, protocol }) => {
+      await withLab({ clientAddresses: 8, ...labOptionsFor(type, family) }, async (lab) => {
         await startBalancing(lab, type, protocol, { io });
         const target = targetOf(lab);
         // Answers of direct server return reach the client on its other leg.

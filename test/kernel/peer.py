@@ -1,9 +1,9 @@
 """The independent side of the kernel tests: plain sockets, nothing of ours.
 
 send IFACE          frames in hex from standard input, one a line; answers "sent" to each empty line
-sniff IFACE         prints "ready", then every frame that arrives, but IPv6, in hex
-tun NAME            creates a TUN, prints "ready", then every IPv4 packet that it is given in hex; takes packets from
-                    standard input, one a line in hex, and gives them to the kernel
+sniff IFACE [6]     prints "ready", then every frame that arrives, but IPv6, in hex; with 6 every one of IPv6
+tun NAME [6]        creates a TUN, prints "ready", then every IPv4 (IPv6) packet that it is given in hex; takes packets
+                    from standard input, one a line in hex, and gives them to the kernel
 udp ADDRESS PORT [IFACE]   prints "ready", then each datagram as "SOURCE PORT LENGTH SHA1"; bound to IFACE if given
 tcp ADDRESS PORT [IFACE]   accepts connections, prints "ready", then "accepted SOURCE" for each
 connect ADDRESS PORT       connects, prints "connected LOCAL-PORT" or the error
@@ -31,17 +31,17 @@ def send(interface):
             say("sent")
 
 
-def sniff(interface):
+def sniff(interface, family="4"):
     inward = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     inward.bind((interface, 3))
     say("ready")
     while True:
         data, source = inward.recvfrom(1 << 16)
-        if source[2] != socket.PACKET_OUTGOING and source[1] != 0x86DD:
+        if source[2] != socket.PACKET_OUTGOING and (source[1] == 0x86DD) == (family == "6"):
             say(data.hex())
 
 
-def tun(name):
+def tun(name, family="4"):
     device = os.open("/dev/net/tun", os.O_RDWR)
     iff_tun_no_pi, tunsetiff = 0x1001, 0x400454CA
     fcntl.ioctl(device, tunsetiff, struct.pack("16sH22x", name.encode(), iff_tun_no_pi))
@@ -54,7 +54,7 @@ def tun(name):
     say("ready")
     while True:
         packet = os.read(device, 1 << 16)
-        if packet[0] >> 4 == 4:
+        if packet[0] >> 4 == int(family):
             say(packet.hex())
 
 

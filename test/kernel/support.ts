@@ -112,8 +112,9 @@ export class Net {
   traces(label: string): string {
     return this.sh(
       label,
-      `nft list ruleset; ip rule; ip -6 rule; ip -4 route show table all; ip -o link | cut -d: -f2; ip -o -4 address | cut -c1-60
+      `nft list ruleset; ip rule; ip -6 rule; ip -4 route show table all; ip -6 route show table all | grep -v -E "fe80|ff00::/8"; ip -o link | cut -d: -f2; ip -o -4 address | cut -c1-60
        for d in $(ls /proc/sys/net/ipv4/conf); do tc filter show dev $d ingress 2>/dev/null || true; tc qdisc show dev $d 2>/dev/null || true; done
+       sysctl -a 2>/dev/null | grep -E "^net.ipv6.conf.*(forwarding|accept_ra|disable_ipv6) "
        sysctl -a 2>/dev/null | grep -E "^net.ipv4.(conf.*(forwarding|rp_filter|accept_local|src_valid_mark)|ip_forward|ip_local)" | grep -v -E "use_pmtu|update_priority"`,
     );
   }

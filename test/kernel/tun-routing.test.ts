@@ -184,8 +184,12 @@ describe("tun device and addresses of the box", () => {
   });
   test("other addresses are not", () => {
     expect(addressRefusal([{ address: SERVER, what: "virtual IP address" }], isLocal)).toBeNull();
-    expect(addressRefusal([{ address: ip("2001:db8::1"), what: "virtual IP address" }], isLocal)).toBe(
-      "virtual IP address 2001:db8::1: --io tun carries IPv4 only so far; use --io packet",
+    expect(addressRefusal([{ address: ip("2001:db8::1"), what: "virtual IP address" }], isLocal)).toBeNull();
+  });
+  test("one of IPv6 is where the kernel has no IPv6", () => {
+    const addresses = [{ address: ip("2001:db8::1"), what: "virtual IP address" }];
+    expect(addressRefusal(addresses, isLocal, false)).toBe(
+      "virtual IP address 2001:db8::1: this kernel has IPv6 switched off, so --io tun cannot carry it; boot without ipv6.disable=1 or use --io packet",
     );
   });
 });
