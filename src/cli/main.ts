@@ -51,7 +51,8 @@ async function talk(target: Target, argv: readonly string[]): Promise<number> {
       writeAll(2, usageList());
       return 1;
     }
-    const where = `/v1/config?preserve=${use.preserve}&name=${encodeURIComponent(use.file ?? "-")}`;
+    const name = encodeURIComponent(use.file ?? "-");
+    const where = `/v1/config?preserve=${use.preserve}&dryRun=${use.dryRun}&name=${name}`;
     return send(
       target,
       { method: "PUT", path: where, contentType: "text/plain", accept: NDJSON, body: input },

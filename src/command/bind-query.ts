@@ -3,13 +3,15 @@
  * that nothing is printed before a wrong one is refused.
  */
 import { ok, type Result } from "../model/result.ts";
-import type { Change, Command, Output, ShowStatistics, SubcommandName } from "./command.ts";
+import type { Asked, Change, Command, Output, ShowStatistics, SubcommandName } from "./command.ts";
 import { type ErrorCode, failed, keyFailure } from "./errors.ts";
 import {
+  AUDIT_FIELDS,
   allFields,
   chooseFields,
   type FieldSet,
   GROUP_FIELDS,
+  HISTORY_FIELDS,
   isExplicit,
   RULE_FIELDS,
   RULE_ITEM_FIELDS,
@@ -49,7 +51,7 @@ function bindOutput(request: Request, set: FieldSet, defaults: readonly string[]
 
 const exclusive = (code: ErrorCode, a: OptionSpec, b: OptionSpec): Result<never> => failed(code, dash(a), dash(b));
 
-function bindShowRule(request: Request): Result<Command> {
+function bindShowRule(request: Request): Result<Asked> {
   const full = request.flags.has(OPTIONS.full);
   if (full && request.texts.has(OPTIONS.fields)) return exclusive("E-EXCLUSIVE", OPTIONS.fields, OPTIONS.full);
   const output = bindOutput(request, RULE_FIELDS, full ? allFields(RULE_FIELDS) : RULE_FIELDS.defaults);
@@ -60,7 +62,7 @@ function bindShowRule(request: Request): Result<Command> {
   return ok({ kind: "show-rule", enabled, full, output: output.value, names: request.operands });
 }
 
-function bindShowServerGroup(request: Request): Result<Command> {
+function bindShowServerGroup(request: Request): Result<Asked> {
   const hasFields = request.texts.has(OPTIONS.fields);
   const full = request.flags.has(OPTIONS.allGroupFields);
   if (hasFields && full) return exclusive("E-EXCLUSIVE", OPTIONS.fields, OPTIONS.allGroupFields);
@@ -71,18 +73,31 @@ function bindShowServerGroup(request: Request): Result<Command> {
   return ok({ kind: "show-servergroup", output: asTable ? output.value : null, names: request.operands });
 }
 
-function bindShowServer(request: Request): Result<Command> {
+function bindShowServer(request: Request): Result<Asked> {
   const output = bindOutput(request, SERVER_FIELDS, SERVER_FIELDS.defaults);
   return output.ok ? ok({ kind: "show-server", output: output.value, names: request.operands }) : output;
 }
 
-function bindShowTable(request: Request, kind: "show-nat" | "show-persist"): Result<Command> {
+/** The operand COUNT, null without one. */
+function bindLimit(request: Request): Result<number | null> {
   const operands = checkOperands(request);
   if (!operands.ok) return operands;
   const text = request.operands[0];
-  if (text === undefined) return ok({ kind, limit: null });
+  if (text === undefined) return ok(null);
   const limit = parseCount(text, Number.MAX_VALUE);
-  return limit === null || limit < 1 ? failed("E-VALUE") : ok({ kind, limit });
+  return limit === null || limit < 1 ? failed("E-VALUE") : ok(limit);
+}
+
+function bindShowTable(request: Request, kind: "show-nat" | "show-persist"): Result<Asked> {
+  const limit = bindLimit(request);
+  return limit.ok ? ok({ kind, limit: limit.value }) : limit;
+}
+
+function bindShowRecords(request: Request, kind: "show-audit" | "history", set: FieldSet): Result<Asked> {
+  const output = bindOutput(request, set, set.defaults);
+  if (!output.ok) return output;
+  const limit = bindLimit(request);
+  return limit.ok ? ok({ kind, output: output.value, limit: limit.value }) : limit;
 }
 
 /** A whole number of at least 1, or the complaint with the text as it was typed. */
@@ -126,7 +141,7 @@ function bindStatisticsFields(request: Request): Result<Output> {
   return ok({ ...output.value, fields: [...output.value.fields, TIME] });
 }
 
-function bindShowStatistics(request: Request): Result<Command> {
+function bindShowStatistics(request: Request): Result<Asked> {
   const { flags, texts } = request;
   const checks = [
     checkStatisticsOptions(request),
@@ -159,7 +174,7 @@ function required<V>(request: Request, key: KeySpec<V>): Result<V> {
   return value === undefined ? { ok: false, failure: keyFailure(key.key, key.property, "E-MISSING") } : ok(value);
 }
 
-function bindExplain(request: Request): Result<Command> {
+function bindExplain(request: Request): Result<Asked> {
   const operands = checkOperands(request);
   if (!operands.ok) return operands;
   const source = required(request, PACKET_KEYS.source);
@@ -188,9 +203,28 @@ function bindFile(request: Request): Result<string | null> {
   return operands.ok ? ok(request.operands[0] ?? null) : operands;
 }
 
-type QueryName = Exclude<SubcommandName, Change["kind"]>;
+function bindRollback(request: Request): Result<Command> {
+  const operands = checkOperands(request);
+  if (!operands.ok) return operands;
+  const id = parseCount(request.operands[0] as string, Number.MAX_SAFE_INTEGER);
+  if (id === null) return failed("E-VALUE");
+  return ok({ kind: "rollback", id, dryRun: request.flags.has(OPTIONS.dryRun) });
+}
 
-const QUERY_BINDERS: { readonly [K in QueryName]: (request: Request) => Result<Command> } = {
+function bindImport(request: Request): Result<Command> {
+  const file = bindFile(request);
+  if (!file.ok) return file;
+  const { flags } = request;
+  const [preserve, dryRun] = [flags.has(OPTIONS.preserve), flags.has(OPTIONS.dryRun)];
+  return ok({ kind: "import-config", preserve, dryRun, file: file.value });
+}
+
+function bindExport(request: Request): Result<Command> {
+  const file = bindFile(request);
+  return file.ok ? ok({ kind: "export-config", file: file.value }) : file;
+}
+
+const QUERY_BINDERS: { readonly [K in Asked["kind"]]: (request: Request) => Result<Asked> } = {
   "show-rule": bindShowRule,
   "show-statistics": bindShowStatistics,
   "show-servergroup": bindShowServerGroup,
@@ -199,20 +233,53 @@ const QUERY_BINDERS: { readonly [K in QueryName]: (request: Request) => Result<C
   "show-hc-result": (request) => ok({ kind: "show-hc-result", names: request.operands }),
   "show-nat": (request) => bindShowTable(request, "show-nat"),
   "show-persist": (request) => bindShowTable(request, "show-persist"),
+  "show-audit": (request) => bindShowRecords(request, "show-audit", AUDIT_FIELDS),
+  history: (request) => bindShowRecords(request, "history", HISTORY_FIELDS),
   explain: bindExplain,
-  "export-config": (request) => {
-    const file = bindFile(request);
-    return file.ok ? ok({ kind: "export-config", file: file.value }) : file;
-  },
-  "import-config": (request) => {
-    const file = bindFile(request);
-    const preserve = request.flags.has(OPTIONS.preserve);
-    return file.ok ? ok({ kind: "import-config", preserve, file: file.value }) : file;
-  },
 };
 
-/** The command that a request of a reading subcommand (or of import-config) means. */
+/** Options that lay out lines, or choose among figures that objects hold all of. */
+const OF_LINES: readonly OptionSpec[] = [
+  OPTIONS.full,
+  OPTIONS.parsable,
+  OPTIONS.fields,
+  OPTIONS.byServer,
+  OPTIONS.allGroupFields,
+  OPTIONS.verboseGroup,
+  OPTIONS.verbose,
+  OPTIONS.delta,
+];
+
+function bindAsked(request: Request, kind: Asked["kind"]): Result<Command> {
+  const asked = QUERY_BINDERS[kind](request);
+  if (!asked.ok) return asked;
+  const json = request.flags.has(OPTIONS.json);
+  const given = (option: OptionSpec): boolean =>
+    option.kind === "text" ? request.texts.has(option) : option.kind === "flag" && request.flags.has(option);
+  const ofLines = json ? OF_LINES.find(given) : undefined;
+  return ofLines === undefined
+    ? ok({ ...asked.value, json })
+    : failed("E-EXCLUSIVE", dash(OPTIONS.json), dash(ofLines));
+}
+
+type QueryName = Exclude<SubcommandName, Change["kind"]>;
+
+/** The command that a request of a reading subcommand means, or of one that replaces the whole configuration. */
 export function bindQuery(request: Request): Result<Command> {
-  const command = QUERY_BINDERS[request.spec.long as QueryName](request);
+  const kind = request.spec.long as QueryName;
+  const command = bindKind(request, kind);
   return command.ok ? ok(Object.freeze(command.value)) : command;
+}
+
+function bindKind(request: Request, kind: QueryName): Result<Command> {
+  switch (kind) {
+    case "export-config":
+      return bindExport(request);
+    case "import-config":
+      return bindImport(request);
+    case "rollback":
+      return bindRollback(request);
+    default:
+      return bindAsked(request, kind);
+  }
 }

@@ -160,7 +160,27 @@ export interface Explain {
   readonly packet: ExplainedPacket;
 }
 
-export type Query = ShowRule | ShowServerGroup | ShowServer | ShowHealth | ShowTable | ShowStatistics | Explain;
+/** Records of what was done: every command with its result, or the changes that can be gone back to. */
+export interface ShowRecords {
+  readonly kind: "show-audit" | "history";
+  readonly output: Output;
+  /** The newest so many; null: all. */
+  readonly limit: number | null;
+}
+
+/** What a reading subcommand asks for. */
+export type Asked =
+  | ShowRule
+  | ShowServerGroup
+  | ShowServer
+  | ShowHealth
+  | ShowTable
+  | ShowStatistics
+  | ShowRecords
+  | Explain;
+
+/** A question and the form of its answer. `json`: objects instead of lines. */
+export type Query = Asked & { readonly json: boolean };
 
 export interface ExportConfig {
   readonly kind: "export-config";
@@ -171,7 +191,16 @@ export interface ExportConfig {
 export interface ImportConfig {
   readonly kind: "import-config";
   readonly preserve: boolean;
+  /** Tell what would change and change nothing. */
+  readonly dryRun: boolean;
   readonly file: string | null;
+}
+
+/** Back to the configuration as it was after a change of the history; 0: before the first. */
+export interface Rollback {
+  readonly kind: "rollback";
+  readonly id: number;
+  readonly dryRun: boolean;
 }
 
 /** A bound command line: the changes of a changing subcommand, or the one thing that a reading subcommand asks. */
@@ -179,7 +208,13 @@ export type Command =
   | { readonly kind: "changes"; readonly subcommand: Change["kind"]; readonly changes: readonly Change[] }
   | Query
   | ExportConfig
-  | ImportConfig;
+  | ImportConfig
+  | Rollback;
 
 /** All subcommands by their long names. */
-export type SubcommandName = Change["kind"] | Query["kind"] | ExportConfig["kind"] | ImportConfig["kind"];
+export type SubcommandName =
+  | Change["kind"]
+  | Query["kind"]
+  | ExportConfig["kind"]
+  | ImportConfig["kind"]
+  | Rollback["kind"];

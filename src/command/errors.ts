@@ -77,6 +77,8 @@ export const ERRORS = Object.freeze({
   "E-STATSERVER": kind(404, "server name missing or specified server not found"),
   "E-RECURSIVE": kind(400, "recursive import not allowed"),
   "E-EXPORT-IN-IMPORT": kind(400, "export from import file not allowed"),
+  "E-ROLLBACK-IN-IMPORT": kind(400, "rollback from import file not allowed"),
+  "E-NOCHANGE": kind(404, "the history has no change {}"),
   "E-OPENREAD": kind(400, "file {} cannot be opened for reading"),
   "E-WORKFILE": kind(500, "cannot create working file"),
   "E-CREATEFILE": kind(500, "cannot create {}: {}"),

@@ -68,6 +68,24 @@ export const HEALTH_WIDTHS = {
 } as const satisfies Record<string, Width>;
 export type HealthField = keyof typeof HEALTH_WIDTHS;
 
+/** show-audit. */
+export const AUDIT_WIDTHS = {
+  TIME: 20,
+  USER: 16,
+  RESULT: 16,
+  COMMAND: 40,
+} as const satisfies Record<string, Width>;
+export type AuditField = keyof typeof AUDIT_WIDTHS;
+
+/** history. */
+export const HISTORY_WIDTHS = {
+  ID: 8,
+  TIME: 20,
+  USER: 16,
+  COMMAND: 40,
+} as const satisfies Record<string, Width>;
+export type HistoryField = keyof typeof HISTORY_WIDTHS;
+
 /** show-hc-result. */
 export const RESULT_WIDTHS = {
   RULENAME: 14,
@@ -122,6 +140,8 @@ export const GROUP_FIELDS: FieldSet = { widths: GROUP_WIDTHS, defaults: all(GROU
 export const SERVER_FIELDS: FieldSet = { widths: SERVER_WIDTHS, defaults: all(SERVER_WIDTHS).slice(0, 6) };
 export const HEALTH_FIELDS: FieldSet = { widths: HEALTH_WIDTHS, defaults: all(HEALTH_WIDTHS) };
 export const RESULT_FIELDS: FieldSet = { widths: RESULT_WIDTHS, defaults: all(RESULT_WIDTHS) };
+export const AUDIT_FIELDS: FieldSet = { widths: AUDIT_WIDTHS, defaults: all(AUDIT_WIDTHS) };
+export const HISTORY_FIELDS: FieldSet = { widths: HISTORY_WIDTHS, defaults: all(HISTORY_WIDTHS) };
 /** `-v` shows the first twelve. */
 export const STATISTICS_FIELDS: FieldSet = { widths: STATISTICS_WIDTHS, defaults: all(STATISTICS_WIDTHS).slice(0, 6) };
 export const VERBOSE_STATISTICS = all(STATISTICS_WIDTHS).slice(0, 12);

@@ -1,52 +1,23 @@
 /**
- * Import and export: a configuration as commands, one per line. Export turns a Config into Changes and prints them.
- * Import turns a text into commands, judges every line against a copy, and is then one change: all of it or nothing.
+ * Import: a text of commands, one per line, becomes one change. Every line is judged against a copy, and then all of it
+ * takes effect or nothing. The way back, a configuration as such a text, is export.ts.
  */
 import type { Config } from "../model/config.ts";
 import { EMPTY_CONFIG } from "../model/config.ts";
-import { effectiveTimers, groupOf, healthCheckOf, sortedServers } from "../model/lookup.ts";
 import { type Failure, ok, type Result } from "../model/result.ts";
 import { apply } from "./apply.ts";
 import { bind } from "./bind.ts";
 import type { Change, Command, Query, Right } from "./command.ts";
 import { failed } from "./errors.ts";
 import type { ChangeContext, CommandHost } from "./host.ts";
+import { listJson } from "./json-listings.ts";
 import { checkNames, list } from "./listings.ts";
-import { printChange, printCommand } from "./print.ts";
+import { type Plan, planOf } from "./plan.ts";
+import { printCommand } from "./print.ts";
 import { hasNames, lookUpNames } from "./request.ts";
 import { findSubcommand, SUBCOMMANDS } from "./spec.ts";
 import { checkStatisticsNames, listStatistics } from "./statistics.ts";
 import { scan } from "./text.ts";
-
-/** The commands that make this configuration: groups with their servers, then health checks, then rules. */
-export function* exportChanges(config: Config): Generator<Change> {
-  for (const group of config.groups) {
-    yield { kind: "create-servergroup", name: group.name, servers: [] };
-    for (const { address, ports } of sortedServers(group)) {
-      yield { kind: "add-server", group: group.name, server: { address, ports } };
-    }
-  }
-  for (const { id, test, ...check } of config.healthChecks) {
-    yield { kind: "create-healthcheck", ...check, test: test.text };
-  }
-  for (const rule of config.rules) {
-    const { id, groupId, healthCheckId, ...same } = rule;
-    const timers = effectiveTimers(rule);
-    yield {
-      ...same,
-      kind: "create-rule",
-      group: groupOf(config, rule).name,
-      healthCheck: healthCheckOf(config, rule)?.name ?? null,
-      natTimeoutSeconds: timers.natTimeout,
-      persistTimeoutSeconds: timers.persistTimeout,
-    };
-  }
-}
-
-/** export-config: one line per command, each with its newline. */
-export function* exportLines(config: Config): Generator<string> {
-  for (const change of exportChanges(config)) yield `${printChange(change)}\n`;
-}
 
 /** A command line of a file. */
 export interface FileLine {
@@ -118,6 +89,7 @@ async function readStep(line: FileLine, host: CommandHost, right: ImportOptions[
   if (spec === undefined) return failed("E-SUBCOMMAND");
   if (spec.long === "import-config") return failed("E-RECURSIVE");
   if (spec.long === "export-config") return failed("E-EXPORT-IN-IMPORT");
+  if (spec.long === "rollback") return failed("E-ROLLBACK-IN-IMPORT");
   const request = scan(spec, line.words.slice(1), true);
   if (!request.ok) return request;
   const named = hasNames(request.value) ? await lookUpNames(request.value, host) : request;
@@ -193,9 +165,22 @@ async function* printListings(
   host: CommandHost,
 ): AsyncGenerator<string, void, void> {
   for (const { query, config } of listings) {
-    if (query.kind === "show-statistics") yield* listStatistics(query, host, () => config);
+    if (query.json) yield* listJson(query, config, host);
+    else if (query.kind === "show-statistics") yield* listStatistics(query, host, () => config);
     else yield* list(query, config, host);
   }
+}
+
+const emptied = (config: Config): Config => Object.freeze({ ...EMPTY_CONFIG, nextId: config.nextId });
+
+/** What an import of the text would do now. Nothing changes and the text's show-* lines print nothing. */
+export async function planImport(text: string, host: CommandHost, options: ImportOptions): Promise<Result<Plan>> {
+  const read = await readSteps(text, host, options.right);
+  const running = host.config();
+  const folded = fold(options.preserve ? running : emptied(running), read.steps, host.changeContext());
+  const wrong = folded.failed ?? read.failed;
+  if (wrong !== null) return lineFailure(options, wrong);
+  return ok(planOf(running, folded.config, host.flowCounts?.() ?? []));
 }
 
 /**
@@ -208,8 +193,7 @@ export async function* importLines(
   options: ImportOptions,
 ): AsyncGenerator<string, Result<void>, void> {
   const read = await readSteps(text, host, options.right);
-  const start = (config: Config): Config =>
-    options.preserve ? config : Object.freeze({ ...EMPTY_CONFIG, nextId: config.nextId });
+  const start = (config: Config): Config => (options.preserve ? config : emptied(config));
   if (read.failed !== null) {
     // A line before it may fail against the configuration: then that one is the first.
     const folded = fold(start(host.config()), read.steps, host.changeContext());

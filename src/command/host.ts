@@ -33,6 +33,26 @@ export interface HealthResult {
   readonly rttMicroseconds: number;
 }
 
+/** One record of the audit log or of the history, as their listings show it. */
+export interface LogRecord {
+  /** Rises with time. Of a record of the history: what rollback names. */
+  readonly id: number;
+  /** Wall clock, milliseconds since the epoch. */
+  readonly atMs: number;
+  readonly who: string;
+  /** Canonical command line. */
+  readonly command: string;
+  /** `ok` or the code of the failure. Changes in the history all succeeded. */
+  readonly result: string;
+}
+
+/** Connections that a server holds now in a rule. */
+export interface FlowCount {
+  readonly ruleId: number;
+  readonly serverId: number;
+  readonly flows: number;
+}
+
 /** What would become of a packet, and the name of the device that it would leave by. */
 export interface LocatedExplanation {
   readonly explanation: Explanation;
@@ -84,6 +104,15 @@ export interface CommandHost {
   statistics(): StatisticsSample;
   /** Results of health checks of rules that exist, in any order. Absent: this process runs no health checks. */
   healthResults?(): readonly HealthResult[];
+  /** Connections by rule and server, also of those that were deleted. Absent: this process has none. */
+  flowCounts?(): Iterable<FlowCount>;
+  /** The newest `limit` records (null: all), oldest first, read as they are taken. Absent: nothing is recorded here. */
+  records?(kind: "audit" | "history", limit: number | null): Iterable<LogRecord>;
+  /**
+   * The configuration as it was after change `id` of the history (0: before the first), made from `current` by undoing
+   * what came later. Fails with E-NOCHANGE when the history does not reach there. Absent: there is no history here.
+   */
+  configAfter?(id: number, current: Config): Result<Config>;
   /** Remarks on a change that was made, for standard error (one line each, without prefix). */
   hints?(change: Change): readonly string[];
   /** Connection entries, lazily, so that a listing of millions is never built in memory. */

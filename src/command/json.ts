@@ -6,7 +6,7 @@
  *
  * For the HTTP application:
  * - `ROUTES` (spec.ts) has every method and path with its subcommand and the right it needs; `requestSchema(route)` is a
- *   zod schema of its body for OpenAPI, `VIEW_SCHEMAS` (views.ts) those of the answers.
+ *   zod schema of its body for OpenAPI, `VIEW_SCHEMAS` (view-schemas.ts) those of the answers.
  * - A changing request: `fromHttp(route, pathValues, body, host)` gives Changes, `perform(changes, host, {right})` (run.ts)
  *   does them, `httpStatus(failure.code)` (errors.ts) is the status of a failure.
  * - A reading request: the functions of views.ts give plain values that fit VIEW_SCHEMAS.
@@ -22,6 +22,7 @@ import { valueSchema } from "./schema.ts";
 import { type AnyKey, type FlagOption, ROUTES, type Route, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
 import type { Resolver } from "./values.ts";
 
+export { stringify } from "./views.ts";
 export { ROUTES };
 
 /** The property that holds the operand of a subcommand whose path does not. */
@@ -205,7 +206,7 @@ export async function queryFromHttp(
   const command = named.ok ? bind(named.value) : named;
   if (!command.ok) return command;
   const { kind } = command.value;
-  if (kind === "changes" || kind === "export-config" || kind === "import-config")
+  if (kind === "changes" || kind === "export-config" || kind === "import-config" || kind === "rollback")
     throw new Error(`${route.method} ${route.path} is no query`);
   return ok(command.value);
 }
@@ -236,9 +237,4 @@ export function toHttp(change: Change): {
   for (const flag of flagsOf(spec)) if (said.flags.has(flag)) body[flag.json.property] = flag.json.value;
   for (const [key, value] of said.values) body[key.property] = printValue(key, value);
   return { method: route.method, path, body };
-}
-
-/** JSON text of a view; 64-bit counters become decimal strings, so that no reader rounds them. */
-export function stringify(view: unknown): string {
-  return JSON.stringify(view, (_, value) => (typeof value === "bigint" ? String(value) : value));
 }

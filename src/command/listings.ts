@@ -3,14 +3,26 @@
  * come line by line and are never built up as a whole.
  */
 import { type Address, formatAddress, formatBracketed } from "../model/address.ts";
-import type { Config, HealthCheck, Rule, Server, ServerGroup } from "../model/config.ts";
-import { effectiveTimers, findGroup, findHealthCheck, findRule, serverId, sortedServers } from "../model/lookup.ts";
+import type { Config, HealthCheck, Rule, ServerGroup } from "../model/config.ts";
+import { findGroup, findHealthCheck, findRule, serverId, sortedServers } from "../model/lookup.ts";
 import { ok, type Result } from "../model/result.ts";
-import { EMPTY_CELL, Table, UNKNOWN_CELL } from "./columns.ts";
+import {
+  GROUP_CELLS,
+  type GroupRow,
+  HEALTH_CELLS,
+  Index,
+  RECORD_CELLS,
+  RESULT_CELLS,
+  RULE_CELLS,
+  SERVER_CELLS,
+  type ServerRow,
+} from "./cells.ts";
+import { EMPTY_CELL, Table } from "./columns.ts";
 import type {
+  Asked,
   Explain,
-  Query,
   ShowHealth,
+  ShowRecords,
   ShowRule,
   ShowServer,
   ShowServerGroup,
@@ -20,10 +32,14 @@ import type {
 import { failed } from "./errors.ts";
 import { explanationLines } from "./explain.ts";
 import {
+  AUDIT_FIELDS,
+  type AuditField,
   GROUP_FIELDS,
   type GroupField,
   HEALTH_FIELDS,
   type HealthField,
+  HISTORY_FIELDS,
+  type HistoryField,
   RESULT_FIELDS,
   type ResultField,
   RULE_FIELDS,
@@ -31,59 +47,14 @@ import {
   SERVER_FIELDS,
   type ServerField,
 } from "./fields.ts";
-import type { CommandHost, HealthResult } from "./host.ts";
-import { addressRange, algorithm, healthCheckPort, ports, prefixLength, ruleType } from "./values.ts";
+import type { CommandHost } from "./host.ts";
+import { ports } from "./values.ts";
 
 /** Text lines with their newlines; the return value is the failure that ended the listing, if one did. */
 export type Listing = AsyncGenerator<string, Result<void>, void>;
 
 /** Names of fields in the multi-line form end at this column. */
 const FULL_NAME_WIDTH = 15;
-
-/** Objects of a Config by id, made once per listing. */
-class Index {
-  readonly groups: ReadonlyMap<number, ServerGroup>;
-  readonly checks: ReadonlyMap<number, HealthCheck>;
-
-  constructor(config: Config) {
-    this.groups = new Map(config.groups.map((group) => [group.id, group]));
-    this.checks = new Map(config.healthChecks.map((check) => [check.id, check]));
-  }
-
-  groupOf(rule: Rule): ServerGroup {
-    const group = this.groups.get(rule.groupId);
-    if (group === undefined) throw new Error(`rule ${rule.name} names the missing group id ${rule.groupId}`);
-    return group;
-  }
-}
-
-const onOff = (enabled: boolean): string => (enabled ? "E" : "D");
-
-// Rules
-
-const RULE_CELLS: Readonly<Record<RuleField, (rule: Rule, index: Index) => string>> = {
-  RULENAME: (rule) => rule.name,
-  STATUS: (rule) => onOff(rule.enabled),
-  PORT: (rule) => ports.print(rule.ports),
-  PROTOCOL: (rule) => rule.protocol.toUpperCase(),
-  LBALG: (rule) => algorithm.print(rule.algorithm),
-  TYPE: (rule) => ruleType.print(rule.type),
-  "PROXY-SRC": (rule) => (rule.proxySource === null ? "" : addressRange.print(rule.proxySource)),
-  PMASK: (rule) => (rule.stickyMask === null ? "" : prefixLength.print(rule.stickyMask)),
-  "HC-NAME": (rule, index) => index.checks.get(rule.healthCheckId ?? 0)?.name ?? "",
-  "HC-PORT": (rule) => (rule.healthCheckPort === null ? "" : healthCheckPort.print(rule.healthCheckPort)),
-  "CONN-DRAIN": (rule) => String(effectiveTimers(rule).connDrain),
-  "NAT-TIMEOUT": (rule) => String(effectiveTimers(rule).natTimeout),
-  "PERSIST-TIMEOUT": (rule) => String(effectiveTimers(rule).persistTimeout),
-  SERVERGROUP: (rule, index) => index.groupOf(rule).name,
-  VIP: (rule) => formatAddress(rule.vip),
-  SERVERS: (rule, index) => {
-    const group = index.groupOf(rule);
-    return sortedServers(group)
-      .map((server) => serverId(group, server))
-      .join(",");
-  },
-};
 
 /** Rules in operand order, or all in creation order; ends with a failure at the first name that is unknown. */
 function* chooseRules(config: Config, names: readonly string[]): Generator<Rule, Result<void>> {
@@ -125,23 +96,6 @@ async function* listRules(query: ShowRule, config: Config): Listing {
 
 // Server groups
 
-/** One row of show-servergroup: a server, or a group without any. */
-interface GroupRow {
-  readonly group: ServerGroup;
-  readonly server: Server | null;
-}
-
-const portCell = (server: Server | null, end: "min" | "max"): string =>
-  server === null || server.ports === null ? "" : String(server.ports[end]);
-
-const GROUP_CELLS: Readonly<Record<GroupField, (row: GroupRow) => string>> = {
-  sgname: ({ group }) => group.name,
-  serverID: ({ group, server }) => (server === null ? "" : serverId(group, server)),
-  minport: ({ server }) => portCell(server, "min"),
-  maxport: ({ server }) => portCell(server, "max"),
-  IP_address: ({ server }) => (server === null ? "" : formatAddress(server.address)),
-};
-
 /** `GROUP: id:ID ADDR[:PORT[-PORT]]`; an empty group has nothing behind `id:`. */
 function groupLine({ group, server }: GroupRow): string {
   if (server === null) return `${group.name}: id:\n`;
@@ -178,22 +132,6 @@ async function* listGroups(query: ShowServerGroup, config: Config): Listing {
 
 // Servers of rules
 
-interface ServerRow extends GroupRow {
-  readonly server: Server;
-  readonly rule: Rule;
-  readonly hostName: string;
-}
-
-const SERVER_CELLS: Readonly<Record<ServerField, (row: ServerRow) => string>> = {
-  SERVERID: ({ group, server }) => serverId(group, server),
-  ADDRESS: ({ server }) => formatAddress(server.address),
-  PORT: ({ server }) => (server.ports === null ? UNKNOWN_CELL : ports.print(server.ports)),
-  RULENAME: ({ rule }) => rule.name,
-  STATUS: ({ server }) => onOff(server.enabled),
-  SERVERGROUP: ({ group }) => group.name,
-  HOSTNAME: ({ hostName }) => hostName,
-};
-
 /** Reverse lookups of one listing, each address once. */
 function hostNames(host: CommandHost): (address: Address) => Promise<string> {
   const known = new Map<string, Promise<string>>();
@@ -228,15 +166,6 @@ async function* listServers(query: ShowServer, config: Config, host: CommandHost
 
 // Health checks
 
-const HEALTH_CELLS: Readonly<Record<HealthField, (check: HealthCheck) => string>> = {
-  HCNAME: (check) => check.name,
-  TIMEOUT: (check) => String(check.timeoutSeconds),
-  COUNT: (check) => String(check.count),
-  INTERVAL: (check) => String(check.intervalSeconds),
-  DEF_PING: (check) => (check.defaultPing ? "Y" : "N"),
-  TEST: (check) => check.test.text,
-};
-
 function* chooseHealthChecks(config: Config, names: readonly string[]): Generator<HealthCheck, Result<void>> {
   if (names.length === 0) yield* config.healthChecks;
   for (const name of names) {
@@ -270,32 +199,6 @@ function* chooseCheckedRules(config: Config, names: readonly string[]): Generato
   }
   return ok(undefined);
 }
-
-const pad = (number: number): string => String(number).padStart(2, "0");
-
-/** Local `HH:MM:SS`. */
-function timeOfDay(atMs: number): string {
-  const date = new Date(atMs);
-  return `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
-}
-
-interface ResultRow extends GroupRow {
-  readonly server: Server;
-  readonly rule: Rule;
-  readonly check: HealthCheck;
-  readonly result: HealthResult;
-}
-
-const RESULT_CELLS: Readonly<Record<ResultField, (row: ResultRow) => string>> = {
-  RULENAME: ({ rule }) => rule.name,
-  HCNAME: ({ check }) => check.name,
-  SERVERID: ({ group, server }) => serverId(group, server),
-  STATUS: ({ result }) => result.status,
-  FAIL: ({ result }) => String(result.fail),
-  LAST: ({ result }) => timeOfDay(result.lastAtMs),
-  NEXT: ({ result }) => (result.nextAtMs === null ? "" : timeOfDay(result.nextAtMs)),
-  RTT: ({ result }) => String(result.rttMicroseconds),
-};
 
 async function* listResults(query: ShowHealth, config: Config, host: CommandHost): Listing {
   if (host.healthResults === undefined) return failed("E-UNSUPPORTED", query.kind);
@@ -351,6 +254,22 @@ async function* listPersistence(query: ShowTable, config: Config, host: CommandH
   return ok(undefined);
 }
 
+// Records
+
+/** Audit log or history, oldest first. */
+async function* listRecords({ kind, output, limit }: ShowRecords, host: CommandHost): Listing {
+  if (host.records === undefined) return failed("E-UNSUPPORTED", kind);
+  const isHistory = kind === "history";
+  const table = new Table(isHistory ? HISTORY_FIELDS : AUDIT_FIELDS, output.fields, output.parsable);
+  let isFirst = true;
+  for (const record of host.records(isHistory ? "history" : "audit", limit)) {
+    if (isFirst) yield table.header(null);
+    isFirst = false;
+    yield table.row((field) => RECORD_CELLS[field as AuditField | HistoryField](record));
+  }
+  return ok(undefined);
+}
+
 async function* listExplanation({ kind, packet }: Explain, config: Config, host: CommandHost): Listing {
   if (host.explain === undefined) return failed("E-UNSUPPORTED", kind);
   for (const [name, text] of explanationLines(config, host.explain(packet)))
@@ -359,7 +278,7 @@ async function* listExplanation({ kind, packet }: Explain, config: Config, host:
 }
 
 /** The listing that a query asks for, of `config`. */
-export function list(query: Exclude<Query, ShowStatistics>, config: Config, host: CommandHost): Listing {
+export function list(query: Exclude<Asked, ShowStatistics>, config: Config, host: CommandHost): Listing {
   switch (query.kind) {
     case "show-rule":
       return listRules(query, config);
@@ -375,6 +294,9 @@ export function list(query: Exclude<Query, ShowStatistics>, config: Config, host
       return listConnections(query, host);
     case "show-persist":
       return listPersistence(query, config, host);
+    case "show-audit":
+    case "history":
+      return listRecords(query, host);
     case "explain":
       return listExplanation(query, config, host);
   }
@@ -389,7 +311,7 @@ function verdict(items: Generator<unknown, Result<void>>): Result<void> {
 }
 
 /** Whether everything that a listing names is there, without listing it: what import must know before it commits. */
-export function checkNames(query: Exclude<Query, ShowStatistics>, config: Config): Result<void> {
+export function checkNames(query: Exclude<Asked, ShowStatistics>, config: Config): Result<void> {
   switch (query.kind) {
     case "show-rule":
     case "show-server":
@@ -402,6 +324,8 @@ export function checkNames(query: Exclude<Query, ShowStatistics>, config: Config
       return verdict(chooseCheckedRules(config, query.names));
     case "show-nat":
     case "show-persist":
+    case "show-audit":
+    case "history":
     case "explain":
       return ok(undefined);
   }

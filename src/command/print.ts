@@ -39,9 +39,11 @@ export function printCommand(command: Command): string {
     case "export-config":
       return withFile([command.kind], command.file);
     case "import-config": {
-      const preserve = command.preserve ? [`-${OPTIONS.preserve.letter}`] : [];
-      return withFile([command.kind, ...preserve], command.file);
+      const flags = [command.preserve && OPTIONS.preserve, command.dryRun && OPTIONS.dryRun];
+      return withFile([command.kind, ...flags.flatMap((flag) => (flag ? [`-${flag.letter}`] : []))], command.file);
     }
+    case "rollback":
+      return [command.kind, ...(command.dryRun ? [`-${OPTIONS.dryRun.letter}`] : []), command.id].join(" ");
     default:
       return command.kind;
   }

@@ -5,9 +5,11 @@
 
 import type { SubcommandName } from "./command.ts";
 import {
+  AUDIT_FIELDS,
   type FieldSet,
   GROUP_FIELDS,
   HEALTH_FIELDS,
+  HISTORY_FIELDS,
   ITEM_WIDTHS,
   RESULT_FIELDS,
   RULE_FIELDS,
@@ -82,6 +84,8 @@ const FIELDS: Partial<Readonly<Record<SubcommandName, FieldSet>>> = {
   "show-healthcheck": HEALTH_FIELDS,
   "show-hc-result": RESULT_FIELDS,
   "show-statistics": STATISTICS_FIELDS,
+  "show-audit": AUDIT_FIELDS,
+  history: HISTORY_FIELDS,
 };
 
 const cell = (text: string): string => text.replaceAll("|", "\\|");
@@ -115,7 +119,7 @@ function section(spec: SubcommandSpec): string[] {
       typeof route.body === "object" && route.body !== null ? ` with ${code(JSON.stringify(route.body))}` : "";
     return code(`${route.method} ${route.path}`) + body;
   });
-  lines.push(`HTTP: ${routes.join(", ")}.`, "");
+  if (routes.length > 0) lines.push(`HTTP: ${routes.join(", ")}.`, "");
   return lines;
 }
 

@@ -7,11 +7,14 @@ import { version } from "../../package.json";
 import { type Failure, ok, type Result } from "../model/result.ts";
 import { apply } from "./apply.ts";
 import { bind } from "./bind.ts";
-import type { Change, Command, ImportConfig, Right } from "./command.ts";
-import { errorText, failed } from "./errors.ts";
-import { describeFailure, exportLines, importLines, isEndless } from "./file.ts";
+import type { Change, Command, ImportConfig, Right, Rollback, ShowStatistics } from "./command.ts";
+import { errorText, failed, failure } from "./errors.ts";
+import { exportLines } from "./export.ts";
+import { describeFailure, type ImportOptions, importLines, isEndless, planImport } from "./file.ts";
 import type { CommandHost } from "./host.ts";
+import { listJson } from "./json-listings.ts";
 import { type Listing, list } from "./listings.ts";
+import { isDifferent, type Plan, planLines, planOf } from "./plan.ts";
 import { printChange, printCommand } from "./print.ts";
 import { hasNames, lookUpNames, type Request } from "./request.ts";
 import { findSubcommand, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
@@ -57,7 +60,7 @@ const CHUNK_LENGTH = 32 * 1024;
 
 /** Every diagnostic begins with it. */
 const line = (text: string): string => `ilbadm: ${text}\n`;
-const refuse = (failure: Failure): Chunk => ({ stderr: line(failure.text) });
+const refuse = (reason: Failure): Chunk => ({ stderr: line(reason.text) });
 
 const answer = (status: number, stdout: string, stderr: string): LocalAnswer => ({ stdout, stderr, status });
 
@@ -105,17 +108,25 @@ export function check(argv: readonly string[]): LocalAnswer | null {
   return command.ok ? null : answer(1, "", line(command.failure.text));
 }
 
-/** What a correct command line wants of the caller's files; null: nothing. `file` null: standard input or output. */
-export function fileUse(
-  argv: readonly string[],
-): { readonly access: "read" | "write"; readonly file: string | null; readonly preserve: boolean } | null {
+/** What a command line wants of the caller's files. `file` null: standard input or output. */
+export interface FileUse {
+  readonly access: "read" | "write";
+  readonly file: string | null;
+  readonly preserve: boolean;
+  readonly dryRun: boolean;
+}
+
+/** What a correct command line wants of the caller's files; null: nothing. */
+export function fileUse(argv: readonly string[]): FileUse | null {
   const parsed = parse(argv, "shell");
   if (parsed.kind === "answer") return null;
   const command = bind(parsed.request);
   if (!command.ok) return null;
   const { value } = command;
-  if (value.kind === "import-config") return { access: "read", file: value.file, preserve: value.preserve };
-  return value.kind === "export-config" ? { access: "write", file: value.file, preserve: false } : null;
+  if (value.kind === "import-config")
+    return { access: "read", file: value.file, preserve: value.preserve, dryRun: value.dryRun };
+  if (value.kind !== "export-config") return null;
+  return { access: "write", file: value.file, preserve: false, dryRun: false };
 }
 
 /** Whether a correct command line waits between parts of its answer (statistics with an INTERVAL). */
@@ -160,8 +171,8 @@ async function* exportListing(host: CommandHost): Listing {
 }
 
 /** Whether to go on with the next operand after this failure. */
-function goesOn(spec: SubcommandSpec, failure: Failure): boolean {
-  return spec.goOnAfter === "any" || spec.goOnAfter.some((code) => code === failure.code);
+function goesOn(spec: SubcommandSpec, reason: Failure): boolean {
+  return spec.goOnAfter === "any" || spec.goOnAfter.some((code) => code === reason.code);
 }
 
 const hintsOf = (host: CommandHost, change: Change): Chunk[] =>
@@ -196,13 +207,37 @@ async function* report(output: AsyncGenerator<Chunk, Result<void>, void>): Async
   return 1;
 }
 
-function importNamed(command: ImportConfig, host: CommandHost, options: RunOptions): Listing {
-  return importLines(options.input ?? "", host, {
+function importOptions(command: ImportConfig, options: RunOptions): ImportOptions {
+  return {
     right: options.right,
     preserve: command.preserve,
     name: options.inputName ?? command.file ?? "-",
     audit: printCommand(command),
-  });
+  };
+}
+
+/** Status of a dry run that found differences, as of diff(1); 0: none, 1: it failed. */
+const DIFFERENT = 2;
+
+async function* printPlan(plan: Result<Plan>): AsyncGenerator<Chunk, number, void> {
+  if (!plan.ok) {
+    yield refuse(plan.failure);
+    return 1;
+  }
+  const lines = [...planLines(plan.value)].join("");
+  if (lines !== "") yield { stdout: lines };
+  return isDifferent(plan.value) ? DIFFERENT : 0;
+}
+
+async function* runImport(
+  command: ImportConfig,
+  host: CommandHost,
+  options: RunOptions,
+): AsyncGenerator<Chunk, number, void> {
+  const text = options.input ?? "";
+  const how = importOptions(command, options);
+  if (command.dryRun) return yield* printPlan(await planImport(text, host, how));
+  return yield* report(asTheyCome(importLines(text, host, how)));
 }
 
 /** What an origin cannot have: files of the daemon's machine, and answers without end. */
@@ -218,6 +253,26 @@ function suitsOrigin(command: Command, options: RunOptions): boolean {
   }
 }
 
+const statisticsOf = (command: ShowStatistics, host: CommandHost): Listing =>
+  listStatistics(command, host, () => host.config());
+
+async function* runRollback(command: Rollback, host: CommandHost): AsyncGenerator<Chunk, number, void> {
+  const { configAfter } = host;
+  if (configAfter === undefined) {
+    yield refuse(failure("E-UNSUPPORTED", command.kind));
+    return 1;
+  }
+  if (command.dryRun) {
+    const running = host.config();
+    const past = configAfter(command.id, running);
+    return yield* printPlan(past.ok ? ok(planOf(running, past.value, host.flowCounts?.() ?? [])) : past);
+  }
+  const done = await host.transact(printCommand(command), (config) => configAfter(command.id, config));
+  if (done.ok) return 0;
+  yield refuse(done.failure);
+  return 1;
+}
+
 function runCommand(command: Command, host: CommandHost, options: RunOptions): AsyncGenerator<Chunk, number, void> {
   switch (command.kind) {
     case "changes":
@@ -225,18 +280,20 @@ function runCommand(command: Command, host: CommandHost, options: RunOptions): A
     case "export-config":
       return report(inChunks(exportListing(host)));
     case "import-config":
-      return report(asTheyCome(importNamed(command, host, options)));
+      return runImport(command, host, options);
+    case "rollback":
+      return runRollback(command, host);
     case "show-statistics":
-      return report(asTheyCome(listStatistics(command, host, () => host.config())));
+      return report(asTheyCome(command.json ? listJson(command, null, host) : statisticsOf(command, host)));
     default:
-      return report(inChunks(list(command, host.config(), host)));
+      return report(inChunks((command.json ? listJson : list)(command, host.config(), host)));
   }
 }
 
 /**
  * Runs one command line.
  * @param argv the words after `ilbadm` (and after its long options): subcommand, options, operands
- * @returns a generator of output; its return value is the exit status, 0 or 1. A consumer that stops early ends the
+ * @returns a generator of output; its return value is the exit status, 0 or 1 (2: a dry run found differences). A consumer that stops early ends the
  * command at the next piece. It throws only for a bug, or when the host's `sleep` says that the caller has gone.
  */
 export async function* run(
@@ -295,10 +352,22 @@ export async function* importText(
   host: CommandHost,
   options: Pick<RunOptions, "right"> & { readonly name: string; readonly preserve: boolean },
 ): AsyncGenerator<Chunk, Failure | null, void> {
-  const command: ImportConfig = { kind: "import-config", preserve: options.preserve, file: null };
+  const command: ImportConfig = { kind: "import-config", preserve: options.preserve, dryRun: false, file: null };
   const audit = printCommand(command);
   const allowed = authorize(SUBCOMMANDS[command.kind].right, audit, options);
   if (!allowed.ok) return allowed.failure;
   const result = yield* asTheyCome(importLines(text, host, { ...options, audit }));
   return result.ok ? null : result.failure;
+}
+
+/** What an import of a whole text would do. Needs the same right. */
+export async function planText(
+  text: string,
+  host: CommandHost,
+  options: Pick<RunOptions, "right"> & { readonly name: string; readonly preserve: boolean },
+): Promise<Result<Plan>> {
+  const command: ImportConfig = { kind: "import-config", preserve: options.preserve, dryRun: true, file: null };
+  const audit = printCommand(command);
+  const allowed = authorize(SUBCOMMANDS[command.kind].right, audit, options);
+  return allowed.ok ? planImport(text, host, { ...options, audit }) : allowed;
 }

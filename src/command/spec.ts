@@ -47,6 +47,7 @@ export type AnyKey = KeySpec<any>;
 /** An option without argument. */
 export interface FlagOption {
   readonly kind: "flag";
+  /** What follows the hyphen: one letter, or `-name` of a long option. */
   readonly letter: string;
   readonly help: string;
   /** The boolean property that stands for it in JSON and the value that sets it; null: none. */
@@ -202,6 +203,8 @@ export const OPTIONS = Object.freeze({
   ofServer: text("s", "SERVER", "only this server"),
   human: flag("h", "accepted, without effect"),
   preserve: flag("p", "keep what is configured"),
+  dryRun: flag("n", "change nothing; print what would change, exit 2 if anything would"),
+  json: flag("-json", "objects as JSON instead of lines"),
   packet: keys("i", "PACKET", "a packet; of TCP the first of a connection", [
     PACKET_KEYS.source,
     PACKET_KEYS.destination,
@@ -305,7 +308,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     routes: [route("PATCH", RULE, "Disable a rule", { enabled: false })],
   }),
   "show-rule": row("show-rule", "show-rl", "show", "[-e|-d] [-f|[-p] -o FIELD,...] [NAME...]", "list rules", {
-    options: [O.onlyEnabled, O.onlyDisabled, O.full, O.parsable, O.fields],
+    options: [O.onlyEnabled, O.onlyDisabled, O.full, O.parsable, O.fields, O.json],
     max: MANY,
     missingOptionArgument: LISTED,
     routes: [route("GET", "/rules", "List rules"), route("GET", RULE, "One rule")],
@@ -328,6 +331,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
         O.ofRule,
         O.ofServer,
         O.human,
+        O.json,
       ],
       operand: "INTERVAL",
       max: 2,
@@ -365,7 +369,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     "[-s|-f|[-p] -o FIELD,...] [[-v] NAME...]",
     "list server groups",
     {
-      options: [O.byServer, O.allGroupFields, O.verboseGroup, O.parsable, O.fields],
+      options: [O.byServer, O.allGroupFields, O.verboseGroup, O.parsable, O.fields, O.json],
       max: MANY,
       missingOptionArgument: LISTED,
       routes: [
@@ -410,7 +414,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     routes: [route("PATCH", "/servers/{id}", "Disable a server", { enabled: false })],
   }),
   "show-server": row("show-server", "show-srv", "show", "[[-p] -o FIELD,...] [RULE...]", "list servers of rules", {
-    options: [O.parsable, O.fields],
+    options: [O.parsable, O.fields, O.json],
     operand: "RULE",
     max: MANY,
     missingOptionArgument: LISTED,
@@ -438,21 +442,25 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     routes: [route("DELETE", CHECK, "Delete a health check")],
   }),
   "show-healthcheck": row("show-healthcheck", "show-hc", "show", "[NAME...]", "list health checks", {
+    options: [O.json],
     max: MANY,
     routes: [route("GET", "/healthchecks", "List health checks"), route("GET", CHECK, "One health check")],
   }),
   "show-hc-result": row("show-hc-result", "show-hc-res", "show", "[RULE...]", "show what health checks found", {
+    options: [O.json],
     operand: "RULE",
     max: MANY,
     routes: [route("GET", "/hc-results", "Results of health checks")],
   }),
   "show-nat": row("show-nat", "show-nat", "show", "[COUNT]", "list connections", {
+    options: [O.json],
     operand: "COUNT",
     max: 1,
     tooMany: () => failure("E-VALUE"),
     routes: [route("GET", "/nat", "Connection entries")],
   }),
   "show-persist": row("show-persist", "show-pt", "show", "[COUNT]", "list clients that stay with a server", {
+    options: [O.json],
     operand: "COUNT",
     max: 1,
     tooMany: () => failure("E-VALUE"),
@@ -463,11 +471,31 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     max: 1,
     routes: [route("GET", "/config", "The configuration as import text")],
   }),
-  "import-config": row("import-config", "import-cf", "config", "[-p] [FILE]", "run the commands of a file", {
-    options: [O.preserve],
+  "import-config": row("import-config", "import-cf", "config", "[-p] [-n] [FILE]", "run the commands of a file", {
+    options: [O.preserve, O.dryRun],
     operand: "FILE",
     max: 1,
     routes: [route("PUT", "/config", "Replace the configuration, or add to it", "text")],
+  }),
+  "show-audit": row("show-audit", "show-audit", "show", "[[-p] -o FIELD,...] [COUNT]", "list who did what", {
+    options: [O.parsable, O.fields, O.json],
+    operand: "COUNT",
+    max: 1,
+    missingOptionArgument: LISTED,
+    routes: [route("GET", "/audit", "Who did what, oldest first")],
+  }),
+  history: row("history", "history", "show", "[[-p] -o FIELD,...] [COUNT]", "list the changes of the configuration", {
+    options: [O.parsable, O.fields, O.json],
+    operand: "COUNT",
+    max: 1,
+    missingOptionArgument: LISTED,
+    routes: [route("GET", "/history", "Changes of the configuration, oldest first")],
+  }),
+  rollback: row("rollback", "rollback", "config", "[-n] ID", "go back to the configuration after change ID", {
+    options: [O.dryRun],
+    operand: "ID",
+    min: 1,
+    max: 1,
   }),
   explain: row(
     "explain",
@@ -476,7 +504,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     "-i src=ADDR,dst=ADDR,[protocol=P,]sport=N,dport=N",
     "tell what would become of a packet now, and why",
     {
-      options: [O.packet],
+      options: [O.packet, O.json],
       routes: [route("GET", "/explain", "What would become of a packet now, and why", "query")],
     },
   ),

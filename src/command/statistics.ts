@@ -168,16 +168,23 @@ function rows(query: ShowStatistics, table: Table, now: Cut, before: Cut | null)
   return now.pairs.map((pair) => table.row(itemCell(query, now, pair, before))).join("");
 }
 
-/** Samples until COUNT, or without end. Each is handed on as soon as it is taken. */
+/** Takes samples until COUNT, or without end, INTERVAL apart; the last is not waited after. */
+export async function* takeSamples(query: ShowStatistics, host: CommandHost): AsyncGenerator<StatisticsSample, void> {
+  const samples = query.intervalSeconds === null ? 1 : (query.count ?? Number.POSITIVE_INFINITY);
+  for (let taken = 0; taken < samples; taken++) {
+    if (taken > 0) await host.sleep((query.intervalSeconds ?? 0) * 1000);
+    yield host.statistics();
+  }
+}
+
+/** The samples as rows. Each is handed on as soon as it is taken. */
 export async function* listStatistics(query: ShowStatistics, host: CommandHost, config: () => Config): Listing {
   const set = query.itemize ? RULE_ITEM_FIELDS : STATISTICS_FIELDS;
   const table = new Table(set, query.output.fields, query.output.parsable);
-  const samples = query.intervalSeconds === null ? 1 : (query.count ?? Number.POSITIVE_INFINITY);
   let before: Cut | null = null;
   let sinceHeader = SAMPLES_PER_HEADER;
-  for (let taken = 0; taken < samples; taken++) {
-    if (taken > 0) await host.sleep((query.intervalSeconds ?? 0) * 1000);
-    const sample = cut(query, host.statistics(), config());
+  for await (const taken of takeSamples(query, host)) {
+    const sample = cut(query, taken, config());
     if (!sample.ok) return sample;
     const now = sample.value;
     const body = rows(query, table, now, query.mode === "absolute" ? null : before);

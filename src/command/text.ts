@@ -87,6 +87,11 @@ function scanKeys(option: KeysOption, argument: string, draft: Draft): Result<vo
 
 /** One word of options, `-x`, `-xyz`, `-xARG`, and the words that it takes with it. */
 function scanOptionWord(spec: SubcommandSpec, word: string, words: Words, draft: Draft): Result<void> {
+  const long = spec.options.find((candidate) => candidate.kind === "flag" && `-${candidate.letter}` === word);
+  if (long?.kind === "flag" && word.startsWith("--")) {
+    draft.flags.add(long);
+    return ok(undefined);
+  }
   for (let i = 1; i < word.length; i++) {
     const letter = word[i] as string;
     const option = spec.options.find((candidate) => candidate.letter === letter);

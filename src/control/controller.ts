@@ -17,6 +17,7 @@ import type { Caller } from "./caller.ts";
 import type { Clock } from "./clock.ts";
 import { addressKey, compile, deadlineFits, rulesOfInterest, serversInUse } from "./compile.ts";
 import { collect, type Drains, drainingNumbers, NO_DRAINS, nextDrains, pairKey } from "./drain.ts";
+import { type HealthSource, Unprobed } from "./health-status.ts";
 import { interestOf } from "./interest.ts";
 import type { NameService } from "./names.ts";
 import { assignPlaces, NO_PLACES, type Places, releasePlaces } from "./places.ts";
@@ -31,6 +32,7 @@ import {
 import { EMPTY_RUNTIME, EVERYONE_HEALTHY, type HealthView, nextRuntime, type Runtime } from "./runtime.ts";
 import { statisticsSample } from "./statistics.ts";
 import { SaveFailed, type Store } from "./store.ts";
+import { undo } from "./undo.ts";
 
 /** How often draining pairs are looked at; the first look comes soon, since most removed servers have no flows. */
 const DRAIN_POLL_MS = 1000;
@@ -45,6 +47,8 @@ export interface ControllerParts {
   readonly log: Log;
   /** Looks at the program of an external health test. Default: in the file system, with this process's rights. */
   readonly externalTest?: NonNullable<ChangeContext["externalTest"]>;
+  /** Who knows what health checks found. Default: nobody probes. */
+  readonly healthSource?: HealthSource;
 }
 
 /** Everything that one change replaces as a whole. */
@@ -82,10 +86,12 @@ export class Controller {
   private turn: Promise<unknown> = Promise.resolve();
   private drainTimer: { cancel(): void } | null = null;
   private closed = false;
+  private readonly healthSource: HealthSource;
 
   /** Loads the saved configuration; nothing is in force before start(). */
   constructor(private readonly parts: ControllerParts) {
     this.state = { ...INITIAL, config: parts.store.load() };
+    this.healthSource = parts.healthSource ?? new Unprobed();
   }
 
   /** Puts the saved configuration in force. Fails like a change; then nothing is in force. */
@@ -109,7 +115,7 @@ export class Controller {
 
   /** The face that commands see, bound to one caller. `gone` ends sleep() and so an endless statistics listing. */
   hostFor(caller: Caller, gone?: AbortSignal): CommandHost {
-    const { engine, names, clock } = this.parts;
+    const { engine, names, clock, store } = this.parts;
     return {
       config: () => this.state.config,
       transact: (audit, change) => this.transact(caller, audit, change),
@@ -118,6 +124,10 @@ export class Controller {
       statistics: () => statisticsSample(this.state.config, engine.counters(), clock.wallMs()),
       natEntries: () => engine.flows(),
       persistEntries: () => engine.sticky(),
+      healthResults: () => this.healthSource.results(),
+      flowCounts: () => engine.counters().pairs,
+      records: (kind, limit) => store.records(kind, limit),
+      configAfter: (id, current) => this.configAfter(id, current),
       explain: (packet) => {
         const explanation = explain(this.state.image, engine.live(), packet);
         return { explanation, egressName: explanation.egress && engine.portName(explanation.egress.port) };
@@ -156,6 +166,11 @@ export class Controller {
     this.closed = true;
     this.drainTimer?.cancel();
     await this.turn;
+  }
+
+  private configAfter(id: number, current: Config): Result<Config> {
+    const deltas = this.parts.store.deltasAfter(id);
+    return deltas === null ? failed("E-NOCHANGE", String(id)) : ok(undo(current, deltas));
   }
 
   private hints(change: Change): readonly string[] {
@@ -221,6 +236,7 @@ export class Controller {
     }
     staged.publish();
     this.state = state;
+    this.healthSource.follow(after, this.parts.clock.wallMs());
     await this.settle();
     return ok(undefined);
   }

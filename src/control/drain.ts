@@ -37,8 +37,9 @@ export interface Situation {
  */
 export function nextDrains(previous: Drains, before: Situation, after: Situation, nowMs: number): Drains {
   const next = new Map<string, DrainEntry>();
-  for (const [key, entry] of previous) if (!entry.isMember) next.set(key, entry);
   const newPairs = pairsOf(after);
+  // A pair that has left and comes back (rollback) is a member like any other.
+  for (const [key, entry] of previous) if (!entry.isMember && !newPairs.has(key)) next.set(key, entry);
   for (const [key, was] of pairsOf(before)) {
     const is = newPairs.get(key);
     if (is?.isEffective) continue;

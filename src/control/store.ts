@@ -9,11 +9,13 @@
 import { Database, SQLiteError, type SQLQueryBindings } from "bun:sqlite";
 import { closeSync, mkdirSync, openSync, realpathSync } from "node:fs";
 import { join } from "node:path";
+import type { LogRecord } from "../command/host.ts";
 import { addressBytes, addressFromBytes } from "../model/address.ts";
 import type { Algorithm, Config, HealthCheck, PortRange, Protocol, Rule, RuleType, Server } from "../model/config.ts";
 import { fail, ok, type Result } from "../model/result.ts";
 import { type Delta, diffConfigs, type Step } from "./delta.ts";
 import { APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION } from "./schema.ts";
+import { parseDelta } from "./undo.ts";
 
 /** Who did what, as history and audit keep it. */
 export interface ChangeRecord {
@@ -44,6 +46,10 @@ export interface Store {
   auditLog(limit: number): AuditRecord[];
   /** Newest first. */
   history(limit: number): HistoryRecord[];
+  /** The newest `limit` records (null: all), oldest first, read page by page as they are taken. */
+  records(kind: "audit" | "history", limit: number | null): Iterable<LogRecord>;
+  /** The deltas of all changes after `id`, newest first; null when the history does not reach back to `id`. */
+  deltasAfter(id: number): Iterable<Delta> | null;
   close(): void;
 }
 
@@ -56,6 +62,8 @@ export class SaveFailed extends Error {
 const KEEP_HISTORY = 10_000;
 const KEEP_AUDIT = 100_000;
 const FILE_NAME = "ilb.db";
+/** Records that a listing holds in memory at a time. */
+const PAGE_ROWS = 500;
 
 /**
  * Opens (or creates) the database in `directory`. Fails with code E-STATE and one line that names file and way out;
@@ -232,6 +240,37 @@ class SqliteStore implements Store {
         command: row.command,
         delta: JSON.parse(row.delta) as unknown,
       }));
+  }
+
+  *records(kind: "audit" | "history", limit: number | null): Generator<LogRecord> {
+    const result = kind === "audit" ? "result" : "'ok'";
+    // Pages, because a cursor that stays open would keep the log from being truncated for as long as a client reads.
+    const page = this.db.query<{ id: number; at_ms: number; who: string; command: string; result: string }, number[]>(
+      `SELECT id, at_ms, who, command, ${result} AS result FROM ${kind} WHERE id > ? ORDER BY id LIMIT ${PAGE_ROWS}`,
+    );
+    let after = limit === null ? 0 : this.lastId(kind) - limit;
+    for (;;) {
+      const rows = page.all(after);
+      for (const { id, at_ms: atMs, ...same } of rows) yield { id, atMs, ...same };
+      const last = rows.at(-1);
+      if (last === undefined) return;
+      after = last.id;
+    }
+  }
+
+  deltasAfter(id: number): Iterable<Delta> | null {
+    const { n } = this.db.query<{ n: number }, [number]>("SELECT count(*) AS n FROM history WHERE id > ?").get(id)!;
+    return n === this.lastId("history") - id ? this.deltasDownTo(id) : null;
+  }
+
+  private *deltasDownTo(id: number): Generator<Delta> {
+    const rows = this.db.query<{ delta: string }, [number]>("SELECT delta FROM history WHERE id > ? ORDER BY id DESC");
+    for (const { delta } of rows.iterate(id)) yield parseDelta(delta);
+  }
+
+  /** Id of the newest record, 0 without any. Ids are given out without gaps. */
+  private lastId(kind: "audit" | "history"): number {
+    return this.db.query<{ id: number | null }, []>(`SELECT max(id) AS id FROM ${kind}`).get()?.id ?? 0;
   }
 
   close(): void {

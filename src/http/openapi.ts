@@ -5,7 +5,7 @@
 import { z } from "zod";
 import { queryParameters, ROUTES, requestSchema } from "../command/json.ts";
 import type { Route } from "../command/spec.ts";
-import { VIEW_SCHEMAS } from "../command/views.ts";
+import { VIEW_SCHEMAS } from "../command/view-schemas.ts";
 import { JSON_TYPE, MSGPACK_TYPE } from "./body.ts";
 import { NDJSON_TYPE } from "./ilbadm.ts";
 import { STATISTICS_SCHEMA } from "./statistics.ts";
@@ -24,6 +24,8 @@ const ANSWERS: Readonly<Record<string, { readonly view: string; readonly isList:
   "/v1/healthchecks": { view: "healthcheck", isList: true },
   "/v1/healthchecks/{name}": { view: "healthcheck", isList: false },
   "/v1/hc-results": { view: "hc-result", isList: true },
+  "/v1/audit": { view: "record", isList: true },
+  "/v1/history": { view: "record", isList: true },
   "/v1/nat": { view: "nat", isList: true },
   "/v1/persist": { view: "persist", isList: true },
   "/v1/statistics": { view: "statistics", isList: false },
@@ -136,6 +138,12 @@ function queryOf(route: Route): Json[] {
   if (path === "/v1/config" && method === "PUT")
     return [
       { name: "preserve", in: "query", schema: { type: "boolean", default: false } },
+      {
+        name: "dryRun",
+        in: "query",
+        schema: { type: "boolean", default: false },
+        description: "change nothing and answer with the differences",
+      },
       { name: "name", in: "query", schema: { type: "string" }, description: "how errors name the text" },
     ];
   if (path === "/v1/statistics/stream")

@@ -12,6 +12,7 @@ import {
   flowView,
   groupView,
   healthCheckView,
+  recordView,
   resultView,
   ruleView,
   serverView,
@@ -75,6 +76,8 @@ const LISTS: Readonly<Record<string, ReadList>> = {
   "/v1/healthchecks": (host) => host.config().healthChecks.map(healthCheckView),
   "/v1/hc-results": (host) =>
     withConfig(host, (config) => (host.healthResults?.() ?? []).flatMap((result) => resultView(config, result) ?? [])),
+  "/v1/audit": (host) => mapLazily(host.records?.("audit", null) ?? [], recordView),
+  "/v1/history": (host) => mapLazily(host.records?.("history", null) ?? [], recordView),
   "/v1/nat": (host) => mapLazily(host.natEntries(), flowView),
   "/v1/persist": (host) =>
     withConfig(host, (config) => mapLazily(host.persistEntries(), (entry) => stickyView(config, entry))),

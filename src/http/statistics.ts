@@ -5,7 +5,8 @@
  */
 import { z } from "zod";
 import type { StatisticsSample } from "../command/host.ts";
-import { statisticsView, VIEW_SCHEMAS } from "../command/views.ts";
+import { VIEW_SCHEMAS } from "../command/view-schemas.ts";
+import { statisticsView } from "../command/views.ts";
 import { pairKey } from "../control/drain.ts";
 import type { EngineCounters } from "../engine/engine.ts";
 import { REASON_MEANING, REASON_NAMES, REASON_VERDICT, VERDICT_NAMES } from "../gen/layout.ts";

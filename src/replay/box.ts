@@ -205,6 +205,8 @@ function noStore(): Store {
     audit: () => true,
     auditLog: () => [],
     history: () => [],
+    records: () => [],
+    deltasAfter: () => null,
     close: () => undefined,
   };
 }

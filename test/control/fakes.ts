@@ -88,6 +88,8 @@ export class FakeWorld {
     },
     auditLog: () => [],
     history: () => [],
+    records: () => [],
+    deltasAfter: () => null,
     close: () => undefined,
   };
 

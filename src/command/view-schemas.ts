@@ -1,0 +1,186 @@
+/** The schemas of what views.ts gives, for OpenAPI and for tests. zod only; no view is made here. */
+import { z } from "zod";
+import { valueSchema } from "./schema.ts";
+import { type AnyKey, KEYS, OPTIONS } from "./spec.ts";
+import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
+import { DEFAULT_PING } from "./views.ts";
+
+/** A 64-bit counter: a decimal string in JSON, an integer in MessagePack. */
+const counter = z
+  .string()
+  .regex(/^[0-9]+$/)
+  .describe("64-bit counter; decimal string in JSON, integer in MessagePack");
+const portText = z.string().nullable().describe("N or N-M; null: the ports of each rule");
+const time = z.string().describe("RFC 3339 time");
+
+/** Properties of keys, for schemas. */
+const keyShape = (keys: readonly AnyKey[], nullable: readonly AnyKey[]): Record<string, z.ZodType> =>
+  Object.fromEntries(
+    keys.map((key) => {
+      const schema = valueSchema(key);
+      return [key.property, nullable.includes(key) ? schema.nullable() : schema];
+    }),
+  );
+
+const RULE_KEYS: readonly AnyKey[] = [
+  ...OPTIONS.incoming.keys,
+  ...OPTIONS.method.keys,
+  ...OPTIONS.ruleHealth.keys,
+  ...OPTIONS.timers.keys,
+  ...OPTIONS.outgoing.keys,
+];
+
+const ruleSchema = z.object({
+  name: z.string(),
+  enabled: z.boolean(),
+  ...keyShape(RULE_KEYS, [KEYS.proxySource, KEYS.stickyMask, KEYS.healthCheck, KEYS.healthCheckPort]),
+  servers: z.array(z.string()).describe("server IDs, ascending by address"),
+});
+
+const serverSchema = z.object({
+  id: z.string().describe("server ID, _GROUP.N"),
+  servergroup: z.string(),
+  address: z.string(),
+  port: portText,
+  enabled: z.boolean(),
+  rules: z.array(z.string()).describe("rules that use it"),
+});
+
+const groupSchema = z.object({
+  name: z.string(),
+  servers: z.array(serverSchema).describe("ascending by address"),
+});
+
+const healthCheckSchema = z.object({
+  name: z.string(),
+  ...keyShape(OPTIONS.test.keys, []),
+  [DEFAULT_PING]: z.boolean(),
+});
+
+const resultSchema = z.object({
+  rule: z.string(),
+  healthcheck: z.string(),
+  server: z.string(),
+  status: z.enum(["un-init", "alive", "dead", "unreach", "disabled"]),
+  fail: z.int(),
+  last: time,
+  next: time.nullable(),
+  rtt: z.int().describe("microseconds, 0: unknown"),
+});
+
+const counterShape = (table: object): Record<string, z.ZodType> =>
+  Object.fromEntries(Object.keys(table).map((field) => [field.toLowerCase(), counter]));
+
+const statisticsSchema = z.object({
+  time,
+  rules: z.array(
+    z.object({
+      name: z.string(),
+      ...counterShape(RULE_COUNTERS),
+      servers: z.array(z.object({ id: z.string(), ...counterShape(SERVER_COUNTERS) })),
+    }),
+  ),
+});
+
+const endpointSchema = z.object({ address: z.string(), port: z.int() });
+const flowSchema = z.object({
+  protocol: z.enum(["tcp", "udp"]),
+  client: endpointSchema,
+  vip: endpointSchema,
+  source: endpointSchema.describe("full NAT: proxy address and port; half NAT: the client again"),
+  server: endpointSchema,
+});
+
+const stickySchema = z.object({
+  rule: z.string(),
+  client: z.string().describe("client address with the rule's mask applied"),
+  server: z.string().describe("server ID"),
+});
+
+const openEndpointSchema = z.object({ address: z.string(), port: z.int().nullable() });
+const explanationSchema = z.object({
+  packet: z.object({ protocol: z.enum(["tcp", "udp"]), source: endpointSchema, destination: endpointSchema }),
+  verdict: z.string().describe("ignore, forward, reply, pass or drop"),
+  reason: z.string().describe("stable name"),
+  meaning: z.string(),
+  rule: z.string().nullable(),
+  type: z.string().nullable(),
+  server: z.string().nullable().describe("server ID"),
+  direction: z.enum(["none", "client-to-server", "server-to-client"]),
+  flow: z.enum(["none", "new", "found"]),
+  entry: z
+    .object({
+      closed: z.boolean().describe("it is over, and the packet's own flow would replace it"),
+      client: endpointSchema,
+      vip: endpointSchema,
+      source: endpointSchema,
+      server: endpointSchema,
+    })
+    .nullable(),
+  choice: z
+    .object({
+      algorithm: z.string(),
+      hash: z
+        .object({
+          value: z.string(),
+          index: z.int(),
+          count: z.int(),
+          fallback: z.object({ index: z.int(), count: z.int() }).nullable(),
+        })
+        .nullable(),
+      turns: z.array(z.string().nullable()).nullable().describe("round robin: server IDs, the next first"),
+      picked: z.string().nullable().describe("what the algorithm gives"),
+      sticky: z
+        .object({ client: z.string(), mask: z.int(), server: z.string().nullable(), holds: z.boolean() })
+        .nullable(),
+      servers: z.array(
+        z.object({
+          id: z.string().nullable(),
+          address: z.string(),
+          port: z.string().nullable(),
+          why: z.enum(["chosen", "disabled", "down", "not-its-turn", "other-hash", "other-sticky"]),
+        }),
+      ),
+    })
+    .nullable(),
+  leaving: z
+    .object({ source: openEndpointSchema.describe("port null: a free proxy port"), destination: endpointSchema })
+    .nullable(),
+  egress: z
+    .object({
+      device: z.string().nullable(),
+      nexthop: z.enum(["resolved", "unresolved", "none"]),
+      source: z.string().nullable(),
+      destination: z.string().nullable(),
+      mtu: z.int(),
+    })
+    .nullable(),
+});
+
+const recordSchema = z.object({
+  id: z.int(),
+  time,
+  user: z.string(),
+  result: z.string().describe("ok, or the code of the failure"),
+  command: z.string(),
+});
+
+/** The schemas, by resource. */
+export const VIEW_SCHEMAS = Object.freeze({
+  rule: ruleSchema,
+  servergroup: groupSchema,
+  server: serverSchema,
+  healthcheck: healthCheckSchema,
+  "hc-result": resultSchema,
+  statistics: statisticsSchema,
+  nat: flowSchema,
+  persist: stickySchema,
+  explanation: explanationSchema,
+  record: recordSchema,
+});
+
+export type ServerView = z.infer<typeof serverSchema>;
+export type GroupView = z.infer<typeof groupSchema>;
+export type ResultView = z.infer<typeof resultSchema>;
+export type FlowView = z.infer<typeof flowSchema>;
+export type StickyView = z.infer<typeof stickySchema>;

@@ -1,0 +1,37 @@
+import { expect, test } from "bun:test";
+import { Unprobed } from "../../src/control/health-status.ts";
+import { FakeHost, setUp } from "../support/fake-host.ts";
+
+test("without a prober a check is un-init since it was made or enabled, and disabled with its rule or server", async () => {
+  const host = new FakeHost();
+  const health = new Unprobed();
+  const after = async (atMs: number, ...lines: string[]) => {
+    await setUp(host, ...lines);
+    health.follow(host.config(), atMs);
+    return health.results().map(({ status, lastAtMs, nextAtMs }) => [status, lastAtMs, nextAtMs]);
+  };
+  const made = await after(
+    1000,
+    "create-servergroup -s server=192.0.2.10,192.0.2.11 sg1",
+    "create-healthcheck -h hc-test=tcp hc1",
+    "create-rule -e -i vip=198.51.100.10,port=80 -m type=DSR -h hc-name=hc1 -o servergroup=sg1 r1",
+    "create-rule -e -i vip=198.51.100.10,port=81 -m type=DSR -o servergroup=sg1 unchecked",
+  );
+  expect(made).toEqual([
+    ["un-init", 1000, null],
+    ["un-init", 1000, null],
+  ]);
+  expect(await after(2000, "disable-server _sg1.1")).toEqual([
+    ["un-init", 1000, null],
+    ["disabled", 1000, null],
+  ]);
+  expect(await after(3000, "enable-server _sg1.1", "disable-rule r1")).toEqual([
+    ["disabled", 1000, null],
+    ["disabled", 1000, null],
+  ]);
+  expect(await after(4000, "enable-rule r1")).toEqual([
+    ["un-init", 4000, null],
+    ["un-init", 4000, null],
+  ]);
+  expect(await after(5000, "delete-rule r1")).toEqual([]);
+});

@@ -1,0 +1,135 @@
+/** The law of the history: undoing what came after a change gives the configuration that it left, from the disk. */
+import { expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import fc from "fast-check";
+import { apply } from "../../src/command/apply.ts";
+import type { Change } from "../../src/command/command.ts";
+import { collect, NO_DRAINS, nextDrains } from "../../src/control/drain.ts";
+import { EMPTY_RUNTIME, EVERYONE_HEALTHY, nextRuntime } from "../../src/control/runtime.ts";
+import { openStore, type Store } from "../../src/control/store.ts";
+import { undo } from "../../src/control/undo.ts";
+import { type Config, EMPTY_CONFIG } from "../../src/model/config.ts";
+import { anyChange, anyConfig } from "../support/changes.ts";
+
+const seed = Number(process.env.ILB_SEED ?? Date.now() & 0xffffff);
+const NO_CONTEXT = { drainingNumbers: () => new Set<number>() };
+
+function withStore(body: (store: Store) => void): void {
+  const directory = mkdtempSync(join(tmpdir(), "ilb-undo-"));
+  const opened = openStore(directory);
+  if (!opened.ok) throw new Error(opened.failure.text);
+  try {
+    body(opened.value);
+  } finally {
+    opened.value.close();
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** Changes that often meet objects that exist: whole configurations, then switches and deletions by their names. */
+function someChanges(config: Config, picks: readonly number[]): Change[] {
+  const { rules, groups, healthChecks } = config;
+  const at = <T>(list: readonly T[], pick: number): T | undefined => list[pick % Math.max(1, list.length)];
+  return picks.flatMap((pick): Change[] => {
+    const rule = at(rules, pick);
+    const group = at(groups, pick);
+    const check = at(healthChecks, pick);
+    const server = group && at(group.servers, pick);
+    const all: (Change | undefined)[] = [
+      rule && { kind: pick % 2 === 0 ? "enable-rule" : "disable-rule", name: rule.name },
+      rule && { kind: "delete-rule", name: rule.name },
+      check && { kind: "delete-healthcheck", name: check.name },
+      group && { kind: "delete-servergroup", name: group.name },
+      group && server && { kind: "remove-server", group: group.name, serverId: `_${group.name}.${server.number}` },
+      group && server && { kind: "add-server", group: group.name, server },
+    ];
+    const chosen = all[pick % all.length];
+    return chosen === undefined ? [] : [chosen];
+  });
+}
+
+const withoutNextId = ({ nextId, ...config }: Config): unknown => config;
+
+test(`undoing gives every earlier configuration again (seed ${seed})`, () => {
+  withStore((store) => {
+    let current: Config = EMPTY_CONFIG;
+    const after: Config[] = [current];
+    const save = (next: Config): void => {
+      if (next === current) return;
+      store.save(current, next, { atMs: 1, who: "test", command: `change ${after.length}` });
+      current = next;
+      after.push(next);
+    };
+    const property = fc.property(anyConfig, fc.array(fc.nat(1000)), fc.array(anyChange), (config, picks, more) => {
+      // Objects get ids that were never given out, as after an import.
+      const shift = current.nextId;
+      const moved = (id: number): number => id + shift;
+      save({
+        nextId: moved(config.nextId),
+        groups: config.groups.map((group) => ({
+          ...group,
+          id: moved(group.id),
+          servers: group.servers.map((server) => ({ ...server, id: moved(server.id) })),
+        })),
+        healthChecks: config.healthChecks.map((check) => ({ ...check, id: moved(check.id) })),
+        rules: config.rules.map((rule) => ({
+          ...rule,
+          id: moved(rule.id),
+          groupId: moved(rule.groupId),
+          healthCheckId: rule.healthCheckId === null ? null : moved(rule.healthCheckId),
+        })),
+      });
+      for (const change of [...someChanges(current, picks), ...more]) {
+        const next = apply(current, change, NO_CONTEXT);
+        if (next.ok) save(next.value);
+      }
+      const wanted = (shift * 7919) % after.length;
+      const deltas = store.deltasAfter(wanted);
+      expect(withoutNextId(undo(current, deltas!))).toEqual(withoutNextId(after[wanted]!));
+    });
+    fc.assert(property, { seed, numRuns: 40 });
+    expect(undo(current, store.deltasAfter(after.length - 1)!)).toBe(current);
+    expect(store.deltasAfter(after.length)).toBeNull();
+    const commands = [...store.records("history", 3)].map((record) => record.command);
+    expect(commands).toEqual([3, 2, 1].map((back) => `change ${after.length - back}`));
+  });
+});
+
+test("a pair that was deleted with flows and comes back is a member again and drains no more", () => {
+  const family = 4 as const;
+  const address = (value: bigint) => ({ family, value });
+  const server = { id: 2, number: 0, address: address(0xc000020an), ports: null, enabled: true };
+  const config: Config = {
+    nextId: 4,
+    groups: [{ id: 1, name: "sg1", lastNumber: 0, servers: [server] }],
+    healthChecks: [],
+    rules: [
+      {
+        id: 3,
+        name: "r1",
+        enabled: true,
+        vip: address(0xc633640an),
+        protocol: "tcp",
+        ports: { min: 80, max: 80 },
+        algorithm: "roundrobin",
+        type: "HALF-NAT",
+        proxySource: null,
+        stickyMask: null,
+        groupId: 1,
+        healthCheckId: null,
+        healthCheckPort: null,
+        connDrainSeconds: 30,
+        natTimeoutSeconds: 0,
+        persistTimeoutSeconds: 0,
+      },
+    ],
+  };
+  const situation = (of: Config) => ({ config: of, runtime: nextRuntime(EMPTY_RUNTIME, of, EVERYONE_HEALTHY) });
+  const gone = { ...config, rules: [] };
+  const drains = nextDrains(NO_DRAINS, situation(config), situation(gone), 1000);
+  expect([...drains.values()].map(({ isMember, deadlineMs }) => [isMember, deadlineMs])).toEqual([[false, 31_000]]);
+  expect(collect(drains, () => 1)).toBe(drains);
+  expect(nextDrains(drains, situation(gone), situation(config), 2000).size).toBe(0);
+});
