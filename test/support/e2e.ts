@@ -105,9 +105,15 @@ export async function createRule(
   );
 }
 
-/** Where the client sends. */
-export function targetOf(lab: Lab) {
-  return { host: vipOf(lab), port: VIP_PORT, from: lab.clientAddresses, timeoutMs: REQUEST_TIMEOUT_MS };
+/** A rule `www6` over a group `web6`, beside createRule's, in a laboratory of both families. */
+export function createRule6(lab: Lab, type: RuleType, protocol: Protocol): Promise<void> {
+  return createRule(lab, type, protocol, { rule: "www6", group: "web6", addresses: ADDRESSES[6] });
+}
+
+/** Where the client sends. @param addresses of another family than the laboratory's first */
+export function targetOf(lab: Lab, addresses: AddressPlan = lab.addresses) {
+  const from = lab.clientAddresses.map((_, index) => addresses.client(index));
+  return { host: vipOf(lab, addresses), port: VIP_PORT, from, timeoutMs: REQUEST_TIMEOUT_MS };
 }
 
 /** Every request was answered, and every server answered some. */
