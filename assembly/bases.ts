@@ -44,6 +44,11 @@ export let clientHops: usize = 0;
 export let fragments: usize = 0;
 export let held: usize = 0;
 export let heldBlocks: usize = 0;
+export let workerIndex: u32 = 0;
+/** 1: there is nobody to hand anything over to. */
+export let workerCount: u32 = 1;
+export let peers: usize = 0;
+export let rings: usize = 0;
 /** The image in use, 0: none. */
 export let image: usize = 0;
 
@@ -94,6 +99,10 @@ export function attach(mapOffset: usize): bool {
   fragments = map.fragments;
   held = map.held;
   heldBlocks = map.heldBlocks;
+  workerIndex = map.workerIndex;
+  workerCount = map.workerCount;
+  peers = map.peers;
+  rings = map.rings;
   return true;
 }
 

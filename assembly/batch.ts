@@ -5,7 +5,7 @@
  * The touch loop alone takes the cost at a million flows from 91 to 36 ns (bench/engine/engine-bench.ts).
  */
 import { swap16, unmapped } from "./address";
-import { buckets, descriptors, nextHopCount, nextHops, scratch } from "./bases";
+import { buckets, descriptors, nextHopCount, nextHops, scratch, workerCount } from "./bases";
 import {
   BATCH_SIZE,
   DEADLINE_STEP_MS,
@@ -13,6 +13,8 @@ import {
   Descriptor,
   Direction,
   FlowState,
+  HANDED_COPY,
+  HANDED_OVER,
   HOP_IN_RECORD,
   HopState,
   MAX_PORTS,
@@ -32,6 +34,7 @@ import {
 } from "./gen/layout";
 import { flowAt, hopIndexOf, indexedHop, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
 import { bucketAt, firstBucket, matchWays, otherBucket, recordOf } from "./flow-table";
+import { findSleepers } from "./hand-over";
 import { tupleKey4, tupleKey6 } from "./hash";
 import { expireHeld } from "./held";
 import { pairAt } from "./pairs";
@@ -60,7 +63,9 @@ function descriptorAt(index: u32): Descriptor {
  */
 export function processBatch(count: u32, now: u32): u32 {
   count = min(count, BATCH_SIZE);
-  state().madeUsed = 0;
+  const s = state();
+  s.madeUsed = 0;
+  s.uncounted = 0;
   expireHeld(now);
   for (let index: u32 = 0; index < count; index++) inspect(descriptorAt(index), changetype<Scratch>(scratch + <usize>index * SCRATCH_SIZE));
   touchBuckets(count);
@@ -75,18 +80,34 @@ export function processBatch(count: u32, now: u32): u32 {
     else decide(descriptor, now);
   }
   countReason(Reason.FlowFound, quick);
-  totals().packetsIn += count;
-  return state().madeUsed;
+  totals().packetsIn += count - s.uncounted;
+  if (s.targets) findSleepers();
+  return s.madeUsed;
 }
 
 /** The slow path of one packet. */
 function decide(descriptor: Descriptor, now: u32): void {
   const reason = processPacket(descriptor, now);
-  const verdict = verdictOf(reason);
+  if (reason == HANDED_OVER) return leaveAlone(descriptor);
+  let verdict = verdictOf(reason);
+  if (workerCount > 1 && descriptor.handOver & HANDED_COPY) {
+    // The kernel would get it without the first one, or too late.
+    if (verdict == Verdict.Pass || verdict == Verdict.Ignore) verdict = Verdict.Drop;
+    state().uncounted += 1;
+  } else {
+    countReason(reason, 1);
+  }
   descriptor.reason = <u8>reason;
   descriptor.verdict = <u8>verdict;
   if (verdict != Verdict.Forward && verdict != Verdict.Reply) descriptor.outPort = <u8>PORT_NONE;
-  countReason(reason, 1);
+}
+
+/** Another worker has the frame, and will count it. */
+function leaveAlone(descriptor: Descriptor): void {
+  descriptor.reason = 0;
+  descriptor.verdict = <u8>Verdict.Ignore;
+  descriptor.outPort = <u8>PORT_NONE;
+  state().uncounted += 1;
 }
 
 // @ts-ignore: decorator

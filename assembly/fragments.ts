@@ -3,7 +3,7 @@
  * decided about like a whole packet and its outcome remembered; later ones follow it; those that come before it wait, a
  * few and for a short while. What is remembered is complete, so that it needs neither flow nor pair.
  */
-import { fragments } from "./bases";
+import { fragments, workerCount } from "./bases";
 import { leaveAs } from "./egress";
 import { isExtension } from "./extension";
 import {
@@ -22,6 +22,7 @@ import {
   FRAGMENT_WAYS,
   FlowState,
   FragmentRecord,
+  HANDED_COPY,
   NONE,
   Reason,
   Verdict,
@@ -58,15 +59,23 @@ export function processFragment(packet: View, now: u32): u32 {
   const from = sourceOf(packet);
   if (packet.fragmentOffset) return processLater(packet, to, from, now);
   const isTransport = packet.protocol == TCP || packet.protocol == UDP;
-  return countVip(to, isTransport ? processFirst(packet, to, from, now) : Reason.Unguarded);
+  return countVip(packet, to, isTransport ? processFirst(packet, to, from, now) : Reason.Unguarded);
 }
 
-/** Counts a fragment to a VIP. */
-function countVip(to: Endpoint | null, reason: u32): u32 {
+/** Counts a fragment to a VIP. One that was held back by another worker counted when it came, and must leave now or never. */
+function countVip(packet: View, to: Endpoint | null, reason: u32): u32 {
   if (to == null || !(to.flags & ENDPOINT_VIP)) return reason;
-  totals().fragmentsIn += 1;
-  if (verdictOf(reason) == Verdict.Drop && reason != Reason.FragmentHeld) totals().fragmentsDropped += 1;
+  const verdict = verdictOf(reason);
+  const isCopy = isCopied(packet);
+  if (!isCopy) totals().fragmentsIn += 1;
+  const isLost = verdict == Verdict.Drop || (isCopy && verdict != Verdict.Forward && verdict != Verdict.Reply);
+  if (isLost && reason != Reason.FragmentHeld) totals().fragmentsDropped += 1;
   return reason;
+}
+
+/** Whether the packet in hand is a copy of one that another worker held back. */
+function isCopied(packet: View): bool {
+  return workerCount > 1 && (changetype<Descriptor>(packet.descriptor).handOver & HANDED_COPY) != 0;
 }
 
 function processFirst(packet: View, to: Endpoint | null, from: Endpoint | null, now: u32): u32 {
@@ -91,15 +100,15 @@ export function rememberUnbalanced(packet: View, to: Endpoint | null, from: Endp
 function processLater(packet: View, to: Endpoint | null, from: Endpoint | null, now: u32): u32 {
   const record = find(packet, now);
   if (record) {
-    if (record.outcome == FRAGMENT_SENT) return countVip(to, follow(packet, record, now));
-    return countVip(to, record.outcome == FRAGMENT_KERNEL ? toKernel(to, from) : Reason.FragmentToVip);
+    if (record.outcome == FRAGMENT_SENT) return countVip(packet, to, follow(packet, record, now));
+    return countVip(packet, to, record.outcome == FRAGMENT_KERNEL ? toKernel(to, from) : Reason.FragmentToVip);
   }
   if (packet.protocol == icmpOf(packet)) return refuseFragment(packet);
   const isTransport = packet.protocol == TCP || packet.protocol == UDP;
-  if (!isTransport && !(packet.isIpv6 && isExtension(packet.protocol))) return countVip(to, toKernel(to, from));
+  if (!isTransport && !(packet.isIpv6 && isExtension(packet.protocol))) return countVip(packet, to, toKernel(to, from));
   if (!guardsLater(to, from)) return Reason.Unguarded;
   const isToVip = to != null && (to.flags & ENDPOINT_VIP) != 0;
-  return countVip(to, hold(packet, isToVip, now) ? Reason.FragmentHeld : Reason.FragmentHoldFull);
+  return countVip(packet, to, hold(packet, isToVip, now) ? Reason.FragmentHeld : Reason.FragmentHoldFull);
 }
 
 /** Guarded by its addresses, but the kernel's. */
@@ -166,7 +175,8 @@ function matches(record: FragmentRecord, packet: View): bool {
   );
 }
 
-function find(packet: View, now: u32): FragmentRecord | null {
+/** What is remembered of the first fragment of the packet in hand, null when nothing. */
+export function find(packet: View, now: u32): FragmentRecord | null {
   for (let way: u32 = 0; way < FRAGMENT_WAYS; way++) {
     const record = wayOf(packet, way);
     if (matches(record, packet)) return now - record.madeMs < FRAGMENT_MS ? record : null;
@@ -175,7 +185,7 @@ function find(packet: View, now: u32): FragmentRecord | null {
 }
 
 /** In the place of what was remembered of the same packet, else of nothing, else of the oldest of its set. */
-function remember(packet: View, outcome: u32, now: u32): FragmentRecord {
+export function remember(packet: View, outcome: u32, now: u32): FragmentRecord {
   let place = wayOf(packet, 0);
   for (let way: u32 = 0; way < FRAGMENT_WAYS; way++) {
     const record = wayOf(packet, way);

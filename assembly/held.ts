@@ -18,6 +18,7 @@ import {
   PortKind,
   View,
 } from "./gen/layout";
+import { handHeldOver } from "./hand-over";
 import { copyOut, madeLeft, sendCopy, sendItselfAsMade } from "./made";
 import { countFor } from "./pairs";
 import { NEEDS_CSUM } from "./rewrite";
@@ -66,6 +67,7 @@ export function hold(packet: View, isToVip: bool, now: u32): bool {
   record.isToVip = <u8>(isToVip ? 1 : 0);
   record.wantsOffload = (descriptor.vnetFlags & NEEDS_CSUM) | descriptor.vnetGsoType ? 1 : 0;
   record.inKind = <u8>packet.inKind;
+  record.sourceHop = packet.sourceHop;
   record.live = 1;
   copyOut(packet, 0, packet.total, blockOf(free));
   state().heldCount += 1;
@@ -97,6 +99,18 @@ export function giveUpHeld(packet: View): void {
   if (state().heldCount == 0) return;
   const kind = kindOf(packet);
   for (let index: u32 = 0; index < HELD_FRAGMENTS; index++) if (waitsFor(heldAt(index), packet, kind)) giveUp(heldAt(index));
+}
+
+/** The first fragment, in hand, went to another worker: sends those that wait for it there, behind it. */
+export function handHeld(packet: View, worker: u32): void {
+  if (state().heldCount == 0) return;
+  const kind = kindOf(packet);
+  for (let index = nextHeld(packet, kind); index != NONE; index = nextHeld(packet, kind)) {
+    const record = heldAt(index);
+    const isGiven = !record.wantsOffload && handHeldOver(record, blockOf(index), packet.isIpv6 != 0, worker);
+    if (isGiven) free(record);
+    else giveUp(record);
+  }
 }
 
 /** The first fragment, in hand, has left: sends those that wait for it behind it. */

@@ -80,6 +80,11 @@ function guardsProxyIcmp(to: Endpoint, packet: View): bool {
   return (to.flags & ENDPOINT_PROXY) != 0 && packet.headAvailable > packet.headerLength && isError(packet, load<u8>(packet.layer4));
 }
 
+/** Whether the ICMP message in hand is an error. */
+export function isErrorMessage(packet: View): bool {
+  return packet.headAvailable > packet.headerLength && isError(packet, load<u8>(packet.layer4));
+}
+
 function isError(packet: View, type: u32): bool {
   if (packet.isIpv6) return type != 0 && type <= LAST_ERROR6;
   return type == UNREACHABLE || type == TIME_EXCEEDED || type == PARAMETER_PROBLEM;

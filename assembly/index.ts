@@ -4,6 +4,7 @@ import { writeCrcTable as write } from "./hash";
 
 export { adoptIfPublished, enterQuiescent, heartbeat, leaveQuiescent, stopRequested } from "./adopt";
 export { processBatch } from "./batch";
+export { announceSleep, endSleep, hasHandedOver, releaseHandedOver, takeHandedOver, takeWakes } from "./hand-over";
 export { sweepAll, sweepSlice } from "./sweep";
 
 import { attach as attachTo, crcTable } from "./bases";

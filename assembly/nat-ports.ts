@@ -2,15 +2,16 @@
  * Proxy ports of full NAT (specification E.7). One pool per (proxy address, server address, server port) counts ports
  * for TCP and UDP together; a server used on several ports has one pool for them all. Bits in chunks of 2048 ports, so
  * that a pool with few flows is small.
+ * With several workers each hands out every n-th port: all that leave the same remainder. So two workers never take the
+ * same one, though neither asks the other. A port's *place* is its number among those.
  */
-import { chunkCount, chunks, poolCount, pools, poolTable, poolTableMask } from "./bases";
+import { chunkCount, chunks, poolCount, pools, poolTable, poolTableMask, workerCount, workerIndex } from "./bases";
 import {
   NAT_CHUNK_BYTES,
   NAT_CHUNK_PORTS,
   NAT_PORT_FIRST,
   NAT_PORT_LAST,
   NAT_PORT_SPARED,
-  NAT_PORTS_PER_POOL,
   NAT_POOL_IDLE_MS,
   NONE,
   POOL_RECORD_SIZE,
@@ -73,7 +74,7 @@ export function obtainPool(proxyHead: u64, proxyTail: u64, serverHead: u64, serv
   pool.serverHead = serverHead;
   pool.serverTail = serverTail;
   pool.serverPort = port;
-  pool.cursor = NAT_PORT_FIRST;
+  pool.cursor = portAt(0);
   pool.idleSinceMs = now;
   pool.live = 1;
   let at = homeOf(pool);
@@ -82,39 +83,75 @@ export function obtainPool(proxyHead: u64, proxyTail: u64, serverHead: u64, serv
   return index;
 }
 
+// --- places ---
+
+/** Number of places. */
 // @ts-ignore: decorator
 @inline
-function chunkEntry(pool: PoolRecord, port: u32): usize {
-  return changetype<usize>(pool) + CHUNK_LIST + <usize>((port - NAT_PORT_FIRST) / NAT_CHUNK_PORTS) * 4;
+function placeCount(): u32 {
+  return (NAT_PORT_LAST - NAT_PORT_FIRST - workerIndex) / workerCount + 1;
 }
 
-/** Where the 64 bits lie that hold the port's, 0 when its chunk does not exist, so that the port is free. */
-function wordOf(pool: PoolRecord, port: u32): usize {
-  const chunk = load<u32>(chunkEntry(pool, port));
+// @ts-ignore: decorator
+@inline
+function portAt(place: u32): u32 {
+  return NAT_PORT_FIRST + place * workerCount + workerIndex;
+}
+
+// @ts-ignore: decorator
+@inline
+function placeOf(port: u32): u32 {
+  return (port - NAT_PORT_FIRST) / workerCount;
+}
+
+/** Place of the port that nobody gets, NONE when it is another worker's. */
+// @ts-ignore: decorator
+@inline
+function sparedPlace(): u32 {
+  return (NAT_PORT_SPARED - NAT_PORT_FIRST) % workerCount == workerIndex ? placeOf(NAT_PORT_SPARED) : NONE;
+}
+
+/** The next port of this worker, round and round. */
+export function portAfter(port: u32): u32 {
+  const place = placeOf(port) + 1;
+  return portAt(place == placeCount() ? 0 : place);
+}
+
+// @ts-ignore: decorator
+@inline
+function chunkEntry(pool: PoolRecord, place: u32): usize {
+  return changetype<usize>(pool) + CHUNK_LIST + <usize>(place / NAT_CHUNK_PORTS) * 4;
+}
+
+/** Where the 64 bits lie that hold the place's, 0 when its chunk does not exist, so that the port is free. */
+function wordOf(pool: PoolRecord, place: u32): usize {
+  const chunk = load<u32>(chunkEntry(pool, place));
   if (chunk == 0) return 0;
-  return chunks + <usize>(chunk - 1) * NAT_CHUNK_BYTES + (((port - NAT_PORT_FIRST) % NAT_CHUNK_PORTS) >>> 6) * 8;
+  return chunks + <usize>(chunk - 1) * NAT_CHUNK_BYTES + ((place % NAT_CHUNK_PORTS) >>> 6) * 8;
 }
 
-/** First port >= `port` whose bit is clear, counting on into the next words; past NAT_PORT_LAST when there is none. */
-function nextFree(pool: PoolRecord, port: u32): u32 {
-  while (port <= <u32>NAT_PORT_LAST) {
-    const word = wordOf(pool, port);
-    const bit = (port - NAT_PORT_FIRST) & 63;
+/** First place >= `place` whose bit is clear, counting on into the next words; placeCount() or more when there is none. */
+function nextFree(pool: PoolRecord, place: u32): u32 {
+  const spared = sparedPlace();
+  const end = placeCount();
+  while (place < end) {
+    const word = wordOf(pool, place);
+    const bit = place & 63;
     if (word == 0) {
-      if (port != NAT_PORT_SPARED) return port;
-      port++;
+      if (place != spared) return place;
+      place++;
       continue;
     }
     const free = ~load<u64>(word) >> <u64>bit;
     if (free == 0) {
-      port += 64 - bit;
+      place += 64 - bit;
       continue;
     }
-    port += <u32>ctz(free);
-    if (port != NAT_PORT_SPARED) return port;
-    port++;
+    place += <u32>ctz(free);
+    if (place != spared) return place;
+    place++;
   }
-  return port;
+  return place;
 }
 
 /**
@@ -123,10 +160,11 @@ function nextFree(pool: PoolRecord, port: u32): u32 {
  */
 export function freePort(index: u32, from: u32): u32 {
   const pool = poolAt(index);
-  if (pool.used >= <u32>NAT_PORTS_PER_POOL) return NONE;
-  let port = nextFree(pool, from);
-  if (port > <u32>NAT_PORT_LAST) port = nextFree(pool, NAT_PORT_FIRST);
-  return port > <u32>NAT_PORT_LAST ? NONE : port;
+  const end = placeCount();
+  if (pool.used >= end - (sparedPlace() == NONE ? 0 : 1)) return NONE;
+  let place = nextFree(pool, placeOf(from));
+  if (place >= end) place = nextFree(pool, 0);
+  return place >= end ? NONE : portAt(place);
 }
 
 /** The port to try first. */
@@ -137,28 +175,30 @@ export function portCursor(index: u32): u32 {
 /** Marks a free port used. @returns false when there is no memory for its chunk */
 export function takePort(index: u32, port: u32): bool {
   const pool = poolAt(index);
-  const entry = chunkEntry(pool, port);
+  const place = placeOf(port);
+  const entry = chunkEntry(pool, place);
   if (load<u32>(entry) == 0) {
     const chunk = newChunk();
     if (chunk == NONE) return false;
     store<u32>(entry, chunk + 1);
   }
-  const word = wordOf(pool, port);
-  store<u64>(word, load<u64>(word) | (<u64>1 << <u64>((port - NAT_PORT_FIRST) & 63)));
+  const word = wordOf(pool, place);
+  store<u64>(word, load<u64>(word) | (<u64>1 << <u64>(place & 63)));
   pool.used += 1;
   // The next flow takes the next port: one just given back rests as long as the others last.
-  pool.cursor = port == NAT_PORT_LAST ? NAT_PORT_FIRST : port + 1;
+  pool.cursor = portAfter(port);
   return true;
 }
 
 /** Gives a port back. */
 export function releasePort(index: u32, port: u32, now: u32): void {
   const pool = poolAt(index);
-  const word = wordOf(pool, port);
-  store<u64>(word, load<u64>(word) & ~(<u64>1 << <u64>((port - NAT_PORT_FIRST) & 63)));
+  const place = placeOf(port);
+  const word = wordOf(pool, place);
+  store<u64>(word, load<u64>(word) & ~(<u64>1 << <u64>(place & 63)));
   pool.used -= 1;
   if (pool.used == 0) pool.idleSinceMs = now;
-  const entry = chunkEntry(pool, port);
+  const entry = chunkEntry(pool, place);
   const chunk = load<u32>(entry) - 1;
   if (isEmpty(chunk)) {
     store<u32>(entry, 0);

@@ -3,7 +3,7 @@
  * it may leave, and only then change anything. The fast path of batch.ts is a short cut through forwardFlow().
  */
 import { following, isMartian4, isMartian6, swap16, unmapped } from "./address";
-import { isIlb } from "./bases";
+import { isIlb, workerCount } from "./bases";
 import { leaveToClient, leaveToServer } from "./egress";
 import {
   clientHopOf,
@@ -32,8 +32,6 @@ import {
   FlowState,
   ImageRule,
   META_REVERSE,
-  NAT_PORT_FIRST,
-  NAT_PORT_LAST,
   NONE,
   PAIR_PORT_RANGE,
   PairRecord,
@@ -50,7 +48,8 @@ import { guardsFragment, guardsLater } from "./guarded";
 import { processIcmp } from "./icmp";
 import { destinationOf, findRule, guardsDestination, guardsSource, memberAt, serverAt, sourceOf } from "./image";
 import { emit } from "./made";
-import { freePort, obtainPool, portCursor, releasePort, takePort } from "./nat-ports";
+import { freePort, obtainPool, portAfter, portCursor, releasePort, takePort } from "./nat-ports";
+import { passOn } from "./owner";
 import { obtainPair, pairAt, serverPort } from "./pairs";
 import { ACK, FIN, icmpOf, isFragment, parseFrame, parseTransport, RST, SYN, TCP, UDP } from "./parse";
 import { describe, rewriteAddresses, rewriteTransport, stepTtl } from "./rewrite";
@@ -62,12 +61,16 @@ import { track } from "./tcp-tracking";
 /** Proxy ports that are tried beside each other before a pool counts as empty: others may use them through another pool. */
 const PORT_TRIES: u32 = 64;
 
-/** Decides about the frame of a descriptor and carries the decision out. @returns its Reason */
+/** Decides about the frame of a descriptor and carries the decision out. @returns its Reason, or HANDED_OVER */
 export function processPacket(descriptor: Descriptor, now: u32): u32 {
   const packet = view();
   packet.now = now;
   const reason = parseFrame(descriptor, packet);
   if (reason != NONE) return reason;
+  if (workerCount > 1) {
+    const given = passOn(packet, now);
+    if (given != NONE) return given;
+  }
   if (packet.chain != CHAIN_PLAIN) return processUnbalanced(packet, now);
   if (isFragment(packet)) return isIlb ? refuseFragment(packet) : processFragment(packet, now);
   if (packet.protocol == TCP || packet.protocol == UDP) return processTransport(packet, now);
@@ -321,7 +324,7 @@ function leaseOne(packet: View, pair: PairRecord, proxyIndex: u32, now: u32): u3
     const port = freePort(pool, from);
     if (port == NONE) return NONE;
     if (findSlot(reverseKey(pair, pair.proxyFirstHead, sourceTail, swap16(port), serverPortBe, packet.protocol)) == NONE) return (proxyIndex << 16) | port;
-    from = port == NAT_PORT_LAST ? NAT_PORT_FIRST : port + 1;
+    from = portAfter(port);
   }
   return NONE;
 }

@@ -73,16 +73,20 @@ function readHeader6(packet: View): bool {
   return true;
 }
 
+/** Key of an answer to the quoted packet. */
+export function quotedKey(packet: View): u64 {
+  return tupleKey(
+    packet.isIpv6 != 0, packet.quotedDestinationHead, packet.quotedDestinationTail, packet.quotedSourceHead, packet.quotedSourceTail,
+    rotl<u32>(packet.quotedPortsBe, 16), packet.quotedProtocol,
+  );
+}
+
 /**
  * Looks up whose answer the quoted packet is, the quoted tuple turned round. Sets packet.flow and packet.slot.
  * @param reverse false: the packet went from the VIP to the client; true: it went to the server
  */
 export function findQuotedFlow(packet: View, reverse: bool): bool {
-  const key = tupleKey(
-    packet.isIpv6 != 0, packet.quotedDestinationHead, packet.quotedDestinationTail, packet.quotedSourceHead, packet.quotedSourceTail,
-    rotl<u32>(packet.quotedPortsBe, 16), packet.quotedProtocol,
-  );
-  const slot = findSlot(key);
+  const slot = findSlot(quotedKey(packet));
   if (slot == NONE || ((metaOf(slot) & META_REVERSE) != 0) != reverse) return false;
   const index = recordOf(slot);
   if (!belongsQuoted(flowAt(index), packet, reverse)) return false;

@@ -155,6 +155,7 @@ export const REASONS: readonly (readonly [name: string, verdict: string, meaning
   ["TimeExceededUnsent", "Drop", "TTL or hop limit ran out; no answer was due or allowed"],
   ["TooBigUnsent", "Drop", "too big for the egress MTU; no answer was due or allowed"],
   ["MadePoolFull", "Drop", "no free frame to build the answer or the fragments in"],
+  ["HandOverFull", "Drop", "another worker has to decide, and too much is waiting for it"],
 ];
 
 /** Constants: name, value, doc, and whether C needs it. */
@@ -183,7 +184,6 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
   ["NAT_PORT_FIRST", 4096, "First proxy port."],
   ["NAT_PORT_LAST", 65534, "Last proxy port."],
   ["NAT_PORT_SPARED", 13724, "Never a proxy port: another product's well-known port."],
-  ["NAT_PORTS_PER_POOL", 61438, "Proxy ports of one pool."],
   ["NAT_CHUNK_PORTS", 2048, "Ports whose use one chunk of bits tells."],
   ["NAT_CHUNK_BYTES", 256, "Bytes of a chunk."],
   ["NAT_CHUNKS_PER_POOL", 30, "Chunks of a pool that is in full use."],
@@ -255,9 +255,16 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
   ["FRAGMENT_SENT", 1, "FragmentRecord.outcome: left; those that follow go the same way."],
   ["FRAGMENT_KERNEL", 2, "FragmentRecord.outcome: the kernel has it."],
   ["FRAGMENT_DROPPED", 3, "FragmentRecord.outcome: went nowhere."],
+  ["FRAGMENT_GIVEN", 4, "FragmentRecord.outcome: handed over to a worker; those that follow go there too."],
   ["HELD_FRAGMENTS", 64, "Fragments that wait for their first one."],
   ["HELD_PER_PACKET", 16, "Those of one packet."],
   ["HELD_MS", 1000, "They wait for this long."],
+  ["HANDED_OVER", 0xfffffffe, "In place of a reason: another worker decides, and counts."],
+  ["HANDED_SETTLED", 1, "Descriptor.handOver: the worker that has it decides, whoever else might."],
+  ["HANDED_COPY", 2, "Descriptor.handOver: was counted as FragmentHeld when it came, and is not counted again."],
+  ["RING_ENTRIES", 1024, "Frames that may wait in the ring from one worker to another; a power of two."],
+  ["RING_TAIL_BYTES", 16777216, "Bytes beyond their head blocks that may wait for one worker."],
+  ["RING_TAIL_LEAST", 4194304, "The same for one ring at the least."],
   ["CLOSED_LINGER_MS", 4500, "A closed flow still takes packets for this long."],
   ["REPLY_TTL", 64, "TTL of packets that the box makes."],
   ["MAX_TIMEOUT_MS", 1728000000, "Longest idle time that deadlines can tell (20 days)."],

@@ -1,5 +1,9 @@
 /** Records of one worker's region. Written by that worker only, but for WorkerMap. */
-import type { RecordSpec } from "./record.ts";
+import type { Field, RecordSpec } from "./record.ts";
+
+/** Fields `pad<first>`... of eight zero bytes each, so that what two workers write lies in lines of its own. */
+const pads = (first: number, count: number): Field[] =>
+  Array.from({ length: count }, (_, index): Field => [`pad${first + index}`, "u64", "zero"]);
 
 export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
   WorkerMap: {
@@ -46,10 +50,12 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["fragments", "u32", "FRAGMENT_SETS * FRAGMENT_WAYS FragmentRecords"],
       ["held", "u32", "HELD_FRAGMENTS HeldRecords"],
       ["heldBlocks", "u32", "their packets, HEAD_STRIDE apart"],
-      ["pad0", "u64", "zero"],
+      ["workerCount", "u32", "workers that there are"],
+      ["peers", "u32", "u32 per worker: its WorkerMap"],
+      ["rings", "u32", "u32 per ordered pair, giver * workerCount + taker: the HandOverRing; 0 from a worker to itself"],
+      ["pad0", "u32", "zero"],
       ["pad1", "u64", "zero"],
       ["pad2", "u64", "zero"],
-      ["pad3", "u64", "zero"],
     ],
   },
   WorkerState: {
@@ -72,28 +78,31 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["heldCount", "u32", "fragments that wait"],
       ["heldSequence", "u32", "order of arrival of the next one"],
       ["pairsBehind", "u32", "pairs from pairCursor on that have not been compared with this image yet"],
+      ["uncounted", "u32", "frames of this batch that no reason counts: handed over, or a copy"],
+      ["wakes", "u32", "bit per worker: was found sleeping by this batch and has to be woken"],
+      ["takenRing", "u32", "HandOverRing that the frames in hand came from"],
+      ["takenCount", "u32", "number of them"],
+      ["nextGiver", "u32", "worker whose ring is looked at first"],
+      ["targets", "u32", "bit per worker: was handed something over in this batch"],
       ["pad0", "u32", "zero"],
       ["pad1", "u64", "zero"],
       ["pad2", "u64", "zero"],
       ["pad3", "u64", "zero"],
       ["pad4", "u64", "zero"],
-      ["pad5", "u64", "zero"],
-      ["pad6", "u64", "zero"],
-      ["pad7", "u64", "zero"],
     ],
   },
   WorkerCounters: {
     doc: "Counters of one worker, 64 bit, never reset. The reasons follow: one u64 each.",
     size: 64,
     fields: [
-      ["packetsIn", "u64", "packets processed"],
+      ["packetsIn", "u64", "packets decided about"],
       ["fragmentsIn", "u64", "fragments to a VIP"],
       ["fragmentsDropped", "u64", "those dropped"],
       ["evicted", "u64", "half-open flows given up because the table was full"],
       ["expired", "u64", "flows that the sweep removed"],
       ["kicks", "u64", "entries moved to make room in a bucket"],
-      ["pad0", "u64", "zero"],
-      ["pad1", "u64", "zero"],
+      ["handedOver", "u64", "frames given to other workers"],
+      ["takenOver", "u64", "frames taken from other workers"],
     ],
   },
   RuleState: {
@@ -279,7 +288,7 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["outPort", "u8", "egress port"],
       ["direction", "u8", "Direction"],
       ["isDirect", "u8", "1: DSR, addresses stay"],
-      ["pad0", "u8", "zero"],
+      ["owner", "u8", "FRAGMENT_GIVEN: the worker that has the first one"],
       ["pad1", "u32", "zero"],
       ["pad2", "u64", "zero"],
     ],
@@ -299,7 +308,24 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["isToVip", "u8", "1: its destination is a VIP"],
       ["wantsOffload", "u8", "1: its virtio header asked for something; it will not leave"],
       ["inKind", "u8", "PortKind of the port that it came by"],
-      ["pad0", "u64", "zero"],
+      ["sourceHop", "u64", "bytes 0..5: source MAC of the frame, byte 6: ingress port, byte 7: one"],
+    ],
+  },
+  HandOverRing: {
+    doc: "Frames on their way from one worker to another. One worker writes it, one reads it; neither ever waits. An entry is a Descriptor, which names a head block and a run of tail bytes of the ring's own.",
+    size: 192,
+    fields: [
+      ["entries", "u32", "RING_ENTRIES Descriptors"],
+      ["heads", "u32", "their head blocks, HEAD_STRIDE apart"],
+      ["tails", "u32", "room for tails, a circle"],
+      ["tailMask", "u32", "its bytes minus 1; a power of two minus 1"],
+      ...pads(0, 6),
+      ["given", "u32", "giver: entries ever given, wraps; stored last"],
+      ["tailGiven", "u32", "giver: tail bytes ever used or passed over, wraps"],
+      ...pads(6, 7),
+      ["taken", "u32", "taker: entries ever released, wraps"],
+      ["tailTaken", "u32", "taker: tail bytes ever released, wraps; stored before `taken`"],
+      ...pads(13, 7),
     ],
   },
   Scratch: {

@@ -179,8 +179,9 @@ static void fill_descriptor(struct ilb_io *io, unsigned slot, uint8_t in_port, c
   d->slot = (uint16_t)slot;
   d->made_first = 0;
   d->made_count = 0;
+  d->hand_over = 0;
+  d->hand_over_end = 0;
   d->pad0 = 0;
-  d->pad1 = 0;
 }
 
 static bool carries_vlan_tag(struct msghdr *message) {

@@ -10,7 +10,7 @@ import { type Clock, systemClock } from "./control/clock.ts";
 import { Controller } from "./control/controller.ts";
 import { systemNames } from "./control/names.ts";
 import type { Log } from "./control/ports.ts";
-import { type OpenedStore, openStore } from "./control/store.ts";
+import { openStore, type Store } from "./control/store.ts";
 import { parseRunOptions, type RunOptions } from "./daemon-options.ts";
 import { type DataPlane, openDataPlane, refusedDataPlane } from "./data-plane.ts";
 import { createApp } from "./http/app.ts";
@@ -82,7 +82,7 @@ function untilToldToStop(log: Log): Promise<string | null> {
 
 class Daemon {
   private readonly servers: RunningServer[] = [];
-  private store: OpenedStore | null = null;
+  private store: Store | null = null;
   private plane: DataPlane | null = null;
   private controller: Controller | null = null;
   private ready = false;
@@ -144,7 +144,7 @@ class Daemon {
   async stop(): Promise<void> {
     const wasReady = this.ready;
     this.ready = false;
-    const done = this.takeApart(wasReady).catch((error) =>
+    const done = this.takeApart().catch((error) =>
       this.log.error("not everything could be taken apart", {
         reason: error instanceof Error ? error.message : String(error),
       }),
@@ -154,12 +154,10 @@ class Daemon {
     if (wasReady) this.log.info("stopped");
   }
 
-  /** @param wasReady when not, the start was refused, and a database that it has made goes with it */
-  private async takeApart(wasReady: boolean): Promise<void> {
+  private async takeApart(): Promise<void> {
     await Promise.all([...this.servers.map((server) => server.stop()), this.controller?.close()]);
     await this.plane?.stop();
-    if (wasReady) this.store?.close();
-    else this.store?.abandon();
+    this.store?.close();
   }
 
   private clock(): Clock {
@@ -214,7 +212,7 @@ class Daemon {
       auditRefusal: (caller, command, code) => controller.auditRefusal(caller, command, code),
       counters: () => controller.counters(),
       ports: () => plane.ports(),
-      isReady: () => this.ready && plane.missingDevices().length === 0,
+      isReady: () => this.ready,
     };
   }
 

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0xbaf3b3ffu
+#define ILB_LAYOUT_FINGERPRINT 0x7192c80cu
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64
@@ -94,10 +94,12 @@ struct ilb_descriptor {
   uint32_t made_first;
   /* number of frames that leave in place of this one; 0: the frame itself leaves, if its verdict says so */
   uint32_t made_count;
+  /* HANDED_… flags of a frame that came from another worker, 0 of any other */
+  uint32_t hand_over;
+  /* in a ring: HandOverRing.tailGiven behind this frame */
+  uint32_t hand_over_end;
   /* zero */
   uint32_t pad0;
-  /* zero */
-  uint64_t pad1;
 };
 _Static_assert(sizeof(struct ilb_descriptor) == 64, "ilb_descriptor");
 _Static_assert(offsetof(struct ilb_descriptor, frame) == 0, "ilb_descriptor.frame");
@@ -122,7 +124,8 @@ _Static_assert(offsetof(struct ilb_descriptor, flow_state) == 41, "ilb_descripto
 _Static_assert(offsetof(struct ilb_descriptor, slot) == 42, "ilb_descriptor.slot");
 _Static_assert(offsetof(struct ilb_descriptor, made_first) == 44, "ilb_descriptor.made_first");
 _Static_assert(offsetof(struct ilb_descriptor, made_count) == 48, "ilb_descriptor.made_count");
-_Static_assert(offsetof(struct ilb_descriptor, pad0) == 52, "ilb_descriptor.pad0");
-_Static_assert(offsetof(struct ilb_descriptor, pad1) == 56, "ilb_descriptor.pad1");
+_Static_assert(offsetof(struct ilb_descriptor, hand_over) == 52, "ilb_descriptor.hand_over");
+_Static_assert(offsetof(struct ilb_descriptor, hand_over_end) == 56, "ilb_descriptor.hand_over_end");
+_Static_assert(offsetof(struct ilb_descriptor, pad0) == 60, "ilb_descriptor.pad0");
 
 #endif

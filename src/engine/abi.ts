@@ -18,6 +18,12 @@ export interface EngineExports {
   heartbeat(nowMs: number): void;
   sweepSlice(nowMs: number): number;
   sweepAll(nowMs: number): void;
+  hasHandedOver(): number;
+  takeHandedOver(): number;
+  releaseHandedOver(): void;
+  takeWakes(): number;
+  announceSleep(): number;
+  endSleep(): void;
 }
 
 /** The memory, once per kind of access. Little-endian hosts only, as WebAssembly itself is. */

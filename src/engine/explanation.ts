@@ -4,7 +4,7 @@
  */
 import type { Address } from "../model/address.ts";
 import type { Algorithm, PortRange, Protocol, RuleType } from "../model/config.ts";
-import type { Direction, FlowSnapshot, FlowState, NextHop } from "./engine.ts";
+import type { Direction, FlowSnapshot, FlowState, ImageRule, NextHop } from "./engine.ts";
 
 /** A whole, sound packet with hops left; of TCP a connection's first (SYN). Ports in host order. */
 export interface ExplainedPacket {
@@ -32,10 +32,10 @@ export interface LiveTables {
   flowOf(packet: ExplainedPacket): LiveFlow | null;
   /** The sticky entry of a masked client. `proxyIndex`: position in the rule's proxy range. */
   stickyOf(ruleId: number, client: Address): { readonly serverId: number; readonly proxyIndex: number } | null;
-  /** Round robin: the highest insertSequence that may be next; infinity: a new round begins. */
-  turnOf(ruleId: number, slot: number): number;
-  /** Proxy addresses handed out so far for a server of a rule. */
-  proxyTurnOf(ruleId: number, serverId: number): number;
+  /** Round robin: the highest insertSequence that may be next for this client; infinity: a new round begins. */
+  turnOf(rule: ImageRule, client: Address): number;
+  /** Proxy addresses handed out so far for a server of a rule, where this client is concerned. */
+  proxyTurnOf(rule: ImageRule, serverId: number, client: Address): number;
   nextHop(index: number): NextHop;
   /** null: no such port. */
   port(index: number): { readonly kind: "ethernet" | "ip"; readonly mac: Uint8Array; readonly mtu: number } | null;

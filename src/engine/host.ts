@@ -6,6 +6,7 @@ import {
   CompatMode,
   FlowHeader,
   HASH_KEY_WORDS,
+  HandOverRing,
   HopState,
   ICMP_TOKENS,
   LAYOUT_FINGERPRINT,
@@ -18,6 +19,7 @@ import {
   WorkerMap,
   WorkerState,
 } from "../gen/layout.ts";
+import type { Address } from "../model/address.ts";
 import { compileModule, instantiate, type MemoryViews, viewsOf } from "./abi.ts";
 import type {
   Compat,
@@ -32,7 +34,8 @@ import type {
 import type { LiveTables } from "./explanation.ts";
 import { MemoryTables } from "./live-tables.ts";
 import { createMemory, type RegionMap, regionMap, type WorkerRegions } from "./memory.ts";
-import { type EngineHealth, StatsReader } from "./stats.ts";
+import { workerOfClient } from "./owner.ts";
+import { type EngineHealth, StatsReader, type WorkerFigures } from "./stats.ts";
 import { addressWords, swap32, writeImage } from "./tables.ts";
 
 /** Bytes of a hash key. */
@@ -142,7 +145,22 @@ export class EngineHost {
       this.#set(worker.state + WorkerState.icmpTokens, ICMP_TOKENS);
       this.#set(worker.flowMemory + FlowHeader.fingerprint, LAYOUT_FINGERPRINT);
     });
+    this.#writeRings();
     instantiate(module, this.memory, this.map.workers[0]!.map).writeConstants();
+  }
+
+  #writeRings(): void {
+    const { workers, peers, ringTable, rings } = this.map;
+    workers.forEach((worker, index) => {
+      this.#set(peers + index * 4, worker.map);
+    });
+    for (const { from, to, ring, entries, heads, tails, tailBytes } of rings) {
+      this.#set(ringTable + (from * workers.length + to) * 4, ring);
+      this.#set(ring + HandOverRing.entries, entries);
+      this.#set(ring + HandOverRing.heads, heads);
+      this.#set(ring + HandOverRing.tails, tails);
+      this.#set(ring + HandOverRing.tailMask, tailBytes - 1);
+    }
   }
 
   #set(at: number, value: number): void {
@@ -197,6 +215,9 @@ export class EngineHost {
       fragments: worker.fragments,
       held: worker.held,
       heldBlocks: worker.heldBlocks,
+      workerCount: map.workers.length,
+      peers: map.peers,
+      rings: map.ringTable,
     };
     for (const [field, value] of Object.entries(values))
       this.#set(worker.map + WorkerMap[field as keyof typeof values], value);
@@ -315,14 +336,28 @@ export class EngineHost {
     return this.#stats.health();
   }
 
+  /** What each worker has done, by number. */
+  workers(): WorkerFigures[] {
+    return this.#stats.workers();
+  }
+
   /** Connection entries, read lazily while workers run. */
   flows(): Iterable<FlowSnapshot> {
     return { [Symbol.iterator]: () => this.#stats.flows() };
   }
 
+  /** The worker that opens flows of a client; of sticky rules it depends on the prefix alone. @param stickyBits see workerOfClient */
+  workerOf(client: Address, stickyBits: number | null): number {
+    const key = this.#views.u32.subarray(this.map.hashKeys >>> 2, (this.map.hashKeys >>> 2) + HASH_KEY_WORDS);
+    return workerOfClient(key, this.map.workers.length, client, stickyBits);
+  }
+
   /** What `explain` reads, while workers run. */
   live(): LiveTables {
-    return new MemoryTables(this.#views, this.map, (worker, index) => this.#stats.flowAt(worker, index));
+    return new MemoryTables(this.#views, this.map, {
+      flowAt: (worker, index) => this.#stats.flowAt(worker, index),
+      workerOf: (client, stickyBits) => this.workerOf(client, stickyBits),
+    });
   }
 
   /** Sticky entries, read lazily while workers run. */

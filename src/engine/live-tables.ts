@@ -23,7 +23,7 @@ import {
 } from "../gen/layout.ts";
 import { type Address, sameAddress } from "../model/address.ts";
 import type { MemoryViews } from "./abi.ts";
-import type { FlowSnapshot, NextHop } from "./engine.ts";
+import type { FlowSnapshot, ImageRule, NextHop } from "./engine.ts";
 import type { ExplainedPacket, LiveFlow, LiveTables } from "./explanation.ts";
 import type { RegionMap, WorkerRegions } from "./memory.ts";
 import { addressWords } from "./tables.ts";
@@ -34,21 +34,24 @@ const BUCKET_METAS = 48;
 
 const swap16 = (n: number): number => ((n & 0xff) << 8) | (n >>> 8);
 
+/** What others know how to find out. */
+export interface TableReads {
+  /** The flow record of an index; null: not in use. */
+  flowAt(worker: WorkerRegions, index: number): FlowSnapshot | null;
+  /** The worker that opens flows of a client. */
+  workerOf(client: Address, stickyBits: number | null): number;
+}
+
 export class MemoryTables implements LiveTables {
   readonly portCount = MAX_PORTS;
   readonly #views: MemoryViews;
   readonly #map: RegionMap;
-  readonly #flowAt: (worker: WorkerRegions, index: number) => FlowSnapshot | null;
+  readonly #reads: TableReads;
 
-  /** @param flowAt reads the flow record of an index; null: not in use */
-  constructor(
-    views: MemoryViews,
-    map: RegionMap,
-    flowAt: (worker: WorkerRegions, index: number) => FlowSnapshot | null,
-  ) {
+  constructor(views: MemoryViews, map: RegionMap, reads: TableReads) {
     this.#views = views;
     this.#map = map;
-    this.#flowAt = flowAt;
+    this.#reads = reads;
   }
 
   flowOf(packet: ExplainedPacket): LiveFlow | null {
@@ -65,7 +68,7 @@ export class MemoryTables implements LiveTables {
       for (let index = 0; index < top; index++) {
         const at = worker.flows + index * FlowRecord.size;
         if (u16[(at + field) >>> 1] !== wanted) continue;
-        const flow = this.#flowAt(worker, index);
+        const flow = this.#reads.flowAt(worker, index);
         if (flow === null || !isOf(flow, packet, fromClient)) continue;
         // A newer flow may have taken the server's key.
         if (!fromClient && this.#u32(at + FlowRecord.slotReverse) === NONE) continue;
@@ -116,15 +119,21 @@ export class MemoryTables implements LiveTables {
     return null;
   }
 
-  /** Each worker has a turn of its own; this is the first one's. */
-  turnOf(ruleId: number, slot: number): number {
-    const at = this.#map.workers[0]!.ruleStates + slot * RuleState.size;
+  #workerOf(rule: ImageRule, client: Address): WorkerRegions {
+    return this.#map.workers[this.#reads.workerOf(client, rule.stickyMask)]!;
+  }
+
+  /** Each worker has a turn of its own. (Of DSR without stickiness it is that of the worker that gets the packet, which cannot be told.) */
+  turnOf(rule: ImageRule, client: Address): number {
+    const { id: ruleId, slot } = rule;
+    const at = this.#workerOf(rule, client).ruleStates + slot * RuleState.size;
     const cursor = this.#u32(at + RuleState.cursor);
     return this.#u32(at + RuleState.ruleId) !== ruleId || cursor === NONE ? Number.POSITIVE_INFINITY : cursor;
   }
 
-  proxyTurnOf(ruleId: number, serverId: number): number {
-    const worker = this.#map.workers[0]!;
+  proxyTurnOf(rule: ImageRule, serverId: number, client: Address): number {
+    const { id: ruleId } = rule;
+    const worker = this.#workerOf(rule, client);
     const top = this.#u32(worker.flowMemory + FlowHeader.pairsTop);
     for (let index = 0; index < top; index++) {
       const at = worker.pairs + index * PairRecord.size;

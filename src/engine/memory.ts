@@ -16,6 +16,7 @@ import {
   FRAGMENT_WAYS,
   FragmentRecord,
   HASH_KEY_WORDS,
+  HandOverRing,
   HEAD_STRIDE,
   HELD_FRAGMENTS,
   HeldRecord,
@@ -36,6 +37,9 @@ import {
   PortInterval,
   PortRecord,
   REASON_NAMES,
+  RING_ENTRIES,
+  RING_TAIL_BYTES,
+  RING_TAIL_LEAST,
   RuleState,
   Scratch,
   SharedHeader,
@@ -125,8 +129,21 @@ export interface WorkerCounts {
   readonly chunks: number;
 }
 
+/** The way of frames from one worker to another. Linear offsets. */
+export interface RingRegions {
+  readonly from: number;
+  readonly to: number;
+  readonly ring: number;
+  readonly entries: number;
+  readonly heads: number;
+  readonly tails: number;
+  /** A power of two. */
+  readonly tailBytes: number;
+}
+
 /** Plain data: may be sent to a worker. */
 export interface RegionMap {
+  /** As asked for; of flows and sticky entries each worker has its share (`counts`). */
   readonly limits: EngineLimits;
   readonly sharedHeader: number;
   readonly crcTable: number;
@@ -138,6 +155,11 @@ export interface RegionMap {
   readonly images: readonly [number, number];
   readonly counts: WorkerCounts;
   readonly workers: readonly WorkerRegions[];
+  /** u32 per worker: its WorkerMap. */
+  readonly peers: number;
+  /** u32 per ordered pair of workers, giver * workers + taker: its ring. */
+  readonly ringTable: number;
+  readonly rings: readonly RingRegions[];
   /** Bytes of the whole memory, a multiple of PAGE_BYTES. */
   readonly bytes: number;
 }
@@ -158,23 +180,32 @@ class Layout {
   }
 }
 
-/** Sizes of everything that one worker holds. */
-function countsOf(limits: EngineLimits): WorkerCounts {
+/**
+ * A worker's part of what belongs to clients: clients are dealt out by a hash, so a quarter more than an even share. One
+ * client alone finds no more than this.
+ */
+const shareOf = (all: number, workers: number): number =>
+  Math.min(all, Math.ceil((all * (workers === 1 ? 1 : 1.25)) / workers));
+
+/** Sizes of everything that one worker holds. Any worker may meet every rule and every server, so those are whole. */
+function countsOf(limits: EngineLimits, workers: number): WorkerCounts {
+  const flows = shareOf(limits.maxFlows, workers);
+  const stickies = shareOf(limits.maxSticky, workers);
   // Twice the pairs of an image: those of the image before may still drain.
   const pairs = Math.min(2 * limits.maxPairs, MAX_PAIR_RECORDS);
   const pools = Math.min(2 * pairs, MAX_POOLS);
   return {
     // Two entries per flow, four per bucket, so the table is at most half full.
-    buckets: Math.max(64, powerOfTwo(limits.maxFlows)),
-    flows: limits.maxFlows,
+    buckets: Math.max(64, powerOfTwo(flows)),
+    flows,
     rules: limits.maxRules,
     pairs,
     pairSlots: powerOfTwo(2 * pairs),
-    stickies: limits.maxSticky,
-    stickyHeads: powerOfTwo(limits.maxSticky),
+    stickies,
+    stickyHeads: powerOfTwo(stickies),
     pools,
     poolSlots: powerOfTwo(2 * pools),
-    chunks: pools + Math.ceil(limits.maxFlows / 512) + 64,
+    chunks: pools + Math.ceil(flows / 512) + 64,
   };
 }
 
@@ -258,6 +289,26 @@ function workerRegions(layout: Layout, counts: WorkerCounts, control: number): W
   };
 }
 
+/** One ring from every worker to every other. */
+function ringRegions(layout: Layout, workers: number): RingRegions[] {
+  const share = 2 ** Math.floor(Math.log2(RING_TAIL_BYTES / Math.max(1, workers - 1)));
+  const tailBytes = Math.max(RING_TAIL_LEAST, share);
+  const all = Array.from({ length: workers }, (_, index) => index);
+  return all.flatMap((from) =>
+    all
+      .filter((to) => to !== from)
+      .map((to) => ({
+        from,
+        to,
+        ring: layout.take(HandOverRing.size),
+        entries: layout.take(RING_ENTRIES * Descriptor.size),
+        heads: layout.take(RING_ENTRIES * HEAD_STRIDE),
+        tails: layout.take(tailBytes, REGION_ALIGNMENT),
+        tailBytes,
+      })),
+  );
+}
+
 /**
  * Lays the memory out. @param workers 1..MAX_WORKERS
  * Throws a RangeError that names the limit at fault.
@@ -269,7 +320,7 @@ export function regionMap(limits: EngineLimits, workers: number): RegionMap {
   if (limits.maxPairs > MAX_PAIR_RECORDS) throw new RangeError(`maxPairs must be at most ${MAX_PAIR_RECORDS}`);
   if (!Number.isInteger(workers) || workers < 1 || workers > MAX_WORKERS)
     throw new RangeError(`there can be 1 to ${MAX_WORKERS} workers, not ${workers}`);
-  const counts = countsOf(limits);
+  const counts = countsOf(limits, workers);
   const capacity = imageCapacity(limits);
   // The first page stays empty: offset 0 means "none".
   const layout = new Layout(REGION_ALIGNMENT);
@@ -282,7 +333,10 @@ export function regionMap(limits: EngineLimits, workers: number): RegionMap {
   const nextHops = layout.take(nextHopCount * NextHopRecord.size);
   const imageBytes = imageParts(capacity).bytes;
   const images = [layout.take(imageBytes, REGION_ALIGNMENT), layout.take(imageBytes, REGION_ALIGNMENT)] as const;
+  const peers = layout.take(workers * 4);
+  const ringTable = layout.take(workers * workers * 4);
   const regions = controls.map((control) => workerRegions(layout, counts, control));
+  const rings = ringRegions(layout, workers);
   const bytes = layout.take(0, PAGE_BYTES);
   if (bytes > MEMORY_LIMIT) throw new RangeError(tooLarge(limits, workers, bytes, imageBytes, counts));
   return {
@@ -297,6 +351,9 @@ export function regionMap(limits: EngineLimits, workers: number): RegionMap {
     images,
     counts,
     workers: regions,
+    peers,
+    ringTable,
+    rings,
     bytes,
   };
 }

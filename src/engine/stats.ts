@@ -36,6 +36,18 @@ export interface EngineHealth {
   /** Half-open flows given up because the table was full. */
   readonly evicted: bigint;
   readonly expired: bigint;
+  /** Frames that went from one worker to another. */
+  readonly handedOver: bigint;
+}
+
+/** What one worker has done. */
+export interface WorkerFigures {
+  /** Packets that it decided about. */
+  readonly packetsIn: bigint;
+  readonly flows: number;
+  /** Frames given to other workers and taken from them. */
+  readonly handedOver: bigint;
+  readonly takenOver: bigint;
 }
 
 /** A read-only look at the memory of all workers. */
@@ -79,7 +91,18 @@ export class StatsReader {
       stickies: live(FlowHeader.stickiesLive),
       evicted: total(WorkerCounters.evicted),
       expired: total(WorkerCounters.expired),
+      handedOver: total(WorkerCounters.handedOver),
     };
+  }
+
+  /** Worker by worker. */
+  workers(): WorkerFigures[] {
+    return this.#map.workers.map((worker) => ({
+      packetsIn: this.#u64(worker.counters + WorkerCounters.packetsIn),
+      flows: this.#u32(worker.flowMemory + FlowHeader.flowsLive),
+      handedOver: this.#u64(worker.counters + WorkerCounters.handedOver),
+      takenOver: this.#u64(worker.counters + WorkerCounters.takenOver),
+    }));
   }
 
   #rule(ruleId: number, slot: number): RuleCounters {

@@ -68,6 +68,39 @@ export class WorkerEngine {
     return this.#exports.processBatch(count, nowMs);
   }
 
+  /**
+   * Fills descriptors 0.. with frames that another worker has handed over; process() and send them like received ones, then
+   * releaseHandedOver(). @returns number of frames, 0: none waits
+   */
+  takeHandedOver(): number {
+    return this.#exports.takeHandedOver();
+  }
+
+  /** The frames taken last are done with; their room goes back to the giver. */
+  releaseHandedOver(): void {
+    this.#exports.releaseHandedOver();
+  }
+
+  /** Whether other workers have handed frames over that are not taken yet. */
+  hasHandedOver(): boolean {
+    return this.#exports.hasHandedOver() !== 0;
+  }
+
+  /** Bit per worker that got frames from the last batches and sleeps: the caller wakes it. Told once. */
+  takeWakes(): number {
+    return this.#exports.takeWakes();
+  }
+
+  /** Before a wait that sees no frames of other workers. @returns false: do not wait, there are some. Ends by endSleep(). */
+  announceSleep(): boolean {
+    return this.#exports.announceSleep() !== 0;
+  }
+
+  /** After that wait. */
+  endSleep(): void {
+    this.#exports.endSleep();
+  }
+
   /** One atomic load when nothing changed. Before every batch. @returns generation in use, 0: none */
   adoptIfPublished(): number {
     return this.#exports.adoptIfPublished() >>> 0;

@@ -23,7 +23,6 @@ import { NextHops } from "./next-hops.ts";
 import { openPassPath, type PassPath } from "./pass.ts";
 import { missingRequirement } from "./requirements.ts";
 import { dumpProxyNeighbours, type Link, readProxyNeighbour } from "./rtnetlink.ts";
-import { claimNetwork } from "./sole-owner.ts";
 import { addressRefusal, TunRouting } from "./tun-routing.ts";
 
 /** A start cannot go on; the message is one line that names what is missing and the way out. */
@@ -50,7 +49,6 @@ export interface Host {
   /** The owned devices, in the order of their ports. */
   readonly devices: readonly Link[];
   readonly log: KernelLog;
-  /** Lets the network namespace go. After the mode is closed. */
   close(): void;
 }
 
@@ -73,8 +71,6 @@ export interface Kernel {
   /** From now on exactly `interest` belongs to the engine. Rejects with one line; then nothing has changed. */
   narrow(interest: Interest): Promise<void>;
   isLocal(address: Address): boolean;
-  /** Names of owned devices that exist no more; one that is made anew under such a name is not taken up. */
-  missingDevices(): readonly string[];
   /** Keeps the next hops of exactly these addresses current, under these indexes. */
   watch(addresses: ReadonlyMap<number, Address>): void;
   /** As the engine wants to know them, by port index. */
@@ -85,32 +81,20 @@ export interface Kernel {
   close(): Promise<void>;
 }
 
-/**
- * Checks what a start needs, claims the network namespace, puts back what a crash left, chooses the devices. Throws
- * HostRefused; then nothing is left of it.
- */
+/** Checks what a start needs, puts back what a crash left, chooses the devices. Throws HostRefused. */
 export function openHost(options: HostOptions): Host {
   const missing = missingRequirement(options.io);
   if (missing !== null) throw new HostRefused(missing);
-  const undo: (() => void)[] = [];
-  const close = () => {
-    for (const step of undo.splice(0).reverse()) step();
-  };
+  const network = new NetworkWatch();
   try {
-    const claim = claimNetwork(options.log);
-    if (!claim.ok) throw new HostRefused(claim.text);
-    undo.push(() => claim.lock.release());
-    const network = new NetworkWatch();
-    undo.push(() => network.close());
     const changes = new HostChanges(options.runDirectory, network, options.log);
-    undo.push(() => changes.leave());
     changes.cleanUpAfterCrash();
     network.poll();
     const choice = chooseDevices(options.devices, network.links(), network.addresses());
     if (!choice.ok) throw new HostRefused(choice.text);
-    return { network, changes, devices: choice.devices, log: options.log, close };
+    return { network, changes, devices: choice.devices, log: options.log, close: () => network.close() };
   } catch (error) {
-    close();
+    network.close();
     throw error instanceof HostRefused ? error : new HostRefused((error as Error).message);
   }
 }
@@ -203,9 +187,9 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
   const kept = new LocalPorts(host.changes, log);
   const nextHops = new NextHops(network, { ports: mode.ports, onChange: options.onNextHop, log });
   defer(() => nextHops.close());
-  const tellMissing = missingTeller(host);
+  const tellGone = goneTeller(host);
   const unsubscribe = network.onChange((change) => {
-    if (change.links) tellMissing();
+    if (change.links) tellGone();
     if (change.links || change.addresses) options.onPortChange();
     if ((change.addresses || change.routes) && locals.refresh()) options.onLocalChange();
   });
@@ -223,7 +207,6 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
       kept.reserve(localPorts(interest, isLocal));
     },
     isLocal,
-    missingDevices: () => missingOf(host).map(({ name }) => name),
     watch: (addresses) => nextHops.watch(addresses),
     ports: () => mode.describePorts(),
     passDescriptors: mode.passDescriptors,
@@ -231,25 +214,14 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
   };
 }
 
-const missingOf = ({ network, devices }: Host): Link[] => devices.filter(({ index }) => network.link(index) === null);
-
-/**
- * Says once for every owned device that it exists no more, and once for every one that is made anew under its name: that
- * is another one, with sockets, hooks and settings of its own to be made, which a new start does.
- */
-function missingTeller(host: Host): () => void {
-  const { network, log } = host;
-  const gone = new Set<number>();
-  const back = new Set<number>();
+/** Says once for every owned device that it exists no more; one that is made anew under its name is another one. */
+function goneTeller({ network, devices, log }: Host): () => void {
+  const told = new Set<number>();
   return () => {
-    for (const { index, name } of missingOf(host)) {
-      if (!gone.has(index))
-        log.warn(`interface ${name} was removed: nothing is balanced on it any more; start ilbd again when it is back`);
-      gone.add(index);
-      const other = network.linkNamed(name);
-      if (other === null || back.has(other.index)) continue;
-      back.add(other.index);
-      log.warn(`interface ${name} is back: start ilbd again to balance on it`);
+    for (const { index, name } of devices) {
+      if (told.has(index) || network.link(index) !== null) continue;
+      told.add(index);
+      log.warn(`interface ${name} was removed: nothing is balanced on it any more; start ilbd again when it is back`);
     }
   };
 }

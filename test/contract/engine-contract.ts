@@ -17,15 +17,27 @@ import { tracking } from "./engine/tracking.ts";
 
 export const CONTRACT_LIMITS: EngineLimits = { maxFlows: 70_000, maxRules: 32, maxPairs: 256, maxSticky: 256 };
 
-/** @param make a fresh engine, whose hash keys and port order are its own affair. */
-export function engineContract(name: string, make: (limits: EngineLimits, compat: Compat) => PacketEngine): void {
+/**
+ * @param make a fresh engine, whose hash keys and port order are its own affair
+ * @param isWhole false: several workers, of which each has a share (decision record 0017); what such an engine does in the
+ *   place of the three cases left out is in test/engine/workers.test.ts
+ */
+export function engineContract(
+  name: string,
+  make: (limits: EngineLimits, compat: Compat) => PacketEngine,
+  isWhole = true,
+): void {
   describe.each([4, 6] as const)(`packet engine contract: ${name}, IPv%i`, (family) => {
     const open: PacketEngine[] = [];
-    const ground = new Ground(family, (limits, compat) => {
-      const engine = make({ ...CONTRACT_LIMITS, ...limits }, compat);
-      open.push(engine);
-      return engine;
-    });
+    const ground = new Ground(
+      family,
+      (limits, compat) => {
+        const engine = make({ ...CONTRACT_LIMITS, ...limits }, compat);
+        open.push(engine);
+        return engine;
+      },
+      isWhole,
+    );
     afterEach(() => {
       for (const engine of open.splice(0)) engine.close();
     });

@@ -3,14 +3,16 @@ import { expect, test } from "bun:test";
 import { WorkerEngine } from "../../src/engine/worker-engine.ts";
 import { LAYOUT_FINGERPRINT, Reason, SharedHeader } from "../../src/gen/layout.ts";
 import { feed } from "./feed.ts";
-import { answerOf, imageOfRule, LIMITS, makeHost, requestOf } from "./support.ts";
+import { answerOf, clientAddress, imageOfRule, LIMITS, makeHost, requestOf } from "./support.ts";
 
 test("a second and a third instance attached under traffic change nothing for the first", () => {
   const host = makeHost(LIMITS, 3);
   host.publish(imageOfRule(1));
   const workers = [new WorkerEngine(host.seat(0))];
   workers[0]!.leaveQuiescent();
-  expect(feed(workers[0]!, [requestOf(1), answerOf(1), requestOf(1)], 1)).toEqual([
+  const own = [1, 2, 3, 4, 5, 6, 7, 8].find((flow) => host.workerOf(clientAddress(flow), null) === 0)!;
+  const [request, answer] = [requestOf(own), answerOf(own)];
+  expect(feed(workers[0]!, [request, answer, request], 1)).toEqual([
     Reason.FlowNew,
     Reason.FlowFound,
     Reason.FlowFound,
@@ -19,13 +21,15 @@ test("a second and a third instance attached under traffic change nothing for th
     const next = new WorkerEngine(host.seat(index));
     next.leaveQuiescent();
     workers.push(next);
-    for (const worker of workers.slice(0, index))
-      expect(feed(worker, [requestOf(1), answerOf(1)], 2)).toEqual([Reason.FlowFound, Reason.FlowFound]);
-    // Flows are a worker's own.
-    expect(feed(next, [answerOf(1), requestOf(1)], 2)[1]).toBe(Reason.FlowNew);
+    expect(feed(workers[0]!, [request, answer], 2)).toEqual([Reason.FlowFound, Reason.FlowFound]);
+    // The flow is the first worker's, whoever sees its packets.
+    feed(next, [answer, request], 2);
+    expect(workers[0]!.takeHandedOver()).toBe(2);
+    workers[0]!.process(2, 2);
+    workers[0]!.releaseHandedOver();
   }
-  expect([...host.flows()].length).toBe(3);
-  expect(host.counters().pairs).toEqual([{ ruleId: 1, serverId: 7, packets: 11n, bytes: 11n * 32n, flows: 3 }]);
+  expect([...host.flows()].length).toBe(1);
+  expect(host.counters().pairs).toEqual([{ ruleId: 1, serverId: 7, packets: 11n, bytes: 11n * 32n, flows: 1 }]);
 });
 
 test("a second instance for the same worker goes on where the first stood", () => {

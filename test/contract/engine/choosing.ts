@@ -10,6 +10,7 @@ import { type Ground, reasonOf, ruleCounters } from "./ground.ts";
 
 export function choosing(ground: Ground): void {
   const { ip, host, mask, headerBytes, bench, ruleOf, tcpPacket, udpPacket, server, serversOf, SERVERS, one } = ground;
+  const { isWhole, testWhole } = ground;
   test("ILB-179 round robin begins with the server added last", () => {
     expect(serversOf(bench([ruleOf()]), 4)).toEqual(["192.0.2.12", "192.0.2.11", "192.0.2.10", "192.0.2.12"]);
   });
@@ -79,7 +80,8 @@ export function choosing(ground: Ground): void {
       server(onlyPacket(world.send(arriving(tcpPacket({ from: ip(from), sourcePort })))));
     expect(at("192.0.2.5", 40000)).toBe("192.0.2.12");
     expect(at("192.0.2.9", 40001)).toBe("192.0.2.12");
-    expect(at("203.0.113.5", 40002)).toBe("192.0.2.10");
+    // The turn goes on; another worker has a turn of its own.
+    if (isWhole) expect(at("203.0.113.5", 40002)).toBe("192.0.2.10");
     expect(world.engine.sticky()).toContainEqual({ ruleId: 1, serverId: 103, client: ip("192.0.2.0") });
   });
 
@@ -181,37 +183,40 @@ export function choosing(ground: Ground): void {
     expect(world.engine.flows().map((flow) => flow.sourcePort)).not.toContain(13_724);
   });
 
-  test("ILB-195 ILB-196 a proxy address gives 61438 ports, each once, none out of range; then flows are refused", () => {
-    const world = bench([ruleOf({ type: "NAT", protocol: "udp", ports: onePort(53), members: one })]);
-    const clients = [0, 1].map((i) => ip(`203.0.113.${200 + i}`));
-    const packet = (i: number): ReturnType<typeof arriving> =>
-      arriving(udpPacket({ from: clients[i >> 15]!, sourcePort: 1024 + (i & 0x7fff), checksum: "none" }));
-    for (let i = 0; i < 61_438; i += 64) {
-      const count = Math.min(64, 61_438 - i);
-      world.engine.process(
-        Array.from({ length: count }, (_, j) => packet(i + j)),
-        world.nowMs,
-      );
-    }
-    const ports = new Set(world.engine.flows().map((flow) => flow.sourcePort));
-    expect([ports.size, Math.min(...ports), Math.max(...ports), ports.has(13724)]).toEqual([
-      61_438,
-      4096,
-      65534,
-      false,
-    ]);
-    const refused = world.send(packet(61_438));
-    expect(reasonOf(refused)).toEqual([Verdict.Drop, Reason.NoPort]);
-    const bytes = BigInt(headerBytes + 8);
-    expect(ruleCounters(world)).toMatchObject({
-      packetsNoPort: 1n,
-      bytesNoPort: bytes,
-      packetsDropped: 1n,
-      bytesDropped: bytes,
-    });
-    expect(onlyPacket(world.send(packet(0))).udp).toBeDefined();
-    world.wait(76_000);
-    expect(world.engine.flows()).toEqual([]);
-    expect(world.send(packet(61_438)).reason).toBe(Reason.FlowNew);
-  });
+  testWhole(
+    "ILB-195 ILB-196 a proxy address gives 61438 ports, each once, none out of range; then flows are refused",
+    () => {
+      const world = bench([ruleOf({ type: "NAT", protocol: "udp", ports: onePort(53), members: one })]);
+      const clients = [0, 1].map((i) => ip(`203.0.113.${200 + i}`));
+      const packet = (i: number): ReturnType<typeof arriving> =>
+        arriving(udpPacket({ from: clients[i >> 15]!, sourcePort: 1024 + (i & 0x7fff), checksum: "none" }));
+      for (let i = 0; i < 61_438; i += 64) {
+        const count = Math.min(64, 61_438 - i);
+        world.engine.process(
+          Array.from({ length: count }, (_, j) => packet(i + j)),
+          world.nowMs,
+        );
+      }
+      const ports = new Set(world.engine.flows().map((flow) => flow.sourcePort));
+      expect([ports.size, Math.min(...ports), Math.max(...ports), ports.has(13724)]).toEqual([
+        61_438,
+        4096,
+        65534,
+        false,
+      ]);
+      const refused = world.send(packet(61_438));
+      expect(reasonOf(refused)).toEqual([Verdict.Drop, Reason.NoPort]);
+      const bytes = BigInt(headerBytes + 8);
+      expect(ruleCounters(world)).toMatchObject({
+        packetsNoPort: 1n,
+        bytesNoPort: bytes,
+        packetsDropped: 1n,
+        bytesDropped: bytes,
+      });
+      expect(onlyPacket(world.send(packet(0))).udp).toBeDefined();
+      world.wait(76_000);
+      expect(world.engine.flows()).toEqual([]);
+      expect(world.send(packet(61_438)).reason).toBe(Reason.FlowNew);
+    },
+  );
 }

@@ -25,7 +25,7 @@ interface Datagram {
 
 export function fragments(ground: Ground): void {
   const { family, headerBytes, bench, benchIlb, ruleOf, udpPacket, icmpPacket, numbers, host } = ground;
-  const { VIP, CLIENT, PROXY, SERVERS, one } = ground;
+  const { VIP, CLIENT, PROXY, SERVERS, one, testWhole } = ground;
   const dns = (changes: Parameters<typeof ruleOf>[0] = {}) =>
     ruleOf({ protocol: "udp", ports: onePort(53), members: one, ...changes });
 
@@ -105,7 +105,7 @@ export function fragments(ground: Ground): void {
     expect(dropped(world)).toEqual([3n, 0n]);
   });
 
-  test("modern: the first fragment decides for all of its datagram, also by round robin without flows", () => {
+  testWhole("modern: the first fragment decides for all of its datagram, also by round robin without flows", () => {
     const world = bench([dns({ type: "DSR", members: ruleOf().members })]);
     const servers = [1, 2].map((identification) => {
       const outcomes = sendAll(world, fragmentsOf({ identification }));
@@ -144,7 +144,7 @@ export function fragments(ground: Ground): void {
     expect(dropped(world)).toEqual([2n, 1n]);
   });
 
-  test("modern: no more than 16 fragments of one datagram and 64 in all wait", () => {
+  testWhole("modern: no more than 16 fragments of one datagram and 64 in all wait", () => {
     const world = bench([dns()]);
     const later = (identification: number): Uint8Array[] => fragmentsOf({ identification, step: 8 }).slice(1, 18);
     const verdicts = [1, 2, 3, 4].map((identification) => {

@@ -2,6 +2,7 @@
  * What the contract cases stand on: the small world of engine-bench.ts in one address family. Hosts are called by their
  * IPv4 address in both; in IPv6 the host 192.0.2.10 has the address 2001:db8::192.0.2.10, which is hashed alike.
  */
+import { test } from "bun:test";
 import type {
   Compat,
   EngineLimits,
@@ -78,10 +79,16 @@ export class Ground {
   readonly headerBytes: number;
   /** Where TTL or hop limit stands in it. */
   readonly ttlAt: number;
+  /** The engine is one worker: round robin has one turn, and all proxy ports and held fragments are in one place. */
+  readonly isWhole: boolean;
+  /** `test`, or nothing where the case is about an engine of one worker. */
+  readonly testWhole: (name: string, run: () => void) => void;
   readonly #make: MakeEngine;
 
-  constructor(family: Family, make: MakeEngine) {
+  constructor(family: Family, make: MakeEngine, isWhole = true) {
     this.family = family;
+    this.isWhole = isWhole;
+    this.testWhole = isWhole ? test : () => undefined;
     this.#make = make;
     this.numbers = ICMP_NUMBERS[family];
     this.headerBytes = family === 4 ? 20 : 40;
