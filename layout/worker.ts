@@ -52,7 +52,11 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["heldBlocks", "u32", "their packets, HEAD_STRIDE apart"],
       ["workerCount", "u32", "workers that there are"],
       ["peers", "u32", "u32 per worker: its WorkerMap"],
-      ["rings", "u32", "u32 per ordered pair, giver * workerCount + taker: the HandOverRing; 0 from a worker to itself"],
+      [
+        "rings",
+        "u32",
+        "u32 per ordered pair, giver * workerCount + taker: the HandOverRing; 0 from a worker to itself",
+      ],
       ["pad0", "u32", "zero"],
       ["pad1", "u64", "zero"],
       ["pad2", "u64", "zero"],
