@@ -4,9 +4,21 @@
  * that fails is reported. Nothing here waits, prints, resolves names or knows who asks.
  */
 
-import { formatAddress, sameAddress } from "../model/address.ts";
+import { formatAddress } from "../model/address.ts";
 import type { Config, HealthCheck, HealthTest, Rule, Server, ServerGroup } from "../model/config.ts";
-import { findGroup, findHealthCheck, findRule, findServer, findServerInGroup, groupFamily } from "../model/lookup.ts";
+import { groupLists, ruleLists, serverLists } from "../model/indexes.ts";
+import {
+  findGroup,
+  findHealthCheck,
+  findRule,
+  findServer,
+  findServerByAddress,
+  findServerInGroup,
+  groupFamily,
+  hasNumber,
+  rulesOfGroup,
+  rulesOfService,
+} from "../model/lookup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
 import { isServerAddress, isValidProxySource, isVirtualAddress } from "./address-rules.ts";
 import type {
@@ -33,9 +45,6 @@ function next(config: Config, part: Partial<Config>, created = false): Result<Co
   return ok(freeze({ ...config, ...part, nextId: config.nextId + (created ? 1 : 0) }));
 }
 
-const replaceIn = <T extends { readonly id: number }>(list: readonly T[], item: T): readonly T[] =>
-  list.map((candidate) => (candidate.id === item.id ? item : candidate));
-
 const without = <T extends { readonly id: number }>(list: readonly T[], id: number): readonly T[] =>
   list.filter((candidate) => candidate.id !== id);
 
@@ -58,9 +67,10 @@ function createRule(config: Config, change: CreateRule): Result<Config> {
   if (check !== null && !suits(check.test, change.protocol)) return failed("E-HCMISMATCH");
   if (!isVirtualAddress(change.vip)) return failed("E-EINVAL");
   if (change.proxySource !== null && !isValidProxySource(change.proxySource)) return failed("E-EINVAL");
-  if (config.rules.some((rule) => overlaps(rule, change))) return failed("E-EEXIST");
+  for (const rule of rulesOfService(config, change.vip, change.protocol))
+    if (overlaps(rule, change)) return failed("E-EEXIST");
   const rule = freeze(makeRule(config.nextId, change, group.id, check?.id ?? null));
-  return next(config, { rules: [...config.rules, rule] }, true);
+  return next(config, { rules: ruleLists.append(config.rules, rule) }, true);
 }
 
 /** tcp and udp tests need a rule of that protocol; ping and external tests fit both. */
@@ -75,7 +85,7 @@ function makeRule(id: number, change: CreateRule, groupId: number, healthCheckId
 function deleteRule(config: Config, { name }: RuleChange): Result<Config> {
   if (name === null) return config.rules.length === 0 ? ok(config) : next(config, { rules: [] });
   const rule = findRule(config, name);
-  return rule ? next(config, { rules: without(config.rules, rule.id) }) : failed("E-ENORULE");
+  return rule ? next(config, { rules: ruleLists.remove(config.rules, rule.id) }) : failed("E-ENORULE");
 }
 
 /** Enabling the enabled and disabling the disabled give the same Config back. */
@@ -89,7 +99,7 @@ function switchRule(config: Config, { name, kind }: RuleChange): Result<Config> 
   }
   const rule = findRule(config, name);
   if (rule === undefined) return failed("E-ENORULE");
-  return rule.enabled === enabled ? ok(config) : next(config, { rules: replaceIn(config.rules, set(rule)) });
+  return rule.enabled === enabled ? ok(config) : next(config, { rules: ruleLists.replace(config.rules, set(rule)) });
 }
 
 // Server groups and servers
@@ -99,7 +109,7 @@ function createServerGroup(config: Config, change: CreateServerGroup, context: C
   if (!name.ok) return name;
   if (findGroup(config, change.name)) return failed("E-SGEXISTS");
   const group: ServerGroup = freeze({ id: config.nextId, name: change.name, lastNumber: 0, servers: [] });
-  let result = next(config, { groups: [...config.groups, group] }, true);
+  let result = next(config, { groups: groupLists.append(config.groups, group) }, true);
   for (const server of change.servers) {
     if (!result.ok) return result;
     result = addServer(result.value, change.name, server, context);
@@ -110,16 +120,21 @@ function createServerGroup(config: Config, change: CreateServerGroup, context: C
 function deleteServerGroup(config: Config, name: string): Result<Config> {
   const group = findGroup(config, name);
   if (group === undefined) return failed("E-SGUNAVAIL");
-  if (config.rules.some((rule) => rule.groupId === group.id)) return failed("E-SGINUSE");
-  return next(config, { groups: without(config.groups, group.id) });
+  if (isInUse(config, group)) return failed("E-SGINUSE");
+  return next(config, { groups: groupLists.remove(config.groups, group.id) });
+}
+
+/** Whether a rule balances to the group. */
+function isInUse(config: Config, group: ServerGroup): boolean {
+  const [rule] = rulesOfGroup(config, group.id);
+  return rule !== undefined;
 }
 
 /** The first free number from the last one handed out, round the circle; null when none is free. */
 function freeNumber(group: ServerGroup, draining: ReadonlySet<number>): number | null {
-  const taken = new Set(group.servers.map((server) => server.number));
   for (let step = 0; step < SERVER_NUMBERS; step++) {
     const number = (group.lastNumber + step) % SERVER_NUMBERS;
-    if (!taken.has(number) && !draining.has(number)) return number;
+    if (!hasNumber(group, number) && !draining.has(number)) return number;
   }
   return null;
 }
@@ -138,12 +153,11 @@ function addToGroup(config: Config, group: ServerGroup, added: NewServer, contex
   if (family !== null && family !== added.address.family) return failed("E-MISMATCHH");
   const number = freeNumber(group, context.drainingNumbers(group.id));
   if (number === null) return failed("E-SGFULL");
-  for (const rule of config.rules) {
-    if (rule.groupId !== group.id) continue;
+  for (const rule of rulesOfGroup(config, group.id)) {
     const ports = checkAddedServerPorts(rule, added.ports);
     if (!ports.ok) return ports;
   }
-  if (group.servers.some((server) => sameAddress(server.address, added.address))) return failed("E-EEXIST");
+  if (findServerByAddress(group, added.address)) return failed("E-EEXIST");
   if (!isServerAddress(added.address)) return failed("E-EINVAL");
   const server: Server = freeze({
     id: config.nextId,
@@ -152,8 +166,12 @@ function addToGroup(config: Config, group: ServerGroup, added: NewServer, contex
     ports: added.ports,
     enabled: true,
   });
-  const grown: ServerGroup = freeze({ ...group, lastNumber: number, servers: [...group.servers, server] });
-  return next(config, { groups: replaceIn(config.groups, grown) }, true);
+  const grown: ServerGroup = freeze({
+    ...group,
+    lastNumber: number,
+    servers: serverLists.append(group.servers, server),
+  });
+  return next(config, { groups: groupLists.replace(config.groups, grown) }, true);
 }
 
 function removeServer(config: Config, groupName: string, serverId: string): Result<Config> {
@@ -163,8 +181,8 @@ function removeServer(config: Config, groupName: string, serverId: string): Resu
     const code = group === undefined ? "E-SGUNAVAIL" : "E-SRVUNAVAIL";
     return fail(code, errorText("E-REMOVE", serverId, group?.name ?? groupName, errorText(code)));
   }
-  const shrunk: ServerGroup = freeze({ ...group, servers: without(group.servers, server.id) });
-  return next(config, { groups: replaceIn(config.groups, shrunk) });
+  const shrunk: ServerGroup = freeze({ ...group, servers: serverLists.remove(group.servers, server.id) });
+  return next(config, { groups: groupLists.replace(config.groups, shrunk) });
 }
 
 function switchServer(config: Config, { kind, serverId }: ServerChange): Result<Config> {
@@ -173,11 +191,11 @@ function switchServer(config: Config, { kind, serverId }: ServerChange): Result<
   const found = findServer(config, serverId);
   if (found === undefined) return fail("E-ENOENT", `${errorText("E-ENOENT")}: ${serverId}`);
   const { group, server } = found;
-  if (!config.rules.some((rule) => rule.groupId === group.id)) return failed("E-ENBSRVR");
+  if (!isInUse(config, group)) return failed("E-ENBSRVR");
   const enabled = kind === "enable-server";
   if (server.enabled === enabled) return ok(config);
-  const servers = replaceIn(group.servers, freeze({ ...server, enabled }));
-  return next(config, { groups: replaceIn(config.groups, freeze({ ...group, servers })) });
+  const servers = serverLists.replace(group.servers, freeze({ ...server, enabled }));
+  return next(config, { groups: groupLists.replace(config.groups, freeze({ ...group, servers })) });
 }
 
 // Health checks

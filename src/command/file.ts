@@ -12,6 +12,7 @@ import { failed } from "./errors.ts";
 import type { ChangeContext, CommandHost } from "./host.ts";
 import { listJson } from "./json-listings.ts";
 import { checkNames, list } from "./listings.ts";
+import { Pace } from "./pace.ts";
 import { type Plan, planOf } from "./plan.ts";
 import { printCommand } from "./print.ts";
 import { hasNames, lookUpNames } from "./request.ts";
@@ -114,7 +115,9 @@ async function readSteps(
   right: ImportOptions["right"],
 ): Promise<{ steps: Step[]; failed: FailedLine | null }> {
   const steps: Step[] = [];
+  const pace = new Pace();
   for (const line of readLines(text)) {
+    await pace.breathe();
     const command = await readStep(line, host, right);
     if (!command.ok) return { steps, failed: { number: line.number, cause: command.failure } };
     steps.push({ number: line.number, command: command.value });
@@ -126,11 +129,13 @@ function checkQuery(query: Query, config: Config): Result<void> {
   return query.kind === "show-statistics" ? checkStatisticsNames(query, config) : checkNames(query, config);
 }
 
-/** Carries the steps out on a copy. Pure; stops at the first that fails. */
-function fold(start: Config, steps: readonly Step[], context: ChangeContext): Folded {
+/** Carries the steps out on a copy. Changes nothing else; stops at the first that fails. */
+async function fold(start: Config, steps: readonly Step[], context: ChangeContext): Promise<Folded> {
   let config = start;
   const listings: PendingListing[] = [];
+  const pace = new Pace();
   for (const { number, command } of steps) {
+    await pace.breathe();
     if (command.kind !== "changes") {
       listings.push({ number, query: command, config });
       const names = checkQuery(command, config);
@@ -177,7 +182,7 @@ const emptied = (config: Config): Config => Object.freeze({ ...EMPTY_CONFIG, nex
 export async function planImport(text: string, host: CommandHost, options: ImportOptions): Promise<Result<Plan>> {
   const read = await readSteps(text, host, options.right);
   const running = host.config();
-  const folded = fold(options.preserve ? running : emptied(running), read.steps, host.changeContext());
+  const folded = await fold(options.preserve ? running : emptied(running), read.steps, host.changeContext());
   const wrong = folded.failed ?? read.failed;
   if (wrong !== null) return lineFailure(options, wrong);
   return ok(planOf(running, folded.config, host.flowCounts?.() ?? []));
@@ -196,13 +201,13 @@ export async function* importLines(
   const start = (config: Config): Config => (options.preserve ? config : emptied(config));
   if (read.failed !== null) {
     // A line before it may fail against the configuration: then that one is the first.
-    const folded = fold(start(host.config()), read.steps, host.changeContext());
+    const folded = await fold(start(host.config()), read.steps, host.changeContext());
     yield* printListings(folded.listings, host);
     return lineFailure(options, folded.failed ?? read.failed);
   }
   let folded: Folded | null = null;
-  const done = await host.transact(options.audit, (config, context) => {
-    folded = fold(start(config), read.steps, context);
+  const done = await host.transact(options.audit, async (config, context) => {
+    folded = await fold(start(config), read.steps, context);
     return folded.failed === null ? ok(folded.config) : lineFailure(options, folded.failed);
   });
   const outcome = folded as Folded | null;

@@ -93,12 +93,16 @@ export interface CommandHost {
   /** The running configuration. */
   config(): Config;
   /**
-   * One atomic change. `change` is called once, with the newest Config, when its turn comes; changes never overlap.
+   * One atomic change. `change` is called once, with the newest Config, when its turn comes; changes never overlap,
+   * also when it takes its time.
    * Resolves after the change is published to the engine and saved, or with the failure that `change`, the engine
    * (E-NOMEM) or the database (E-CFG) gave; then nothing has changed.
    * @param audit the canonical command line, for audit log and history.
    */
-  transact(audit: string, change: (config: Config, context: ChangeContext) => Result<Config>): Promise<Result<void>>;
+  transact(
+    audit: string,
+    change: (config: Config, context: ChangeContext) => Result<Config> | Promise<Result<Config>>,
+  ): Promise<Result<void>>;
   /** The same context as transact gives, for checks that change nothing. */
   changeContext(): ChangeContext;
   statistics(): StatisticsSample;

@@ -138,7 +138,7 @@ function* compareServers(before: Config, after: Config): Generator<PlannedChange
 
 function serversOfGroup(before: ServerGroup | null, after: ServerGroup | null): Generator<PlannedChange> {
   const nameOf = (server: Server): string => `${(before ?? after)?.name} ${formatAddress(server.address)}`;
-  const sorted = (group: ServerGroup | null): Server[] => (group === null ? [] : sortedServers(group));
+  const sorted = (group: ServerGroup | null): readonly Server[] => (group === null ? [] : sortedServers(group));
   return compare<Server>("server", sorted(before), sorted(after), nameOf, (old, now) => {
     if (before === null || after === null) return [];
     const ports = differing(

@@ -51,7 +51,7 @@ export function serverView(config: Config, group: ServerGroup, server: Server): 
     address: formatAddress(server.address),
     port: portOf(server.ports),
     enabled: server.enabled,
-    rules: rulesOfGroup(config, group.id).map((rule) => rule.name),
+    rules: Array.from(rulesOfGroup(config, group.id), (rule) => rule.name),
   };
 }
 

@@ -3,7 +3,7 @@
  * decided here and only here: defaults filled in, timers in milliseconds, members in their order.
  */
 import type { ImageDrain, ImageMember, ImageRule, ImageServer, Interest, TableImage } from "../engine/engine.ts";
-import type { Address } from "../model/address.ts";
+import { type Address, addressKey } from "../model/address.ts";
 import type { Config, Rule, Server } from "../model/config.ts";
 import { type Drains, departed } from "./drain.ts";
 import type { InterestRule } from "./interest.ts";
@@ -29,9 +29,6 @@ export interface CompileInput {
 export const MAX_TIMEOUT_MS = 0x7fff_ffff;
 const DEFAULT_NAT_TIMEOUT_SECONDS = { tcp: 120, udp: 60 } as const;
 const DEFAULT_PERSIST_TIMEOUT_SECONDS = 60;
-
-/** A key for maps: two addresses are the same exactly when their keys are. */
-export const addressKey = (address: Address): string => `${address.family}:${address.value.toString(16)}`;
 
 /** Servers that the image has to name: members of rules, and those that still hold flows. Each id once. */
 export function serversInUse(config: Config, drains: Drains): Server[] {

@@ -9,14 +9,22 @@ import { errorText, failed } from "../command/errors.ts";
 import type { ChangeContext, CommandHost } from "../command/host.ts";
 import { type EngineCounters, ImageTooLarge, type Interest, type TableImage } from "../engine/engine.ts";
 import { explain } from "../engine/explain.ts";
-import type { Address } from "../model/address.ts";
+import { type Address, addressKey } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
 import { findRule } from "../model/lookup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
 import type { Caller } from "./caller.ts";
 import type { Clock } from "./clock.ts";
-import { addressKey, compile, deadlineFits, rulesOfInterest, serversInUse } from "./compile.ts";
-import { collect, type Drains, drainingNumbers, NO_DRAINS, nextDrains, pairKey } from "./drain.ts";
+import { compile, deadlineFits, rulesOfInterest, serversInUse } from "./compile.ts";
+import {
+  collect,
+  type DrainingNumbers,
+  type Drains,
+  drainingNumbers,
+  NO_DRAINS,
+  nextDrains,
+  pairKey,
+} from "./drain.ts";
 import { type HealthSource, Unprobed } from "./health-status.ts";
 import { interestOf } from "./interest.ts";
 import type { NameService } from "./names.ts";
@@ -79,6 +87,7 @@ const INITIAL: Omit<State, "config"> = {
 };
 
 type FlowCount = (ruleId: number, serverId: number) => number;
+const NO_NUMBERS: ReadonlySet<number> = new Set();
 
 export class Controller {
   private state: State;
@@ -182,11 +191,11 @@ export class Controller {
   private transact(
     caller: Caller,
     command: string,
-    change: (config: Config, context: ChangeContext) => Result<Config>,
+    change: (config: Config, context: ChangeContext) => Result<Config> | Promise<Result<Config>>,
   ): Promise<Result<void>> {
     return this.inTurn(async () => {
       const before = this.state;
-      const changed = change(before.config, this.changeContext());
+      const changed = await change(before.config, this.changeContext());
       const result = changed.ok ? await this.installChange(before, changed.value, caller, command) : changed;
       if (!result.ok) this.audit(caller, command, result.failure.code);
       return result;
@@ -319,11 +328,11 @@ export class Controller {
   }
 
   private changeContext(): ChangeContext {
-    let count: FlowCount | null = null;
+    let numbers: DrainingNumbers | null = null;
     return {
       drainingNumbers: (groupId) => {
-        count ??= this.flowCount();
-        return drainingNumbers(this.state.drains, groupId, count);
+        numbers ??= drainingNumbers(this.state.drains, this.flowCount());
+        return numbers.get(groupId) ?? NO_NUMBERS;
       },
       externalTest: this.parts.externalTest ?? externalTest,
     };

@@ -63,15 +63,20 @@ export function collect(drains: Drains, flowCount: (ruleId: number, serverId: nu
 /** Pairs that are no longer part of the configuration. */
 export const departed = (drains: Drains): DrainEntry[] => [...drains.values()].filter((entry) => !entry.isMember);
 
-/** Numbers of `groupId` that removed servers with live flows still hold (specification A.2). */
+/** By group id: numbers that removed servers with live flows still hold. */
+export type DrainingNumbers = ReadonlyMap<number, ReadonlySet<number>>;
+
+/** Numbers that removed servers with live flows still hold (specification A.2). */
 export function drainingNumbers(
   drains: Drains,
-  groupId: number,
   flowCount: (ruleId: number, serverId: number) => number,
-): ReadonlySet<number> {
-  const numbers = new Set<number>();
-  for (const { isMember, groupId: owner, rule, server } of drains.values()) {
-    if (!isMember && owner === groupId && flowCount(rule.id, server.id) > 0) numbers.add(server.number);
+): DrainingNumbers {
+  const numbers = new Map<number, Set<number>>();
+  for (const { isMember, groupId, rule, server } of drains.values()) {
+    if (isMember || flowCount(rule.id, server.id) === 0) continue;
+    const taken = numbers.get(groupId);
+    if (taken === undefined) numbers.set(groupId, new Set([server.number]));
+    else taken.add(server.number);
   }
   return numbers;
 }

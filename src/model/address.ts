@@ -134,6 +134,18 @@ export function addressFromBytes(bytes: Uint8Array): Address {
   return make(bytes.length === 4 ? 4 : 6, value);
 }
 
+const keys = new WeakMap<Address, string>();
+
+/** A key for maps: two addresses are the same exactly when their keys are. Worked out once for every object. */
+export function addressKey(address: Address): string {
+  let key = keys.get(address);
+  if (key === undefined) {
+    key = `${address.family}:${address.value.toString(16)}`;
+    keys.set(address, key);
+  }
+  return key;
+}
+
 /** Same family and same value. An IPv4 address never equals its IPv4-mapped IPv6 form. */
 export function sameAddress(a: Address, b: Address): boolean {
   return a.family === b.family && a.value === b.value;

@@ -2,28 +2,33 @@
  * Finding things in a Config, and what follows from it: names without case, server IDs, listing order, defaults filled
  * in. Reads only.
  */
-import { type Address, compareAddresses, type Family } from "./address.ts";
-import type { Config, HealthCheck, PortRange, Rule, Server, ServerGroup } from "./config.ts";
+import { type Address, addressKey, compareAddresses, type Family } from "./address.ts";
+import type { Config, HealthCheck, PortRange, Protocol, Rule, Server, ServerGroup } from "./config.ts";
+import { foldName, groupLists, ruleLists, serverLists } from "./indexes.ts";
 
-/** ASCII letters folded to lower case, other units unchanged. */
-const fold = (unit: number): number => (unit >= 65 && unit <= 90 ? unit + 32 : unit);
-
-/** Equal without regard to ASCII case. Compares from the end: names in a row mostly differ there. */
-export function sameName(a: string, b: string): boolean {
-  if (a === b) return true;
-  if (a.length !== b.length) return false;
-  for (let i = a.length - 1; i >= 0; i--) {
-    if (fold(a.charCodeAt(i)) !== fold(b.charCodeAt(i))) return false;
-  }
-  return true;
-}
+/** Equal without regard to ASCII case. */
+export const sameName = (a: string, b: string): boolean => a === b || foldName(a) === foldName(b);
 
 export function findRule(config: Config, name: string): Rule | undefined {
-  return config.rules.find((rule) => sameName(rule.name, name));
+  return ruleLists.of(config.rules).byName.get(foldName(name));
 }
 
 export function findGroup(config: Config, name: string): ServerGroup | undefined {
-  return config.groups.find((group) => sameName(group.name, name));
+  return groupLists.of(config.groups).byName.get(foldName(name));
+}
+
+/** The server of the group with this address. */
+export function findServerByAddress(group: ServerGroup, address: Address): Server | undefined {
+  return serverLists.of(group.servers).byAddress.get(addressKey(address));
+}
+
+/** Whether a server of the group has the number. */
+export const hasNumber = (group: ServerGroup, number: number): boolean =>
+  serverLists.of(group.servers).byNumber.has(number);
+
+/** Rules with this VIP and protocol, in creation order. */
+export function rulesOfService(config: Config, vip: Address, protocol: Protocol): Iterable<Rule> {
+  return ruleLists.of(config.rules).ofService(vip, protocol);
 }
 
 export function findHealthCheck(config: Config, name: string): HealthCheck | undefined {
@@ -32,7 +37,7 @@ export function findHealthCheck(config: Config, name: string): HealthCheck | und
 
 /** The group of a rule. Throws for a Config that names a missing group, which apply never makes. */
 export function groupOf(config: Config, rule: Rule): ServerGroup {
-  const group = config.groups.find((candidate) => candidate.id === rule.groupId);
+  const group = groupLists.of(config.groups).byId.get(rule.groupId);
   if (group === undefined) throw new Error(`rule ${rule.name} names the missing group id ${rule.groupId}`);
   return group;
 }
@@ -43,8 +48,8 @@ export function healthCheckOf(config: Config, rule: Rule): HealthCheck | undefin
 }
 
 /** Rules that use the group, in creation order. */
-export function rulesOfGroup(config: Config, groupId: number): Rule[] {
-  return config.rules.filter((rule) => rule.groupId === groupId);
+export function rulesOfGroup(config: Config, groupId: number): Iterable<Rule> {
+  return ruleLists.of(config.rules).ofGroup(groupId);
 }
 
 /** `_GROUP.N`, as stored. */
@@ -57,7 +62,8 @@ export function findServerInGroup(group: ServerGroup, id: string): Server | unde
   const dot = id.lastIndexOf(".");
   if (dot < 1 || !id.startsWith("_") || !sameName(id.slice(1, dot), group.name)) return undefined;
   const number = id.slice(dot + 1);
-  return group.servers.find((server) => String(server.number) === number);
+  const server = serverLists.of(group.servers).byNumber.get(Number(number));
+  return server !== undefined && String(server.number) === number ? server : undefined;
 }
 
 /** The group's name in a server ID `_GROUP.N` (N follows the last dot), null when the text has no such form. */
@@ -74,15 +80,22 @@ export function findServer(config: Config, id: string): { group: ServerGroup; se
   return group && server ? { group, server } : undefined;
 }
 
-/** Ascending by address, the order of every listing. */
-export function sortedServers(group: ServerGroup): Server[] {
-  return [...group.servers].sort((a, b) => compareAddresses(a.address, b.address));
+const sorted = new WeakMap<readonly Server[], readonly Server[]>();
+
+/** Ascending by address, the order of every listing. Sorted once for every list of servers. */
+export function sortedServers(group: ServerGroup): readonly Server[] {
+  let servers = sorted.get(group.servers);
+  if (servers === undefined) {
+    servers = [...group.servers].sort((a, b) => compareAddresses(a.address, b.address));
+    sorted.set(group.servers, servers);
+  }
+  return servers;
 }
 
 /** Family of the group's servers, or, while it is empty, of the rules that use it; null when nothing decides it yet. */
 export function groupFamily(config: Config, group: ServerGroup): Family | null {
-  const decides: Address | undefined =
-    group.servers[0]?.address ?? config.rules.find((rule) => rule.groupId === group.id)?.vip;
+  const [rule] = rulesOfGroup(config, group.id);
+  const decides: Address | undefined = group.servers[0]?.address ?? rule?.vip;
   return decides?.family ?? null;
 }
 

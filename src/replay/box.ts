@@ -4,7 +4,6 @@
  */
 import type { CommandHost } from "../command/host.ts";
 import type { Caller } from "../control/caller.ts";
-import { addressKey } from "../control/compile.ts";
 import { Controller } from "../control/controller.ts";
 import { pairKey } from "../control/drain.ts";
 import { BUILT_IN_NAMES } from "../control/names.ts";
@@ -12,7 +11,7 @@ import type { EngineControl, KernelControl, Log } from "../control/ports.ts";
 import type { Store } from "../control/store.ts";
 import type { Compat, EngineLimits, NextHop, Outcome } from "../engine/engine.ts";
 import { WasmEngine } from "../engine/wasm-engine.ts";
-import { type Address, addressBytes } from "../model/address.ts";
+import { type Address, addressBytes, addressKey } from "../model/address.ts";
 import { type Config, EMPTY_CONFIG } from "../model/config.ts";
 import { findRule, findServer, serverId } from "../model/lookup.ts";
 import { fail, type Result } from "../model/result.ts";

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
-import { addressKey, compile, MAX_TIMEOUT_MS, rulesOfInterest, serversInUse } from "../../src/control/compile.ts";
+import { compile, MAX_TIMEOUT_MS, rulesOfInterest, serversInUse } from "../../src/control/compile.ts";
 import { NO_DRAINS, pairKey } from "../../src/control/drain.ts";
 import { assignPlaces, NO_PLACES } from "../../src/control/places.ts";
 import { EMPTY_RUNTIME, EVERYONE_HEALTHY, nextRuntime } from "../../src/control/runtime.ts";
 import type { TableImage } from "../../src/engine/engine.ts";
+import { addressKey } from "../../src/model/address.ts";
 import type { Config, Rule } from "../../src/model/config.ts";
 import { config, group, rule, server, threeServers, v4 } from "./configs.ts";
 

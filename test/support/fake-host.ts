@@ -74,9 +74,9 @@ export class FakeHost implements CommandHost {
 
   async transact(
     audit: string,
-    change: (config: Config, context: ChangeContext) => Result<Config>,
+    change: (config: Config, context: ChangeContext) => Result<Config> | Promise<Result<Config>>,
   ): Promise<Result<void>> {
-    const next = change(this.#config, this.changeContext());
+    const next = await change(this.#config, this.changeContext());
     if (!next.ok) return next;
     if (this.failNext !== null) {
       const failure = this.failNext;
