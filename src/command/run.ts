@@ -119,7 +119,8 @@ export interface FileUse {
 /** What a correct command line wants of the caller's files; null: nothing. */
 export function fileUse(argv: readonly string[]): FileUse | null {
   const parsed = parse(argv, "shell");
-  if (parsed.kind === "answer") return null;
+  // Others may hold names, which only the daemon looks up, and cannot be bound here.
+  if (parsed.kind === "answer" || !["import-config", "export-config"].includes(parsed.spec.long)) return null;
   const command = bind(parsed.request);
   if (!command.ok) return null;
   const { value } = command;
@@ -132,7 +133,7 @@ export function fileUse(argv: readonly string[]): FileUse | null {
 /** Whether a correct command line waits between parts of its answer (statistics with an INTERVAL). */
 export function isTimed(argv: readonly string[]): boolean {
   const parsed = parse(argv, "shell");
-  if (parsed.kind === "answer") return false;
+  if (parsed.kind === "answer" || parsed.spec.long !== "show-statistics") return false;
   const command = bind(parsed.request);
   return command.ok && command.value.kind === "show-statistics" && command.value.intervalSeconds !== null;
 }

@@ -70,9 +70,14 @@ export class Daemon {
   ) {}
 
   /** Starts and waits for the ready line. Throws with the daemon's own words when it ends before. */
-  static async start(place: Place, ...options: string[]): Promise<Daemon> {
+  static start(place: Place, ...options: string[]): Promise<Daemon> {
+    return Daemon.startUnder([], place, ...options);
+  }
+
+  /** The same under another program. @param prefix words before those of ilbd */
+  static async startUnder(prefix: readonly string[], place: Place, ...options: string[]): Promise<Daemon> {
     const child = Bun.spawn(
-      [ILBD, "run", "--io", "none", "--state", place.state, "--socket", place.socket, ...options],
+      [...prefix, ILBD, "run", "--io", "none", "--state", place.state, "--socket", place.socket, ...options],
       {
         stdin: "ignore",
         stdout: "pipe",
