@@ -180,8 +180,11 @@ function enter(index: u32, flow: FlowRecord, key: u64, back: u64, deadline: u32,
   if (taken == NONE) {
     flow.slotReverse = insertEntry(back, deadline, meta | META_REVERSE, index);
   } else if (metaOf(taken) & META_REVERSE) {
-    // Two half-NAT flows whose answers look alike: the newest has them (specification E.3).
-    flowAt(recordOf(taken)).slotReverse = NONE;
+    // Two half-NAT flows whose answers look alike: the newest has them (specification E.3). What the server has sent so far
+    // still keeps the older one alive.
+    const older = flowAt(recordOf(taken));
+    if (<i32>(deadlineOf(taken) - deadlineOf(older.slotForward)) > 0) setDeadline(older.slotForward, deadlineOf(taken));
+    older.slotReverse = NONE;
     setRecord(taken, index);
     setMeta(taken, meta | META_REVERSE);
     setDeadline(taken, deadline);

@@ -14,7 +14,7 @@
 #define ILB_API __attribute__((visibility("default")))
 
 /* Rises with every incompatible change of this file or of another part of the library. */
-#define ILB_ABI_VERSION 1
+#define ILB_ABI_VERSION 2
 
 /* What this library was built for; the service compares both before it calls anything else. */
 ILB_API uint32_t ilb_abi_version(void);
@@ -170,10 +170,11 @@ ILB_API int64_t ilb_clock_ms(void);
 ILB_API int ilb_use_huge_pages(uint8_t *base, uint64_t bytes);
 
 /*
- * Opens (creates, mode 0600) and locks a file for as long as the descriptor stays open. Returns the descriptor;
- * -EWOULDBLOCK: another process has it.
+ * Takes a name of at most 107 bytes in this network namespace: an abstract Unix socket, which nobody else there can have
+ * until it is closed or the process ends. Returns its descriptor, for ilb_close. -EADDRINUSE: taken; then holder[0] is the
+ * process that has it (0: unknown, or of another process namespace) and holder[1] its user (UINT32_MAX: unknown).
  */
-ILB_API int ilb_lock_file(const char *path);
+ILB_API int ilb_lock_name(const char *name, uint32_t *holder);
 
 /* close(2), for descriptors that came from this library. */
 ILB_API int ilb_close(int fd);

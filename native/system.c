@@ -1,8 +1,10 @@
 /* Identity of the library and single system calls that the runtime does not offer. */
 #include <errno.h>
-#include <fcntl.h>
-#include <sys/file.h>
+#include <stddef.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -28,15 +30,36 @@ int ilb_use_huge_pages(uint8_t *base, uint64_t bytes) {
   return madvise((void *)first, end - first, MADV_HUGEPAGE) < 0 ? -errno : 0;
 }
 
-int ilb_lock_file(const char *path) {
-  int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-  if (fd < 0) return -errno;
-  if (flock(fd, LOCK_EX | LOCK_NB) < 0) {
-    int error = -errno;
-    close(fd);
-    return error;
+/* Who listens at `address`: connecting is enough to be told, nobody need accept. */
+static void read_holder(const struct sockaddr_un *address, socklen_t length, uint32_t *holder) {
+  holder[0] = 0;
+  holder[1] = UINT32_MAX;
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return;
+  struct ucred credentials;
+  socklen_t size = sizeof credentials;
+  if (connect(fd, (const struct sockaddr *)address, length) == 0 &&
+      getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0) {
+    holder[0] = (uint32_t)credentials.pid;
+    holder[1] = credentials.uid;
   }
-  return fd;
+  close(fd);
+}
+
+int ilb_lock_name(const char *name, uint32_t *holder) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  const size_t bytes = strlen(name);
+  if (bytes > sizeof address.sun_path - 1) return -EINVAL;
+  /* A first byte of 0 makes the name abstract: it belongs to the network namespace and goes with its socket. */
+  memcpy(address.sun_path + 1, name, bytes);
+  const socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + bytes);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  if (bind(fd, (const struct sockaddr *)&address, length) == 0 && listen(fd, SOMAXCONN) == 0) return fd;
+  int error = -errno;
+  close(fd);
+  if (error == -EADDRINUSE) read_holder(&address, length, holder);
+  return error;
 }
 
 int ilb_close(int fd) { return close(fd) < 0 ? -errno : 0; }

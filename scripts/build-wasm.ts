@@ -4,7 +4,7 @@
  * global but the bases that attach() sets.
  */
 import { existsSync, mkdirSync, renameSync, statSync } from "node:fs";
-import { join } from "node:path";
+import { join, relative, resolve } from "node:path";
 import asc from "assemblyscript/asc";
 
 const ROOT = join(import.meta.dir, "..");
@@ -27,25 +27,31 @@ export function breaches(text: string): string[] {
   return found;
 }
 
+/**
+ * Compiles assembly/ into a module and its text form. @param options of the compiler, beside those that every build has
+ * @param outFile, @param textFile relative to the project or absolute. Throws with the compiler's words.
+ */
+export async function compileEngine(options: readonly string[], outFile: string, textFile: string): Promise<void> {
+  const sources = ["assembly/index.ts", "--baseDir", ROOT, "--noAssert", "--runtime", "stub"];
+  const memory = ["--importMemory", "--sharedMemory", "--initialMemory", "1", "--maximumMemory", "65536"];
+  const features = ["--enable", "simd", "--enable", "threads", "--enable", "bulk-memory"];
+  const files = [
+    "--outFile",
+    relative(ROOT, resolve(ROOT, outFile)),
+    "--textFile",
+    relative(ROOT, resolve(ROOT, textFile)),
+  ];
+  const { error, stderr } = await asc.main([...sources, ...options, ...memory, ...features, ...files]);
+  if (error) throw new Error(`assembly/ does not compile:\n${stderr.toString()}${error.message}`);
+}
+
 /** Compiles, checks and writes build/engine.wasm in one step. Throws with the compiler's words or the breaches. */
 export async function buildWasm(): Promise<void> {
   mkdirSync(join(ROOT, "build"), { recursive: true });
   // Written beside and renamed, so that nobody ever loads half a module.
   const fresh = `build/.engine-${process.pid}.wasm`;
   const text = `build/.engine-${process.pid}.wat`;
-  const options = ["assembly/index.ts", "--baseDir", ROOT, "-O3", "--noAssert", "--runtime", "stub"];
-  const memory = ["--importMemory", "--sharedMemory", "--initialMemory", "1", "--maximumMemory", "65536"];
-  const features = ["--enable", "simd", "--enable", "threads", "--enable", "bulk-memory"];
-  const { error, stderr } = await asc.main([
-    ...options,
-    ...memory,
-    ...features,
-    "--outFile",
-    fresh,
-    "--textFile",
-    text,
-  ]);
-  if (error) throw new Error(`assembly/ does not compile:\n${stderr.toString()}${error.message}`);
+  await compileEngine(["-O3"], fresh, text);
   const found = breaches(await Bun.file(join(ROOT, text)).text());
   if (found.length > 0) throw new Error(`build/engine.wasm breaks decision record 0001: it has ${found.join("; ")}`);
   renameSync(join(ROOT, text), join(ROOT, "build/engine.wat"));

@@ -1,12 +1,11 @@
 /**
  * Runs the tests and closes with one line, `N passed, N failed, N skipped`, summed over every run of `bun test`.
  *
- *   bun scripts/test.ts [--full] [--short] [--fuzz [SECONDS]] [-t NAME] [PATH-PART...]
+ *   bun scripts/test.ts [--full] [--short] [-t NAME] [PATH-PART...]
  *
  * Without options: everything under test/ but test/full/. --full adds test/full/ (browser, container image, soak,
  * kill) and sets ILB_TEST_FULL=1, by which other tests raise their counts; --short beside it runs test/full/ alone at
- * reduced counts (ILB_TEST_SHORT=1). --fuzz runs the random tests again and again with new seeds for SECONDS (60).
- * A PATH-PART keeps the files whose path contains it, -t keeps the tests whose name matches.
+ * reduced counts (ILB_TEST_SHORT=1). A PATH-PART keeps the files whose path contains it, -t keeps the tests whose name matches.
  *
  * All of it happens inside a sandbox (src/lab/sandbox.ts), so that nothing a test makes can outlive the run or touch
  * the machine's own network. Where no sandbox can be had, tests that need one skip themselves by name. Files named
@@ -25,7 +24,6 @@ const ROOT = join(import.meta.dir, "..");
 interface Options {
   readonly full: boolean;
   readonly short: boolean;
-  readonly fuzzSeconds: number | null;
   readonly namePattern: string | null;
   readonly pathParts: readonly string[];
 }
@@ -38,32 +36,25 @@ interface Tally {
 }
 
 function usage(message: string): never {
-  process.stderr.write(
-    `${message}\nusage: npm test [-- [--full] [--short] [--fuzz [SECONDS]] [-t NAME] [PATH-PART...]]\n`,
-  );
+  process.stderr.write(`${message}\nusage: npm test [-- [--full] [--short] [-t NAME] [PATH-PART...]]\n`);
   process.exit(2);
 }
 
 function parseOptions(argv: readonly string[]): Options {
   let full = false;
   let short = false;
-  let fuzzSeconds: number | null = null;
   let namePattern: string | null = null;
   const pathParts: string[] = [];
   for (let at = 0; at < argv.length; at++) {
     const word = argv[at] ?? "";
     if (word === "--full") full = true;
     else if (word === "--short") short = true;
-    else if (word === "--fuzz") {
-      const seconds = Number(argv[at + 1]);
-      fuzzSeconds = Number.isInteger(seconds) && seconds > 0 ? seconds : 60;
-      if (fuzzSeconds === seconds) at++;
-    } else if (word === "-t") {
+    else if (word === "-t") {
       namePattern = argv[++at] ?? usage("-t needs a name");
     } else if (word.startsWith("-")) usage(`unknown option ${word}`);
     else pathParts.push(word);
   }
-  return { full, short, fuzzSeconds, namePattern, pathParts };
+  return { full, short, namePattern, pathParts };
 }
 
 /** Test files of the project, by path relative to it, sorted. */
@@ -71,7 +62,6 @@ function testFiles(options: Options): string[] {
   const all = [...new Bun.Glob("test/**/*.test.ts").scanSync({ cwd: ROOT })].sort();
   return all
     .filter((path) => {
-      if (options.fuzzSeconds !== null) return /(fuzz|random|differential|property|law)/.test(path);
       const isFull = path.startsWith("test/full/");
       if (options.full && options.short) return isFull;
       return options.full || !isFull;
@@ -158,10 +148,7 @@ async function main(): Promise<void> {
   const files = testFiles(options);
   if (files.length === 0) usage("no test file matches");
   const tally: Tally = { passed: 0, failed: 0, failures: [], skips: [] };
-  const deadlineMs = Date.now() + (options.fuzzSeconds ?? 0) * 1000;
-  do {
-    for (const { holds, inSandbox } of GROUPS) await runFiles(files.filter(holds), inSandbox, options, tally);
-  } while (tally.failed === 0 && Date.now() < deadlineMs);
+  for (const { holds, inSandbox } of GROUPS) await runFiles(files.filter(holds), inSandbox, options, tally);
   for (const name of new Set(tally.skips)) console.log(`skipped: ${name}`);
   for (const name of tally.failures) console.log(`FAILED: ${name}`);
   console.log(`${tally.passed} passed, ${tally.failed} failed, ${tally.skips.length} skipped`);

@@ -10,7 +10,7 @@ import { type Clock, systemClock } from "./control/clock.ts";
 import { Controller } from "./control/controller.ts";
 import { systemNames } from "./control/names.ts";
 import type { Log } from "./control/ports.ts";
-import { openStore, type Store } from "./control/store.ts";
+import { type OpenedStore, openStore } from "./control/store.ts";
 import { parseRunOptions, type RunOptions } from "./daemon-options.ts";
 import { type DataPlane, openDataPlane, refusedDataPlane } from "./data-plane.ts";
 import { createApp } from "./http/app.ts";
@@ -82,7 +82,7 @@ function untilToldToStop(log: Log): Promise<string | null> {
 
 class Daemon {
   private readonly servers: RunningServer[] = [];
-  private store: Store | null = null;
+  private store: OpenedStore | null = null;
   private plane: DataPlane | null = null;
   private controller: Controller | null = null;
   private ready = false;
@@ -144,7 +144,7 @@ class Daemon {
   async stop(): Promise<void> {
     const wasReady = this.ready;
     this.ready = false;
-    const done = this.takeApart().catch((error) =>
+    const done = this.takeApart(wasReady).catch((error) =>
       this.log.error("not everything could be taken apart", {
         reason: error instanceof Error ? error.message : String(error),
       }),
@@ -154,10 +154,12 @@ class Daemon {
     if (wasReady) this.log.info("stopped");
   }
 
-  private async takeApart(): Promise<void> {
+  /** @param wasReady when not, the start was refused, and a database that it has made goes with it */
+  private async takeApart(wasReady: boolean): Promise<void> {
     await Promise.all([...this.servers.map((server) => server.stop()), this.controller?.close()]);
     await this.plane?.stop();
-    this.store?.close();
+    if (wasReady) this.store?.close();
+    else this.store?.abandon();
   }
 
   private clock(): Clock {
@@ -212,7 +214,7 @@ class Daemon {
       auditRefusal: (caller, command, code) => controller.auditRefusal(caller, command, code),
       counters: () => controller.counters(),
       ports: () => plane.ports(),
-      isReady: () => this.ready,
+      isReady: () => this.ready && plane.missingDevices().length === 0,
     };
   }
 

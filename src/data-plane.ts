@@ -16,6 +16,8 @@ export interface DataPlane {
   /** Called after the tables are in force: packets flow from here on. Rejects with one clear line. */
   start(): Promise<void>;
   ports(): readonly PortFigures[];
+  /** Names of owned interfaces that were removed: what comes in there is not balanced until the next start. */
+  missingDevices(): readonly string[];
   /** Resolves with one clear line when the plane has failed on its own; never before, never rejects. */
   readonly failed: Promise<string>;
   /** Called when addresses of the box changed. */
@@ -45,6 +47,7 @@ function noPlane(): DataPlane {
     nowMs: () => Math.floor(performance.now()),
     start: async () => undefined,
     ports: () => [],
+    missingDevices: () => [],
     failed: new Promise(() => undefined),
     onLocalChange: () => undefined,
     stop: async () => undefined,

@@ -122,6 +122,7 @@ async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Pro
     nowMs: monotonicMs,
     start: () => worker.run(),
     ports: () => ports.map((port, index) => ({ name: port.name, counters: packetIo.counters(index) })),
+    missingDevices: () => opened.missingDevices(),
     failed: worker.failed,
     onLocalChange: (listener) => void listeners.push(listener),
     stop,

@@ -7,8 +7,8 @@
  * the same directory is refused, and a killed one leaves no lock behind, because the kernel owns it.
  */
 import { Database, SQLiteError, type SQLQueryBindings } from "bun:sqlite";
-import { closeSync, mkdirSync, openSync, realpathSync } from "node:fs";
-import { join } from "node:path";
+import { closeSync, existsSync, mkdirSync, openSync, realpathSync, rmdirSync, rmSync, unlinkSync } from "node:fs";
+import { dirname, join } from "node:path";
 import type { LogRecord } from "../command/host.ts";
 import { addressBytes, addressFromBytes } from "../model/address.ts";
 import type { Algorithm, Config, HealthCheck, PortRange, Protocol, Rule, RuleType, Server } from "../model/config.ts";
@@ -53,6 +53,12 @@ export interface Store {
   close(): void;
 }
 
+/** A Store on disk. */
+export interface OpenedStore extends Store {
+  /** Closes, and removes what opening has made, database and directories: for a start that is refused after it. */
+  abandon(): void;
+}
+
 /** The database refused a change (disk full, read-only, damaged); nothing was written. */
 export class SaveFailed extends Error {
   override readonly name = "SaveFailed";
@@ -69,10 +75,10 @@ const PAGE_ROWS = 500;
  * Opens (or creates) the database in `directory`. Fails with code E-STATE and one line that names file and way out;
  * then neither directory nor file was changed, except that a missing directory may have been created.
  */
-export function openStore(directory: string): Result<Store> {
+export function openStore(directory: string): Result<OpenedStore> {
   const prepared = prepareFile(directory);
   if (!prepared.ok) return prepared;
-  const file = prepared.value;
+  const { file } = prepared.value;
   let db: Database | null = null;
   try {
     db = new Database(file, { readwrite: true, create: false, strict: true });
@@ -85,26 +91,45 @@ export function openStore(directory: string): Result<Store> {
     }
     configure(db);
     migrate(db);
-    return ok(new SqliteStore(db));
+    return ok(new SqliteStore(db, prepared.value));
   } catch (error) {
     db?.close();
     return fail("E-STATE", describeOpenError(file, error));
   }
 }
 
+interface PreparedFile {
+  readonly file: string;
+  readonly isNew: boolean;
+  /** The outermost directory that was missing; null: none was. */
+  readonly madeDirectory: string | null;
+}
+
 /** Creates directory (0700) and file (0600) where missing; SQLite gives its side files the file's mode. */
-function prepareFile(directory: string): Result<string> {
+function prepareFile(directory: string): Result<PreparedFile> {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    const made = mkdirSync(directory, { recursive: true, mode: 0o700 });
     const file = join(realpathSync(directory), FILE_NAME);
+    const isNew = !existsSync(file);
     closeSync(openSync(file, "a+", 0o600));
-    return ok(file);
+    return ok({ file, isNew, madeDirectory: made === undefined ? null : realpathSync(made) });
   } catch (error) {
     const reason = (error as NodeJS.ErrnoException).code ?? String(error);
     return fail(
       "E-STATE",
       `cannot write state directory ${directory} (${reason}): make it writable for this user or name another with --state`,
     );
+  }
+}
+
+/** Removes `innermost` and its parents up to `outermost`, as far as they are empty. */
+function removeEmptyDirectories(innermost: string, outermost: string): void {
+  for (let directory = innermost; directory.length >= outermost.length; directory = dirname(directory)) {
+    try {
+      rmdirSync(directory);
+    } catch {
+      return; // Somebody else has put something there.
+    }
   }
 }
 
@@ -155,8 +180,11 @@ function describeOpenError(file: string, error: unknown): string {
   return `cannot use ${file} (${error.message}): make the directory writable, free some space, or name another with --state`;
 }
 
-class SqliteStore implements Store {
-  constructor(private readonly db: Database) {}
+class SqliteStore implements OpenedStore {
+  constructor(
+    private readonly db: Database,
+    private readonly prepared: PreparedFile,
+  ) {}
 
   load(): Config {
     const nextId = this.db.query<{ value: number }, []>("SELECT value FROM meta WHERE key='nextId'").get()!.value;
@@ -275,6 +303,16 @@ class SqliteStore implements Store {
 
   close(): void {
     this.db.close();
+  }
+
+  abandon(): void {
+    const { file, isNew, madeDirectory } = this.prepared;
+    // While the lock is held: nobody else can have begun to use it.
+    if (isNew) unlinkSync(file);
+    this.db.close();
+    if (!isNew) return;
+    for (const suffix of ["-wal", "-shm"]) rmSync(`${file}${suffix}`, { force: true });
+    if (madeDirectory !== null) removeEmptyDirectories(dirname(file), madeDirectory);
   }
 
   /** Deletions first, so that a name that goes and comes back in one change meets no unique index. */

@@ -47,7 +47,7 @@ export function createApp(service: Service): App {
   });
   for (const path of Object.keys(DASHBOARD_FILES)) app.get(path, () => dashboardResponse(path));
   app.get("/healthz", (c) => c.text("ok\n"));
-  app.get("/readyz", (c) => (service.isReady() ? c.text("ready\n") : c.text("starting\n", 503)));
+  app.get("/readyz", (c) => (service.isReady() ? c.text("ready\n") : c.text("not ready\n", 503)));
   app.get("/metrics", (c) => {
     const sample = service.hostFor(c.env.caller, c.req.raw.signal).statistics();
     const text = metricsText({

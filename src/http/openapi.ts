@@ -242,7 +242,7 @@ const OTHER_PATHS: Readonly<Record<string, Json>> = {
     get: {
       operationId: "get-readyz",
       summary: "Tables are loaded and devices are open",
-      responses: { 200: text("ready"), 503: text("starting") },
+      responses: { 200: text("ready"), 503: text("not ready") },
     },
   },
 };

@@ -18,6 +18,6 @@ export interface Service {
   auditRefusal(caller: Caller, command: string, code: string): void;
   counters(): EngineCounters;
   ports(): readonly PortFigures[];
-  /** Tables are loaded and devices are open. */
+  /** Tables are loaded, devices are open, and their interfaces still exist. */
   isReady(): boolean;
 }

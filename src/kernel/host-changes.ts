@@ -17,6 +17,7 @@ import {
   readFileSync,
   readlinkSync,
   renameSync,
+  rmdirSync,
   unlinkSync,
   writeFileSync,
   writeSync,
@@ -54,6 +55,7 @@ export interface Requester {
 const RESERVED_PORTS = "net/ipv4/ip_local_reserved_ports";
 
 export class HostChanges {
+  readonly #directory: string;
   readonly #path: string;
   readonly #kernel: Requester;
   readonly #log: KernelLog;
@@ -70,6 +72,7 @@ export class HostChanges {
     } catch (error) {
       throw new Error(`cannot use the run directory ${directory}: ${(error as Error).message}`);
     }
+    this.#directory = directory;
     this.#path = join(directory, `undo-${networkNamespaceCookie() ?? namespaceInode()}.json`);
     this.#kernel = kernel;
     this.#log = log;
@@ -160,6 +163,17 @@ export class HostChanges {
     for (const change of [...this.#changes].reverse()) this.#undo(change);
     this.#changes = [];
     if (existsSync(this.#path)) unlinkSync(this.#path);
+  }
+
+  /** The last call: removes the run directory when nothing is in it, so that a start that was refused leaves none. */
+  leave(): void {
+    try {
+      rmdirSync(this.#directory);
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException;
+      if (code !== "ENOTEMPTY" && code !== "ENOENT" && code !== "EBUSY")
+        this.#log.warn(`could not remove the run directory ${this.#directory}: ${code}`);
+    }
   }
 
   #make(change: Change, action: () => unknown): void {

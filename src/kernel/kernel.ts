@@ -23,6 +23,7 @@ import { NextHops } from "./next-hops.ts";
 import { openPassPath, type PassPath } from "./pass.ts";
 import { missingRequirement } from "./requirements.ts";
 import { dumpProxyNeighbours, type Link, readProxyNeighbour } from "./rtnetlink.ts";
+import { claimNetwork } from "./sole-owner.ts";
 import { addressRefusal, TunRouting } from "./tun-routing.ts";
 
 /** A start cannot go on; the message is one line that names what is missing and the way out. */
@@ -49,6 +50,7 @@ export interface Host {
   /** The owned devices, in the order of their ports. */
   readonly devices: readonly Link[];
   readonly log: KernelLog;
+  /** Lets the network namespace go. After the mode is closed. */
   close(): void;
 }
 
@@ -71,6 +73,8 @@ export interface Kernel {
   /** From now on exactly `interest` belongs to the engine. Rejects with one line; then nothing has changed. */
   narrow(interest: Interest): Promise<void>;
   isLocal(address: Address): boolean;
+  /** Names of owned devices that exist no more; one that is made anew under such a name is not taken up. */
+  missingDevices(): readonly string[];
   /** Keeps the next hops of exactly these addresses current, under these indexes. */
   watch(addresses: ReadonlyMap<number, Address>): void;
   /** As the engine wants to know them, by port index. */
@@ -81,20 +85,32 @@ export interface Kernel {
   close(): Promise<void>;
 }
 
-/** Checks what a start needs, puts back what a crash left, chooses the devices. Throws HostRefused. */
+/**
+ * Checks what a start needs, claims the network namespace, puts back what a crash left, chooses the devices. Throws
+ * HostRefused; then nothing is left of it.
+ */
 export function openHost(options: HostOptions): Host {
   const missing = missingRequirement(options.io);
   if (missing !== null) throw new HostRefused(missing);
-  const network = new NetworkWatch();
+  const undo: (() => void)[] = [];
+  const close = () => {
+    for (const step of undo.splice(0).reverse()) step();
+  };
   try {
+    const claim = claimNetwork(options.log);
+    if (!claim.ok) throw new HostRefused(claim.text);
+    undo.push(() => claim.lock.release());
+    const network = new NetworkWatch();
+    undo.push(() => network.close());
     const changes = new HostChanges(options.runDirectory, network, options.log);
+    undo.push(() => changes.leave());
     changes.cleanUpAfterCrash();
     network.poll();
     const choice = chooseDevices(options.devices, network.links(), network.addresses());
     if (!choice.ok) throw new HostRefused(choice.text);
-    return { network, changes, devices: choice.devices, log: options.log, close: () => network.close() };
+    return { network, changes, devices: choice.devices, log: options.log, close };
   } catch (error) {
-    network.close();
+    close();
     throw error instanceof HostRefused ? error : new HostRefused((error as Error).message);
   }
 }
@@ -187,9 +203,9 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
   const kept = new LocalPorts(host.changes, log);
   const nextHops = new NextHops(network, { ports: mode.ports, onChange: options.onNextHop, log });
   defer(() => nextHops.close());
-  const tellGone = goneTeller(host);
+  const tellMissing = missingTeller(host);
   const unsubscribe = network.onChange((change) => {
-    if (change.links) tellGone();
+    if (change.links) tellMissing();
     if (change.links || change.addresses) options.onPortChange();
     if ((change.addresses || change.routes) && locals.refresh()) options.onLocalChange();
   });
@@ -207,6 +223,7 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
       kept.reserve(localPorts(interest, isLocal));
     },
     isLocal,
+    missingDevices: () => missingOf(host).map(({ name }) => name),
     watch: (addresses) => nextHops.watch(addresses),
     ports: () => mode.describePorts(),
     passDescriptors: mode.passDescriptors,
@@ -214,14 +231,25 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
   };
 }
 
-/** Says once for every owned device that it exists no more; one that is made anew under its name is another one. */
-function goneTeller({ network, devices, log }: Host): () => void {
-  const told = new Set<number>();
+const missingOf = ({ network, devices }: Host): Link[] => devices.filter(({ index }) => network.link(index) === null);
+
+/**
+ * Says once for every owned device that it exists no more, and once for every one that is made anew under its name: that
+ * is another one, with sockets, hooks and settings of its own to be made, which a new start does.
+ */
+function missingTeller(host: Host): () => void {
+  const { network, log } = host;
+  const gone = new Set<number>();
+  const back = new Set<number>();
   return () => {
-    for (const { index, name } of devices) {
-      if (told.has(index) || network.link(index) !== null) continue;
-      told.add(index);
-      log.warn(`interface ${name} was removed: nothing is balanced on it any more; start ilbd again when it is back`);
+    for (const { index, name } of missingOf(host)) {
+      if (!gone.has(index))
+        log.warn(`interface ${name} was removed: nothing is balanced on it any more; start ilbd again when it is back`);
+      gone.add(index);
+      const other = network.linkNamed(name);
+      if (other === null || back.has(other.index)) continue;
+      back.add(other.index);
+      log.warn(`interface ${name} is back: start ilbd again to balance on it`);
     }
   };
 }

@@ -5,7 +5,7 @@ const native = bind({
   ilb_peer_identity: { args: ["i32", "buffer", "u32"], returns: "i32" },
   ilb_clock_ms: { args: [], returns: "i64" },
   ilb_use_huge_pages: { args: ["address", "u64"], returns: "i32" },
-  ilb_lock_file: { args: ["text"], returns: "i32" },
+  ilb_lock_name: { args: ["text", "buffer"], returns: "i32" },
   ilb_close: { args: ["i32"], returns: "i32" },
 });
 
@@ -46,23 +46,34 @@ export function useHugePages(memory: ArrayBufferLike): boolean {
   return native().ilb_use_huge_pages(addressOf(memory), memory.byteLength) === 0;
 }
 
-/** A lock on a file, held until `release` or the end of the process, however it ends. */
-export interface FileLock {
+/** A lock, held until `release` or the end of the process, however it ends. */
+export interface Lock {
   release(): void;
 }
 
+const UNKNOWN_USER = 0xffffffff;
+
+/** Who has a name that lockName could not take. */
+export interface NameHolder {
+  /** null: it cannot be told, or the process is in another process namespace (container). */
+  readonly pid: number | null;
+  /** null: it cannot be told. */
+  readonly uid: number | null;
+}
+
 /**
- * Locks a file against other processes, without waiting; creates it (mode 0600). The file itself stays after release.
- * @returns the lock, or null when another process holds it. Throws NativeError for anything else.
+ * Takes a name that can be had once in a network namespace, whatever file systems its processes see.
+ * @param name at most 107 bytes; any user can take one
+ * @returns the lock, or who has it. Throws NativeError for anything else.
  */
-export function lockFile(path: string): FileLock | null {
-  const fd = native().ilb_lock_file(path);
-  if (fd < 0 && new NativeError(-fd, "").code === "EAGAIN") return null;
-  checked(fd, `lock ${path}`, {
-    EACCES: "permission denied",
-    ENOENT: "no such directory",
-    EROFS: "read-only file system",
-  });
+export function lockName(name: string): Lock | NameHolder {
+  const holder = new Uint32Array(2);
+  const fd = native().ilb_lock_name(name, holder);
+  if (fd < 0 && new NativeError(-fd, "").code === "EADDRINUSE") {
+    const [pid = 0, uid = UNKNOWN_USER] = holder;
+    return { pid: pid === 0 ? null : pid, uid: uid === UNKNOWN_USER ? null : uid };
+  }
+  checked(fd, `take the name ${name} in this network namespace`);
   let held = true;
   return {
     release() {

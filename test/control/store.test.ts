@@ -1,17 +1,26 @@
 import { Database } from "bun:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { MIGRATIONS, SCHEMA_VERSION } from "../../src/control/schema.ts";
-import { openStore, SaveFailed, type Store } from "../../src/control/store.ts";
+import { type OpenedStore, openStore, SaveFailed } from "../../src/control/store.ts";
 import type { Config } from "../../src/model/config.ts";
 import { EMPTY_CONFIG } from "../../src/model/config.ts";
 import { config, group, rule, server, threeServers, v4 } from "./configs.ts";
 
 let directory: string;
-const open = (): Store => {
+const open = (): OpenedStore => {
   const opened = openStore(directory);
   if (!opened.ok) throw new Error(opened.failure.text);
   return opened.value;
@@ -34,6 +43,32 @@ describe("what was saved comes back", () => {
     const store = open();
     expect(store.load()).toEqual(EMPTY_CONFIG);
     store.close();
+  });
+
+  test("a start that is refused takes back what it has made, and nothing else", () => {
+    const fresh = join(directory, "a/b/c");
+    const refused = openStore(fresh);
+    if (!refused.ok) throw new Error(refused.failure.text);
+    refused.value.save(EMPTY_CONFIG, threeServers(), change("create-rule r1"));
+    refused.value.abandon();
+    expect(existsSync(join(directory, "a"))).toBe(false);
+
+    mkdirSync(fresh, { recursive: true });
+    writeFileSync(join(fresh, "other"), "of somebody else");
+    const again = openStore(fresh);
+    if (!again.ok) throw new Error(again.failure.text);
+    again.value.abandon();
+    expect(readdirSync(fresh)).toEqual(["other"]);
+  });
+
+  test("a start that is refused keeps a database that was there", () => {
+    const store = open();
+    store.save(EMPTY_CONFIG, threeServers(), change("create-rule r1"));
+    store.close();
+    open().abandon();
+    const again = open();
+    expect(again.load()).toEqual(threeServers());
+    again.close();
   });
 
   test("ILB-046 ILB-057 ILB-221 ids, numbers, admin state, order and every field survive a restart", () => {

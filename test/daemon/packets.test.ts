@@ -35,6 +35,20 @@ async function start(...options: string[]): Promise<Bun.Subprocess<"ignore", "pi
   expect(new TextDecoder().decode(first.value)).toStartWith("ilbd ready ");
   return child;
 }
+/** Waits for text in a log. Throws when it ends before. */
+function linesOf(stream: ReadableStream<Uint8Array>): (text: string) => Promise<void> {
+  const reader = stream.getReader();
+  const decoder = new TextDecoder();
+  let log = "";
+  return async (text) => {
+    while (!log.includes(text)) {
+      const { value, done } = await reader.read();
+      if (done) throw new Error(`never logged: ${text}\n${log}`);
+      log += decoder.decode(value, { stream: true });
+    }
+  };
+}
+
 async function refused(argv: string[]): Promise<string> {
   const done = await run(argv);
   expect([done.status, done.stdout]).toEqual([1, ""]);
@@ -116,17 +130,19 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
     expect(await ruleset()).not.toContain("10.0.0.1");
   });
 
-  test("an interface that is removed under a running daemon is named in the log", async () => {
+  test("an interface that is removed under a running daemon is named in the log, and so is one that comes in its place", async () => {
     const daemon = await start();
+    const readyz = async () => (await place.fetch("/readyz")).status;
+    expect(await readyz()).toBe(200);
+    const logged = linesOf(daemon.stderr);
     expect((await run(["ip", "-n", name, "link", "del", "ilb-a"])).status).toBe(0);
-    const line = "interface ilb-a was removed: nothing is balanced on it any more; start ilbd again when it is back";
-    let log = "";
-    for await (const bytes of daemon.stderr) {
-      log += new TextDecoder().decode(bytes);
-      if (log.includes(line)) break;
-    }
-    expect(log).toContain(line);
+    await logged("interface ilb-a was removed: nothing is balanced on it any more; start ilbd again when it is back");
+    expect(await readyz()).toBe(503);
     expect(await place.must("show-rule")).toBe("");
+    const again = ["ip", "-n", name, "link", "add", "ilb-a", "type", "veth", "peer", "name", "ilb-b"];
+    expect((await run(again)).status).toBe(0);
+    await logged("interface ilb-a is back: start ilbd again to balance on it");
+    expect(await readyz()).toBe(503);
   });
 
   test("a start without privilege, or for more flows than memory can hold, makes no state directory", async () => {
@@ -143,13 +159,18 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
     expect(
       await refused(inside(ILBD, "run", "--dev", "nosuch", "--state", place.state, "--socket", place.socket)),
     ).toContain("no interface nosuch in this network namespace");
-    expect(existsSync(place.socket)).toBe(false);
+    expect([place.socket, place.state].map((path) => existsSync(path))).toEqual([false, false]);
     const bare = ["setpriv", "--bounding-set", "-net_admin,-net_raw", "--inh-caps", "-net_admin,-net_raw"];
     const argv = inside(...bare, ILBD, "run", "--dev", "ilb-a", "--state", place.state, "--socket", place.socket);
     expect(await refused(argv)).toContain("--io packet needs CAP_NET_ADMIN and CAP_NET_RAW; run as root");
-    await start();
-    const other = [...daemonArgv(), "--state", `${place.state}2`, "--socket", `${place.socket}2`];
-    expect(await refused(other)).toContain("nft table netdev ilb");
+    const first = await start();
+    for (const io of ["packet", "tun"]) {
+      const other = [...daemonArgv("--io", io), "--state", `${place.state}2`, "--socket", `${place.socket}2`];
+      expect(await refused(other)).toStartWith(
+        `ilbd: another ilbd (process ${first.pid}) works in this network namespace`,
+      );
+      expect(existsSync(`${place.state}2`)).toBe(false);
+    }
     expect(await ruleset()).toContain("table netdev ilb");
     expect(await place.must("show-rule")).toBe("");
   });

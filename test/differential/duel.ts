@@ -166,13 +166,13 @@ export class Duel {
       ],
     ];
     for (const [name, subject, reference] of pairs) {
+      if (subject.join("\n") === reference.join("\n")) continue;
       const onlySubject = subject.filter((line) => !reference.includes(line));
       const onlyReference = reference.filter((line) => !subject.includes(line));
-      if (subject.length !== reference.length || onlySubject.length + onlyReference.length > 0) {
-        const show = (lines: string[]): string => lines.slice(0, 5).join("\n    ") || "nothing";
-        const what = `${name} differ\n  only subject:   ${show(onlySubject)}\n  only reference: ${show(onlyReference)}`;
-        return { what };
-      }
+      const show = (lines: string[]): string => lines.slice(0, 5).join("\n    ") || "nothing";
+      return {
+        what: `${name} differ\n  only subject:   ${show(onlySubject)}\n  only reference: ${show(onlyReference)}`,
+      };
     }
     const { reasons, packetsIn } = this.subject.counters();
     const sum = reasons.reduce((total, count) => total + count, 0n);

@@ -12,6 +12,12 @@ import { World } from "./world.ts";
 
 export const LIMITS: EngineLimits = { maxFlows: 20_000, maxRules: 64, maxPairs: 4_096, maxSticky: 4_096 };
 
+/** Events that are spelled out; who needs more repeats the run. */
+const MOST_SHOWN = 60;
+
+/** The clock may move so far without a sweep. */
+const LONGEST_STEP_MS = 1_000;
+
 /** Makes a fresh engine to be judged, always the same way. */
 export interface MakeEngine {
   (): Subject;
@@ -53,7 +59,7 @@ export function run(make: MakeEngine, seed: number, packets: number): RunResult 
   /** Moves the clock, at least by `stepMs`, to a time at which the engines have no liberty; sweeps if it jumped. */
   const advance = (stepMs: number): Disagreement | null => {
     const settled = duel.reference.settledMs(nowMs + stepMs);
-    const jumped = settled > nowMs + stepMs || stepMs > 1_000;
+    const jumped = settled > nowMs + stepMs || stepMs > LONGEST_STEP_MS;
     nowMs = settled;
     // A sweep takes closed entries at once or later; so it comes only when all of them have to be gone.
     if (!jumped) return null;
@@ -99,7 +105,11 @@ function stillFails(make: MakeEngine, events: readonly Event[]): Disagreement | 
   const subject = make();
   try {
     const duel = new Duel(subject, referenceFor(make));
+    let sweptMs = 0;
     for (const event of events) {
+      // A run sweeps after every jump of the clock, because until then it is open when something has gone.
+      if (event.kind === "batch" && sweptMs > 0 && event.nowMs - sweptMs > LONGEST_STEP_MS) return null;
+      if (event.kind === "batch" || event.kind === "sweep") sweptMs = event.nowMs;
       if (event.kind === "batch" && duel.reference.settledMs(event.nowMs) !== event.nowMs) return null;
       if (event.kind === "sweep" && duel.reference.sweepableMs(event.nowMs) !== event.nowMs) return null;
       const disagreement = duel.apply(event) ?? (event.kind === "sweep" ? duel.compareState() : null);
@@ -144,5 +154,11 @@ function reproduction(make: MakeEngine, log: readonly Event[]): string {
   if (stillFails(make, base) === null) return `not repeatable from its ${log.length} events`;
   const events = reduced(make, base);
   const what = stillFails(make, events)!.what;
-  return `reduced to ${events.length} events, where ${what}\n${events.map(spellEvent).join("\n")}`;
+  const shown = events.slice(0, MOST_SHOWN).map(spellEvent);
+  const hidden = events.length - shown.length;
+  return [
+    `reduced to ${events.length} events, where ${what}`,
+    ...shown,
+    ...(hidden > 0 ? [`and ${hidden} more`] : []),
+  ].join("\n");
 }

@@ -3,10 +3,11 @@
  */
 import { describe, expect, test } from "bun:test";
 import { SERVER_PORT } from "../../src/lab/lab.ts";
-import { ROUTED_VIP, serverAddress } from "../../src/lab/topology.ts";
+import { ADDRESSES } from "../../src/lab/topology.ts";
 import { hasNamespaces, hasTun } from "../support/capabilities.ts";
 import {
   captureAround,
+  createRule6,
   DEVICES,
   expectAllServed,
   labOptionsFor,
@@ -22,13 +23,19 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
   const isPossible = io === "tun" ? hasTun : hasNamespaces;
 
   test.skipIf(!isPossible).each(TYPES.map((type) => ({ type })))(
-    "$type: a stopped daemon leaves the box as it was, and a killed one after the next start and stop",
+    "$type, both families: a stopped daemon leaves the box as it was, and a killed one after the next start and stop",
     async ({ type }) => {
-      await withLab(labOptionsFor(type), async (lab) => {
+      await withLab(labOptionsFor(type, 4, 6), async (lab) => {
         const before = await tracesOf(lab);
+        const expectServed = async () => {
+          for (const addresses of [ADDRESSES[4], ADDRESSES[6]]) {
+            const target = targetOf(lab, addresses);
+            expectAllServed(await lab.client({ kind: "requests", ...target, count: 60, concurrency: 4 }), 60, 3);
+          }
+        };
         const first = await startBalancing(lab, type, "tcp", { io });
-        const target = targetOf(lab);
-        expectAllServed(await lab.client({ kind: "requests", ...target, count: 60, concurrency: 4 }), 60, 3);
+        await createRule6(lab, type, "tcp");
+        await expectServed();
         const running = await tracesOf(lab);
         expect(running).not.toEqual(before);
         expect(await first.stop("SIGTERM")).toBe(0);
@@ -38,7 +45,7 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
         await second.stop("SIGKILL");
         const third = await lab.startDaemon({ io });
         expect(await tracesOf(lab)).toEqual(running);
-        expectAllServed(await lab.client({ kind: "requests", ...target, count: 60, concurrency: 4 }), 60, 3);
+        await expectServed();
         expect(await third.stop("SIGINT")).toBe(0);
         expect(await tracesOf(lab)).toEqual(before);
       });
@@ -47,13 +54,15 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
   );
 
   test.skipIf(!isPossible).each([
-    { type: "NAT", signal: "SIGTERM" },
-    { type: "HALF-NAT", signal: "SIGTERM" },
-    { type: "HALF-NAT", signal: "SIGKILL" },
+    { type: "NAT", signal: "SIGTERM", family: 4 },
+    { type: "HALF-NAT", signal: "SIGTERM", family: 4 },
+    { type: "HALF-NAT", signal: "SIGKILL", family: 4 },
+    { type: "NAT", signal: "SIGKILL", family: 6 },
   ] as const)(
-    "$type: after a restart under traffic ($signal) new connections succeed within a second, and none leaves untranslated",
-    async ({ type, signal }) => {
-      await withLab({}, async (lab) => {
+    "$type over IPv$family: after a restart under traffic ($signal) new connections succeed within a second, and none leaves untranslated",
+    async ({ type, signal, family }) => {
+      const { routedVip, server } = ADDRESSES[family];
+      await withLab({ families: [family] }, async (lab) => {
         const first = await startBalancing(lab, type, "tcp", { io });
         const target = targetOf(lab);
         let readyMs = 0;
@@ -86,11 +95,11 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
         // Connections that were opened while a daemon was ready: both sides must only see translated packets of them.
         const opened = new Set(
           atFront
-            .filter((packet) => packet.destination === ROUTED_VIP && packet.isSyn && packet.atMs > readyMs)
+            .filter((packet) => packet.destination === routedVip && packet.isSyn && packet.atMs > readyMs)
             .map((packet) => `${packet.source}.${packet.sourcePort}`),
         );
         expect(opened.size).toBeGreaterThan(0);
-        const servers = lab.names.servers.map((_, index) => serverAddress(index));
+        const servers = lab.names.servers.map((_, index) => server(index));
         const leaks = atFront.filter(
           (packet) =>
             servers.includes(packet.source) &&
@@ -98,9 +107,7 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
             opened.has(`${packet.destination}.${packet.destinationPort}`),
         );
         expect(leaks).toEqual([]);
-        expect(atBack.filter((packet) => packet.destination === ROUTED_VIP || packet.source === ROUTED_VIP)).toEqual(
-          [],
-        );
+        expect(atBack.filter((packet) => packet.destination === routedVip || packet.source === routedVip)).toEqual([]);
       });
     },
     TEST_TIMEOUT_MS,

@@ -3,13 +3,15 @@
  * segments of any size.
  */
 import { describe, expect, test } from "bun:test";
-import type { LabOptions } from "../../src/lab/topology.ts";
+import type { Family, LabOptions } from "../../src/lab/topology.ts";
 import { hasNamespaces, hasTun } from "../support/capabilities.ts";
 import {
   captureAround,
   checksumErrors,
+  createRule,
   DEVICES,
   expectAllServed,
+  FAMILIES,
   labOptionsFor,
   startBalancing,
   TEST_TIMEOUT_MS,
@@ -18,20 +20,29 @@ import {
   withLab,
 } from "../support/e2e.ts";
 
-const SETTINGS: readonly { readonly name: string; readonly options: Omit<LabOptions, "tag"> }[] = [
-  { name: "strict reverse path filter", options: { rpFilter: 1 } },
+interface Setting {
+  readonly name: string;
+  readonly options: Omit<LabOptions, "tag">;
+  /** By default every family. */
+  readonly families?: readonly Family[];
+}
+
+const SETTINGS: readonly Setting[] = [
+  { name: "strict reverse path filter", options: { rpFilter: 1 }, families: [4] },
   { name: "transmit checksum offload off on the box", options: { boxTxChecksum: false } },
-  { name: "segmentation offload off everywhere", options: { tso: false } },
+  { name: "segmentation offload off everywhere", options: { tso: false }, families: [4] },
   { name: "segmentation and checksum offload off", options: { tso: false, boxTxChecksum: false } },
 ];
 
 describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => {
-  const cases = SETTINGS.flatMap(({ name, options }) => TYPES.map((type) => ({ name, options, type })));
+  const cases = SETTINGS.flatMap(({ name, options, families = FAMILIES }) =>
+    families.flatMap((family) => TYPES.map((type) => ({ name, options, type, family }))),
+  );
 
   test.skipIf(io === "tun" ? !hasTun : !hasNamespaces).each(cases)(
-    "$type with $name: every byte arrives and no kernel meets a wrong checksum",
-    async ({ type, options }) => {
-      await withLab({ ...options, ...labOptionsFor(type) }, async (lab) => {
+    "$type over IPv$family with $name: every byte arrives and no kernel meets a wrong checksum",
+    async ({ type, options, family }) => {
+      await withLab({ ...options, ...labOptionsFor(type, family) }, async (lab) => {
         await startBalancing(lab, type, "tcp", { io });
         const target = targetOf(lab);
         expectAllServed(await lab.client({ kind: "requests", ...target, count: 60, concurrency: 8 }), 60, 3);
@@ -41,11 +52,7 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
 
         await lab.configure("disable-rule", "www");
         await lab.configure("delete-rule", "www");
-        const incoming = `vip=${target.host},port=80,protocol=udp`;
-        const algorithm = type === "DSR" ? "hash-ip-port" : "roundrobin";
-        const proxy = type === "NAT" ? ",proxy-src=203.0.113.100" : "";
-        const method = `lbalg=${algorithm},type=${type}${proxy}`;
-        await lab.configure("create-rule", "-e", "-i", incoming, "-m", method, "-o", "servergroup=web", "dns");
+        await createRule(lab, type, "udp", { rule: "dns", group: "echo" });
         const echoes = await lab.client({ kind: "udp", ...target, sockets: 24, count: 72, bytes: 1_200 });
         expectAllServed(echoes, 72, 3);
 
@@ -61,10 +68,15 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
     TEST_TIMEOUT_MS,
   );
 
-  test.skipIf(io === "tun" ? !hasTun : !hasNamespaces).each([{ type: "NAT" }, { type: "HALF-NAT" }] as const)(
-    "$type: a servers' side with a smaller MTU carries uploads and downloads, and no packet there is too big",
-    async ({ type }) => {
-      await withLab({ serverMtu: 1_300 }, async (lab) => {
+  test.skipIf(io === "tun" ? !hasTun : !hasNamespaces).each([
+    { type: "NAT", family: 4 },
+    { type: "HALF-NAT", family: 4 },
+    { type: "NAT", family: 6 },
+    { type: "HALF-NAT", family: 6 },
+  ] as const)(
+    "$type over IPv$family: a servers' side with a smaller MTU carries uploads and downloads, and no packet there is too big",
+    async ({ type, family }) => {
+      await withLab({ serverMtu: 1_300, families: [family] }, async (lab) => {
         await startBalancing(lab, type, "tcp", { io });
         const server = lab.names.servers[0] ?? "";
         // With segmentation off on the port, frames are captured as they would go over a wire.

@@ -3,12 +3,13 @@
  */
 import { describe, expect, test } from "bun:test";
 import { SERVER_PORT } from "../../src/lab/lab.ts";
-import { CLIENT_ON_LAN, LOCAL_VIP, serverAddress } from "../../src/lab/topology.ts";
+import { ADDRESSES, withPort } from "../../src/lab/topology.ts";
 import { hasNamespaces, hasTun } from "../support/capabilities.ts";
 import {
   captureAround,
   expectAllServed,
   expectNothingAnsweredTwice,
+  FAMILIES,
   pingsAnswered,
   REQUEST_TIMEOUT_MS,
   startBalancing,
@@ -17,11 +18,19 @@ import {
   withLab,
 } from "../support/e2e.ts";
 
+const FORGET_NEIGHBOURS = ["sh", "-c", "ip -4 neigh flush all; ip -6 neigh flush all"];
+
 describe("a VIP that is the box's only address", () => {
-  test.skipIf(!hasNamespaces).each([{ type: "HALF-NAT" }, { type: "NAT" }] as const)(
-    "$type: clients are served, and the box still pings, is pinged, connects and serves ports of its own",
-    async ({ type }) => {
-      await withLab({ topology: "one-armed" }, async (lab) => {
+  test.skipIf(!hasNamespaces).each([
+    { type: "HALF-NAT", family: 4 },
+    { type: "NAT", family: 4 },
+    { type: "HALF-NAT", family: 6 },
+    { type: "NAT", family: 6 },
+  ] as const)(
+    "$type over IPv$family: clients are served, and the box still pings, is pinged, connects and serves ports of its own",
+    async ({ type, family }) => {
+      const { localVip, clientOnLan, server } = ADDRESSES[family];
+      await withLab({ topology: "one-armed", families: [family] }, async (lab) => {
         await startBalancing(lab, type, "tcp");
         const { names } = lab;
         const [atClient = []] = await captureAround(lab, [[names.client, "lan0"]], async () => {
@@ -29,17 +38,20 @@ describe("a VIP that is the box's only address", () => {
           const files = { kind: "downloads", ...targetOf(lab), count: 6, concurrency: 6, bytes: 2_000_000 } as const;
           expect((await lab.client(files)).failures).toEqual([]);
         });
-        expectNothingAnsweredTwice(atClient, LOCAL_VIP);
+        expectNothingAnsweredTwice(atClient, localVip);
 
-        expect(await pingsAnswered(lab, names.box, serverAddress(0))).toBe(3);
-        expect(await pingsAnswered(lab, names.box, CLIENT_ON_LAN)).toBe(3);
-        expect(await pingsAnswered(lab, names.client, LOCAL_VIP)).toBe(3);
-        expect(await pingsAnswered(lab, names.servers[1] ?? "", LOCAL_VIP)).toBe(3);
+        // Everybody forgets everybody: neighbours must be found again while the address is guarded.
+        for (const name of [names.box, names.client, ...names.servers]) await lab.must(name, FORGET_NEIGHBOURS);
+        expect(await pingsAnswered(lab, names.box, server(0))).toBe(3);
+        expect(await pingsAnswered(lab, names.box, clientOnLan)).toBe(3);
+        expect(await pingsAnswered(lab, names.client, localVip)).toBe(3);
+        expect(await pingsAnswered(lab, names.servers[1] ?? "", localVip)).toBe(3);
+        expectAllServed(await lab.client({ kind: "requests", ...targetOf(lab), count: 60, concurrency: 8 }), 60, 3);
 
         // From the box to a balanced server port: its answers look like a server's, but belong to no flow.
         const own = {
           kind: "requests",
-          host: serverAddress(1),
+          host: server(1),
           port: SERVER_PORT,
           from: [],
           timeoutMs: REQUEST_TIMEOUT_MS,
@@ -48,7 +60,7 @@ describe("a VIP that is the box's only address", () => {
         expect(fromBox).toMatchObject({ failures: [], answered: { s2: 10 } });
 
         // To a port of the box that is no rule's.
-        await lab.startServerIn(names.box, "box", LOCAL_VIP, 9_000);
+        await lab.startServerIn(names.box, "box", localVip, 9_000);
         const toBox = { kind: "requests", ...targetOf(lab), port: 9_000, count: 10, concurrency: 2 } as const;
         expect(await lab.client(toBox)).toMatchObject({ failures: [], answered: { box: 10 } });
       });
@@ -56,13 +68,14 @@ describe("a VIP that is the box's only address", () => {
     TEST_TIMEOUT_MS,
   );
 
-  test.skipIf(!hasTun)(
-    "the tun device refuses it in one line and creates nothing",
-    async () => {
-      await withLab({ topology: "one-armed" }, async (lab) => {
+  test.skipIf(!hasTun).each(FAMILIES.map((family) => ({ family })))(
+    "the tun device refuses it in one line and creates nothing, over IPv$family",
+    async ({ family }) => {
+      const { localVip, server } = ADDRESSES[family];
+      await withLab({ topology: "one-armed", families: [family] }, async (lab) => {
         await lab.startDaemon({ io: "tun" });
-        await lab.configure("create-servergroup", "-s", `server=${serverAddress(0)}:${SERVER_PORT}`, "web");
-        const incoming = `vip=${LOCAL_VIP},port=80,protocol=tcp`;
+        await lab.configure("create-servergroup", "-s", `server=${withPort(server(0), SERVER_PORT)}`, "web");
+        const incoming = `vip=${localVip},port=80,protocol=tcp`;
         const refused = await lab.ilbadm([
           "create-rule",
           "-e",
@@ -76,7 +89,7 @@ describe("a VIP that is the box's only address", () => {
         ]);
         expect(refused.exitCode).toBe(1);
         expect(refused.stderr.trim().split("\n")).toHaveLength(1);
-        expect(refused.stderr).toContain(LOCAL_VIP);
+        expect(refused.stderr).toContain(localVip);
         expect((await lab.configure("show-rule")).trim()).toBe("");
       });
     },

@@ -26,7 +26,7 @@ describe(`${CONNECTIONS} connections at once`, () => {
     "$type, IPv$family: all are answered by the server of the first time, all are forgotten, a second wave needs no more memory",
     async ({ type, family }) => {
       await withLab({ ...labOptionsFor(type, family), clientAddresses: 8 }, async (lab) => {
-        await startLineServers(lab, type);
+        await startLineServers(lab, type, [family]);
         const daemon = await lab.startDaemon();
         await createRule(lab, type, "tcp", { timers: "nat-timeout=20" });
         const wave = async (): Promise<number> => {

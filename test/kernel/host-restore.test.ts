@@ -1,6 +1,6 @@
 /** Nothing of ours stays behind: after a stop, after SIGKILL and the next start; and what is the user's stays as it is. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { interestOf } from "../../src/control/interest.ts";
@@ -11,6 +11,9 @@ import type { Spec } from "./daemon-main.ts";
 import { Net, PEER_PROGRAM, type Peer, until } from "./support.ts";
 
 const MAIN = new URL("./daemon-main.ts", import.meta.url).pathname;
+/** Other users exist only where more than one is mapped into our user namespace. */
+const OTHER_USER = process.getuid?.() === 0 && !readFileSync("/proc/self/uid_map", "utf8").trim().endsWith(" 1");
+
 /** Everything that may be changed is: a rule on the box's own address, full NAT from it. */
 const LOCAL = interestOf([
   {
@@ -90,7 +93,7 @@ describe.skipIf(!hasNamespaces)("host changes", () => {
     daemon.say("close");
     expect(await daemon.process.exited).toBe(0);
     expect(net.traces("box")).toBe(before);
-    expect(readdirSync(directory)).toEqual([]);
+    expect(existsSync(directory) ? readdirSync(directory) : []).toEqual([]);
   });
 
   /** Names of protocols and services are not resolved: minimal containers have no tables of them. */
@@ -237,16 +240,78 @@ describe.skipIf(!hasNamespaces)("host changes", () => {
     expect(net.traces("box")).toBe(before);
   });
 
-  test("a second daemon in the network namespace is refused and changes nothing", async () => {
+  const pairs = [
+    { first: "packet", second: "packet" },
+    { first: "packet", second: "tun" },
+    { first: "tun", second: "packet" },
+    { first: "tun", second: "tun" },
+  ] as const;
+  test.skipIf(!hasTun).each(pairs)(
+    "a second daemon ($second) beside one ($first) in the network namespace is refused, told which, and changes nothing",
+    async ({ first, second }) => {
+      const daemon = begin({ io: first });
+      await next(daemon, "ready");
+      await apply(daemon, REMOTE);
+      const running = net.traces("box");
+      const other = begin({ io: second, runDirectory: join(directory, "other") });
+      expect(await next<string>(other, "refused")).toBe(
+        `another ilbd (process ${daemon.process.pid}) works in this network namespace, where one is allowed: stop it, or start this one in a network namespace of its own`,
+      );
+      expect(await other.process.exited).toBe(1);
+      expect(net.traces("box")).toBe(running);
+      expect(existsSync(join(directory, "other"))).toBe(false);
+      await daemon.kill();
+      const heir = begin({ io: second });
+      await next(heir, "ready");
+      heir.say("close");
+      await heir.process.exited;
+      expect(net.traces("box")).toBe(before);
+    },
+  );
+
+  test("a daemon in another network namespace is none of its business", async () => {
     const daemon = begin({});
     await next(daemon, "ready");
-    await apply(daemon, LOCAL);
-    const running = net.traces("box");
-    const other = begin({ runDirectory: join(directory, "other") });
-    expect(await next<string>(other, "refused")).toContain("another ilbd in this network namespace owns it");
-    expect(await other.process.exited).toBe(1);
-    expect(net.traces("box")).toBe(running);
+    const elsewhere = net.start(
+      "peer",
+      process.execPath,
+      MAIN,
+      JSON.stringify({ io: "packet", devices: ["eth0"], runDirectory: join(directory, "other") }),
+    );
+    await next(elsewhere, "ready");
+    for (const peer of [elsewhere, daemon]) {
+      peer.say("close");
+      expect(await peer.process.exited).toBe(0);
+    }
   });
+
+  test.skipIf(!OTHER_USER)(
+    "somebody without rights who holds the lock's name is named and stops nobody (needs root and more than one user)",
+    async () => {
+      const script = `import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.bind("\\0ilbd")\ns.listen()\nprint("held", flush=True)\nsys.stdin.read()`;
+      const squatter = net.start(
+        "box",
+        "setpriv",
+        "--reuid",
+        "1234",
+        "--clear-groups",
+        "/usr/bin/python3",
+        "-c",
+        script,
+      );
+      await squatter.line();
+      const logged: string[] = [];
+      const daemon = begin({});
+      await next(daemon, "ready", logged);
+      expect(logged.join("\n")).toMatch(/@ilbd, which ilbd uses as a lock, is held by process \d+ of user 1234/);
+      // The table of the guard still refuses a second one.
+      const other = begin({ runDirectory: join(directory, "other") });
+      expect(await next<string>(other, "refused")).toContain("another ilbd in this network namespace owns it");
+      daemon.say("close");
+      await daemon.process.exited;
+      expect(net.traces("box")).toBe(before);
+    },
+  );
 
   test.each([
     [{ devices: ["nosuch0"] }, "no interface nosuch0 in this network namespace; 'ip link' lists what there is"],

@@ -1,9 +1,15 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { NativeError } from "../../src/native/library.ts";
-import { lockFile, monotonicMs, type PeerIdentity, peerIdentity, useHugePages } from "../../src/native/system.ts";
+import {
+  type Lock,
+  lockName,
+  monotonicMs,
+  type PeerIdentity,
+  peerIdentity,
+  useHugePages,
+} from "../../src/native/system.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "ilb-system-"));
 afterAll(() => rmSync(directory, { recursive: true, force: true }));
@@ -75,35 +81,48 @@ describe("the identity of a Unix socket's peer", () => {
   });
 });
 
-describe("a locked file", () => {
-  test("is refused to another holder until it is released", () => {
-    const path = join(directory, "lock");
-    const lock = lockFile(path);
-    expect(lock).not.toBeNull();
-    expect(statSync(path).mode & 0o777).toBe(0o600);
-    expect(lockFile(path)).toBeNull();
-    lock!.release();
-    lock!.release();
-    const again = lockFile(path);
-    expect(again).not.toBeNull();
-    again!.release();
+describe("a name taken in the network namespace", () => {
+  const name = `ilb-test-${process.pid}`;
+  const taken = (): Lock => {
+    const lock = lockName(name);
+    if (!("release" in lock)) throw new Error(`held by ${lock.pid}`);
+    return lock;
+  };
+
+  test("is refused to another holder until it is released, and names the one who has it", () => {
+    const lock = taken();
+    expect(lockName(name)).toEqual({ pid: process.pid, uid: process.getuid?.() ?? -1 });
+    lock.release();
+    lock.release();
+    taken().release();
   });
 
   test("is free again when its process was killed", async () => {
-    const path = join(directory, "killed");
     const module = JSON.stringify(join(import.meta.dir, "../../src/native/system.ts"));
-    const script = `import { lockFile } from ${module}; lockFile(${JSON.stringify(path)}); console.log("held"); await new Promise(() => setInterval(() => {}, 1e6))`;
+    const script = `import { lockName } from ${module}; lockName("${name}"); console.log("held"); await new Promise(() => setInterval(() => {}, 1e6))`;
     const holder = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe" });
     await holder.stdout.getReader().read();
-    expect(lockFile(path)).toBeNull();
+    expect(lockName(name)).toMatchObject({ pid: holder.pid });
     holder.kill("SIGKILL");
     await holder.exited;
-    lockFile(path)!.release();
+    taken().release();
   });
 
-  test("in a missing directory is one clear line", () => {
-    const path = join(directory, "none/lock");
-    expect(() => lockFile(path)).toThrow(new NativeError(2, `cannot lock ${path}: no such directory`));
+  test("of a socket that does not listen is held by nobody known", async () => {
+    const script = `import socket, sys\ns = socket.socket(socket.AF_UNIX)\ns.bind("\\0${name}")\nprint("held", flush=True)\nsys.stdin.read()`;
+    const holder = Bun.spawn(["python3", "-c", script], { stdin: "pipe", stdout: "pipe" });
+    await holder.stdout.getReader().read();
+    expect(lockName(name)).toEqual({ pid: null, uid: null });
+    holder.stdin.end();
+    await holder.exited;
+    taken().release();
+  });
+
+  test("that is too long is an error", () => {
+    expect(() => lockName("x".repeat(108))).toThrow("EINVAL");
+    const longest = lockName("x".repeat(107));
+    expect("release" in longest).toBe(true);
+    if ("release" in longest) longest.release();
   });
 });
 

@@ -1,7 +1,8 @@
 /** Typed access to test/e2e/crowd.py: many real TCP connections inside a laboratory. */
 import { expect } from "bun:test";
 import type { Lab, Running } from "../../src/lab/lab.ts";
-import { type RuleType, serverPortOf, vipOf } from "./e2e.ts";
+import type { Family } from "../../src/lab/topology.ts";
+import { listenAddresses, type RuleType, serverPortOf } from "./e2e.ts";
 
 const CROWD = new URL("../e2e/crowd.py", import.meta.url).pathname;
 
@@ -26,13 +27,11 @@ export async function startLineServer(lab: Lab, namespace: string, id: string, a
 }
 
 /** A line server in every server's namespace, where rules of `type` look for it. */
-export async function startLineServers(lab: Lab, type: RuleType): Promise<void> {
+export async function startLineServers(lab: Lab, type: RuleType, families: readonly Family[]): Promise<void> {
   await Promise.all(
-    lab.names.servers.map((name, index) => {
-      const own = lab.addresses.server(index);
-      const addresses = type === "DSR" ? `${own},${vipOf(lab)}` : own;
-      return startLineServer(lab, name, `s${index + 1}`, addresses, serverPortOf(type));
-    }),
+    lab.names.servers.map((name, index) =>
+      startLineServer(lab, name, `s${index + 1}`, listenAddresses(lab, type, index, families), serverPortOf(type)),
+    ),
   );
 }
 
@@ -119,7 +118,7 @@ export function expectCrowdServed(report: CrowdReport, count: number, servers: n
   expect(Object.keys(report.answered)).toHaveLength(servers);
 }
 
-/** How many flows show-nat lists. */
-export async function flowCount(lab: Lab): Promise<number> {
-  return (await lab.configure("show-nat")).split("\n").filter((line) => line !== "").length;
+/** How many flows show-nat lists. @param vip of this VIP only */
+export async function flowCount(lab: Lab, vip = ""): Promise<number> {
+  return (await lab.configure("show-nat")).split("\n").filter((line) => line.includes(` > ${vip}`)).length;
 }

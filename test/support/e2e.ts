@@ -2,7 +2,7 @@
  * What the end to end tests share: a laboratory per test that is always closed, rules of every type and protocol, and
  * the questions that hold for any traffic.
  */
-import { expect } from "bun:test";
+import { afterAll, beforeAll, expect } from "bun:test";
 import type { JobResult } from "../../src/lab/jobs.ts";
 import { type DaemonOptions, Lab, type Running, SERVER_PORT } from "../../src/lab/lab.ts";
 import { ADDRESSES, type AddressPlan, type Family, type LabOptions, withPort } from "../../src/lab/topology.ts";
@@ -51,6 +51,42 @@ export async function withLab(options: Omit<LabOptions, "tag">, body: (lab: Lab)
   } finally {
     await lab.close();
   }
+}
+
+/**
+ * One laboratory for all tests of a `describe`, built before the first of them and closed after the last.
+ * @param isPossible whether this machine can have it at all; the tests then skip themselves.
+ * @returns gives the laboratory, inside of tests
+ */
+export function sharedLab(
+  isPossible: boolean,
+  options: Omit<LabOptions, "tag">,
+  prepare: (lab: Lab) => Promise<unknown>,
+): () => Lab {
+  let lab: Lab | null = null;
+  beforeAll(async () => {
+    if (!isPossible) return;
+    lab = await Lab.create({ tag: "e2e", ...options });
+    await prepare(lab);
+  }, TEST_TIMEOUT_MS);
+  afterAll(() => lab?.close(), TEST_TIMEOUT_MS);
+  return () => {
+    if (lab === null) throw new Error("the laboratory was not built");
+    return lab;
+  };
+}
+
+/** Rules of both families with the same options: `www` over `web`, `www6` over `web6`. */
+export async function createRules(lab: Lab, type: RuleType, protocol: Protocol, options: RuleOptions = {}) {
+  await createRule(lab, type, protocol, { ...options, addresses: ADDRESSES[4] });
+  await createRule(lab, type, protocol, { ...options, addresses: ADDRESSES[6], rule: "www6", group: "web6" });
+}
+
+/** Addresses that a server of `type` listens on, joined by commas: its own and, for DSR, the VIP of its loopback. */
+export function listenAddresses(lab: Lab, type: RuleType, index: number, families: readonly Family[]): string {
+  const plans = families.map((family) => ADDRESSES[family]);
+  const own = plans.map((plan) => plan.server(index));
+  return [...own, ...(type === "DSR" ? plans.map((plan) => vipOf(lab, plan)) : [])].join(",");
 }
 
 /** Starts servers and daemon and creates one enabled rule named `www` over all servers. */
@@ -105,9 +141,15 @@ export async function createRule(
   );
 }
 
-/** Where the client sends. */
-export function targetOf(lab: Lab) {
-  return { host: vipOf(lab), port: VIP_PORT, from: lab.clientAddresses, timeoutMs: REQUEST_TIMEOUT_MS };
+/** A rule `www6` over a group `web6`, beside createRule's, in a laboratory of both families. */
+export function createRule6(lab: Lab, type: RuleType, protocol: Protocol): Promise<void> {
+  return createRule(lab, type, protocol, { rule: "www6", group: "web6", addresses: ADDRESSES[6] });
+}
+
+/** Where the client sends. @param addresses of another family than the laboratory's first */
+export function targetOf(lab: Lab, addresses: AddressPlan = lab.addresses) {
+  const from = lab.clientAddresses.map((_, index) => addresses.client(index));
+  return { host: vipOf(lab, addresses), port: VIP_PORT, from, timeoutMs: REQUEST_TIMEOUT_MS };
 }
 
 /** Every request was answered, and every server answered some. */

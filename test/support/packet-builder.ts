@@ -29,7 +29,7 @@ class Writer {
     return this;
   }
   done(): Uint8Array {
-    return this.#bytes.subarray(0, this.#length);
+    return this.#bytes.slice(0, this.#length);
   }
   #reserve(more: number): void {
     if (this.#length + more <= this.#bytes.length) return;
@@ -49,6 +49,8 @@ export function concat(...parts: readonly Uint8Array[]): Uint8Array {
   }
   return whole;
 }
+
+const NOTHING = new Uint8Array(0);
 
 export const PROTOCOL_ICMP = 1;
 export const PROTOCOL_TCP = 6;
@@ -88,6 +90,13 @@ function transportChecksum(choice: ChecksumChoice, ends: Ends, protocol: number,
   return protocol === PROTOCOL_UDP && sum === 0 ? 0xffff : sum;
 }
 
+/** Puts a checksum where the header just written has a 0. */
+function stored(bytes: Uint8Array, at: number, checksum: number): Uint8Array {
+  bytes[at] = checksum >> 8;
+  bytes[at + 1] = checksum;
+  return bytes;
+}
+
 export interface TcpSpec {
   readonly sourcePort: number;
   readonly destinationPort: number;
@@ -109,28 +118,27 @@ const TCP_FLAG_LETTERS = "FSRPAUEC";
 
 /** A TCP segment (RFC 9293 3.1). */
 export function tcp(spec: TcpSpec, ends: Ends): Uint8Array {
-  const options = padded(spec.options ?? new Uint8Array(0), 4);
+  const options = padded(spec.options ?? NOTHING, 4);
   let flags = 0;
   for (const letter of spec.flags ?? "A") {
     const bit = TCP_FLAG_LETTERS.indexOf(letter);
     if (bit < 0) throw new Error(`no TCP flag ${letter}`);
     flags |= 1 << bit;
   }
-  const make = (checksum: number): Uint8Array =>
-    new Writer()
-      .u16(spec.sourcePort)
-      .u16(spec.destinationPort)
-      .u32(spec.sequence ?? 1000)
-      .u32(spec.acknowledgement ?? 0)
-      .u8((spec.dataOffset ?? 5 + options.length / 4) << 4)
-      .u8(flags)
-      .u16(spec.window ?? 8192)
-      .u16(checksum)
-      .u16(spec.urgent ?? 0)
-      .raw(options)
-      .raw(spec.payload ?? new Uint8Array(0))
-      .done();
-  return make(transportChecksum(spec.checksum ?? "good", ends, PROTOCOL_TCP, make(0)));
+  const segment = new Writer()
+    .u16(spec.sourcePort)
+    .u16(spec.destinationPort)
+    .u32(spec.sequence ?? 1000)
+    .u32(spec.acknowledgement ?? 0)
+    .u8((spec.dataOffset ?? 5 + options.length / 4) << 4)
+    .u8(flags)
+    .u16(spec.window ?? 8192)
+    .u16(0)
+    .u16(spec.urgent ?? 0)
+    .raw(options)
+    .raw(spec.payload ?? NOTHING)
+    .done();
+  return stored(segment, 16, transportChecksum(spec.checksum ?? "good", ends, PROTOCOL_TCP, segment));
 }
 
 export interface UdpSpec {
@@ -144,16 +152,15 @@ export interface UdpSpec {
 
 /** A UDP datagram (RFC 768). */
 export function udp(spec: UdpSpec, ends: Ends): Uint8Array {
-  const payload = spec.payload ?? new Uint8Array(0);
-  const make = (checksum: number): Uint8Array =>
-    new Writer()
-      .u16(spec.sourcePort)
-      .u16(spec.destinationPort)
-      .u16(spec.length ?? 8 + payload.length)
-      .u16(checksum)
-      .raw(payload)
-      .done();
-  return make(transportChecksum(spec.checksum ?? "good", ends, PROTOCOL_UDP, make(0)));
+  const payload = spec.payload ?? NOTHING;
+  const datagram = new Writer()
+    .u16(spec.sourcePort)
+    .u16(spec.destinationPort)
+    .u16(spec.length ?? 8 + payload.length)
+    .u16(0)
+    .raw(payload)
+    .done();
+  return stored(datagram, 6, transportChecksum(spec.checksum ?? "good", ends, PROTOCOL_UDP, datagram));
 }
 
 export interface IcmpSpec {
@@ -167,22 +174,21 @@ export interface IcmpSpec {
 
 /** ICMP for IPv4 (RFC 792); the sum has no pseudo-header. */
 export function icmp4(spec: IcmpSpec): Uint8Array {
-  const make = (checksum: number): Uint8Array =>
-    new Writer()
-      .u8(spec.type)
-      .u8(spec.code ?? 0)
-      .u16(checksum)
-      .u32(spec.rest ?? 0)
-      .raw(spec.payload ?? new Uint8Array(0))
-      .done();
-  return make(spec.checksum ?? internetChecksum(make(0)));
+  const message = new Writer()
+    .u8(spec.type)
+    .u8(spec.code ?? 0)
+    .u16(0)
+    .u32(spec.rest ?? 0)
+    .raw(spec.payload ?? NOTHING)
+    .done();
+  return stored(message, 2, spec.checksum ?? internetChecksum(message));
 }
 
 /** ICMPv6 (RFC 4443 2.3); the sum covers the pseudo-header. */
 export function icmp6(spec: IcmpSpec, ends: Ends): Uint8Array {
-  const make = (checksum: number): Uint8Array => icmp4({ ...spec, checksum });
-  const zero = make(0);
-  return make(spec.checksum ?? internetChecksum(pseudoHeader(ends, PROTOCOL_ICMP6, zero.length), zero));
+  const message = icmp4({ ...spec, checksum: 0 });
+  const pseudo = pseudoHeader(ends, PROTOCOL_ICMP6, message.length);
+  return stored(message, 2, spec.checksum ?? internetChecksum(pseudo, message));
 }
 
 export interface Ipv4Spec extends Ends {
@@ -208,23 +214,22 @@ export interface Ipv4Spec extends Ends {
 
 /** An IPv4 packet (RFC 791 3.1). */
 export function ipv4(spec: Ipv4Spec): Uint8Array {
-  const options = padded(spec.options ?? new Uint8Array(0), 4);
+  const options = padded(spec.options ?? NOTHING, 4);
   const flags = (spec.reservedFlag ? 4 : 0) | (spec.dontFragment ? 2 : 0) | (spec.moreFragments ? 1 : 0);
-  const header = (checksum: number): Uint8Array =>
-    new Writer()
-      .u8(((spec.version ?? 4) << 4) | (spec.headerWords ?? 5 + options.length / 4))
-      .u8(spec.typeOfService ?? 0)
-      .u16(spec.totalLength ?? 20 + options.length + spec.payload.length)
-      .u16(spec.identification ?? 0x1234)
-      .u16((flags << 13) | (spec.fragmentOffset ?? 0))
-      .u8(spec.ttl ?? 64)
-      .u8(spec.protocol)
-      .u16(checksum)
-      .raw(addressBytes(spec.source))
-      .raw(addressBytes(spec.destination))
-      .raw(options)
-      .done();
-  return concat(header(spec.checksum ?? internetChecksum(header(0))), spec.payload);
+  const header = new Writer()
+    .u8(((spec.version ?? 4) << 4) | (spec.headerWords ?? 5 + options.length / 4))
+    .u8(spec.typeOfService ?? 0)
+    .u16(spec.totalLength ?? 20 + options.length + spec.payload.length)
+    .u16(spec.identification ?? 0x1234)
+    .u16((flags << 13) | (spec.fragmentOffset ?? 0))
+    .u8(spec.ttl ?? 64)
+    .u8(spec.protocol)
+    .u16(0)
+    .raw(addressBytes(spec.source))
+    .raw(addressBytes(spec.destination))
+    .raw(options)
+    .done();
+  return concat(stored(header, 10, spec.checksum ?? internetChecksum(header)), spec.payload);
 }
 
 export interface ExtensionHeader {
