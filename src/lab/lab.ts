@@ -14,6 +14,7 @@ import type { Subprocess } from "bun";
 import { captureCommand } from "./capture.ts";
 import type { Job, JobResult, LoadJob, LoadReport, LoadSummary } from "./jobs.ts";
 import { locatePrograms, type Programs } from "./programs.ts";
+import { buildRoutedScript } from "./routed.ts";
 import { SANDBOX_VARIABLE } from "./sandbox.ts";
 import {
   ADDRESSES,
@@ -86,7 +87,7 @@ export class Lab {
     this.#options = options;
     this.topology = options.topology ?? "two-armed";
     this.serverCount = options.servers ?? 3;
-    this.names = namesOf(options.tag, this.serverCount);
+    this.names = namesOf(options.tag, this.serverCount, this.topology);
     this.addresses = ADDRESSES[options.families?.[0] ?? 4];
     this.clientAddresses = Array.from({ length: options.clientAddresses ?? 4 }, (_, index) =>
       this.addresses.client(index),
@@ -100,7 +101,8 @@ export class Lab {
     const lab = new Lab(options);
     try {
       lab.#startWatchdog();
-      const built = await lab.#run(["sh", "-e", "-c", buildScript(options, lab.names)]);
+      const build = lab.topology === "routed" ? buildRoutedScript : buildScript;
+      const built = await lab.#run(["sh", "-e", "-c", build(options, lab.names)]);
       if (built.exitCode !== 0) throw new Error(`the laboratory cannot be built: ${built.stderr.trim()}`);
     } catch (error) {
       await lab.close();

@@ -9,12 +9,17 @@
  *        lan0 ─────────────┼────────────┘  └──── s3               box eth0 .10 ─┘  │ └─── s3 .13
  *        198.51.100.100    │ 198.51.100.0/24                     (the VIP, the box's only address)
  *
+ * A third one, "routed", is drawn in routed.ts.
+ *
  * The client's leg on the servers' network is there for direct server return (DSR): answers that do not pass the box.
  * IPv4 addresses are from RFC 5737. IPv6 ones, from RFC 3849, stand in the same places: 2001:db8:1::/64 for 192.0.2.0/24,
  * 2001:db8:2::/64 for 198.51.100.0/24, 2001:db8:3::/64 for 203.0.113.0/24, and the same digits behind the last separator.
  */
 
-export type Topology = "two-armed" | "one-armed";
+export type Topology = "two-armed" | "one-armed" | "routed";
+
+/** Links of the routed topology by name. */
+export type LinkName = "client" | "near" | "far" | "servers";
 
 export type Family = 4 | 6;
 
@@ -42,8 +47,10 @@ export interface LabOptions {
   readonly boxTxChecksum?: boolean;
   /** TCP segmentation offload of all ports. Off shows GSO frames that a port without it cannot carry. */
   readonly tso?: boolean;
-  /** Layer-3 MTU of the servers' side, in bytes. */
+  /** Layer-3 MTU of the servers' side, in bytes; not for the routed topology. */
   readonly serverMtu?: number;
+  /** Layer-3 MTU of links of the routed topology (routed.ts), in bytes; 1500 where it is left out. */
+  readonly linkMtu?: Readonly<Partial<Record<LinkName, number>>>;
 }
 
 /** Addresses of one family. `client` and `server` go by index from 0. */
@@ -54,6 +61,7 @@ export interface AddressPlan {
   /** Prefix length of a single address. */
   readonly hostBits: number;
   readonly clientNetwork: string;
+  readonly serverNetwork: string;
   readonly boxFront: string;
   readonly boxBack: string;
   /** A VIP that belongs to no interface; clients reach it through the box. */
@@ -76,6 +84,7 @@ function planOf(family: Family, front: string, lan: string, routed: string): Add
     networkBits,
     hostBits: family === 4 ? 32 : 128,
     clientNetwork: `${front}${family === 4 ? "0" : ""}/${networkBits}`,
+    serverNetwork: `${lan}${family === 4 ? "0" : ""}/${networkBits}`,
     boxFront: `${front}1`,
     boxBack: `${lan}1`,
     routedVip: `${routed}10`,
@@ -112,19 +121,22 @@ export interface Names {
   readonly box: string;
   readonly lan: string;
   readonly servers: readonly string[];
+  /** Of the routed topology: near and far; else none. */
+  readonly routers: readonly string[];
 }
 
 let built = 0;
 
 /** New names, which no other laboratory has, neither of this process nor of another with the same tag. */
-export function namesOf(tag: string, servers: number): Names {
+export function namesOf(tag: string, servers: number, topology: Topology): Names {
   const prefix = `ilb-${tag}-${process.pid.toString(36)}.${++built}`;
   const serverNames = Array.from({ length: servers }, (_, index) => `${prefix}-s${index + 1}`);
-  return { client: `${prefix}-client`, box: `${prefix}-box`, lan: `${prefix}-lan`, servers: serverNames };
+  const routers = topology === "routed" ? [`${prefix}-near`, `${prefix}-far`] : [];
+  return { client: `${prefix}-client`, box: `${prefix}-box`, lan: `${prefix}-lan`, servers: serverNames, routers };
 }
 
 export function allNames(names: Names): string[] {
-  return [names.client, names.box, names.lan, ...names.servers];
+  return [names.client, names.box, names.lan, ...names.servers, ...names.routers];
 }
 
 export function serverAddress(index: number, family: Family = 4): string {
@@ -137,11 +149,11 @@ export function clientAddress(index: number, family: Family = 4): string {
 
 /** Ports of the box that carry balanced traffic. */
 export function boxPorts(topology: Topology): string[] {
-  return topology === "two-armed" ? ["front", "back"] : ["eth0"];
+  return topology === "one-armed" ? ["eth0"] : ["front", "back"];
 }
 
 /** Collects the shell lines. */
-class Script {
+export class Script {
   readonly lines: string[] = [];
 
   /** An `ip` command in a namespace. */
@@ -157,9 +169,23 @@ class Script {
   set(name: string, path: string, value: string | number): void {
     this.lines.push(`ip netns exec ${name} sh -c 'echo ${value} > /proc/sys/net/${path}'`);
   }
+  /** Offloads of a port. */
+  ethtool(name: string, port: string, what: string): void {
+    this.lines.push(`ip netns exec ${name} ethtool -K ${port} ${what} > /dev/null`);
+  }
+  namespace(name: string, families: readonly Family[]): void {
+    this.lines.push(`ip netns add ${name}`);
+    // Link-local addresses too are there at once.
+    if (families.includes(6)) this.set(name, "ipv6/conf/default/accept_dad", 0);
+    this.ip(name, "link set lo up");
+  }
+  forwarding(name: string, families: readonly Family[]): void {
+    if (families.includes(4)) this.set(name, "ipv4/ip_forward", 1);
+    if (families.includes(6)) this.set(name, "ipv6/conf/all/forwarding", 1);
+  }
 }
 
-/** Shell lines, run by `sh -e`, that build everything. */
+/** Shell lines, run by `sh -e`, that build everything of a topology that is drawn above. */
 export function buildScript(options: LabOptions, names: Names): string {
   const twoArmed = (options.topology ?? "two-armed") === "two-armed";
   const families = options.families ?? [4];
@@ -167,20 +193,14 @@ export function buildScript(options: LabOptions, names: Names): string {
   namespaceLines(script, options, names, families);
   linkLines(script, names, twoArmed);
   for (const family of families) addressLines(script, options, names, ADDRESSES[family], twoArmed);
-  script.lines.push(...offloadLines(options, names));
+  offloadLines(script, options, names);
   return script.lines.join("\n");
 }
 
 /** Namespaces with the settings of the box as a router, before any interface is there. */
 function namespaceLines(script: Script, options: LabOptions, names: Names, families: readonly Family[]): void {
-  for (const name of allNames(names)) {
-    script.lines.push(`ip netns add ${name}`);
-    // Link-local addresses too are there at once.
-    if (families.includes(6)) script.set(name, "ipv6/conf/default/accept_dad", 0);
-    script.ip(name, "link set lo up");
-  }
-  if (families.includes(4)) script.set(names.box, "ipv4/ip_forward", 1);
-  if (families.includes(6)) script.set(names.box, "ipv6/conf/all/forwarding", 1);
+  for (const name of allNames(names)) script.namespace(name, families);
+  script.forwarding(names.box, families);
   script.set(names.box, "ipv4/conf/all/rp_filter", options.rpFilter ?? 0);
   script.set(names.box, "ipv4/conf/default/rp_filter", options.rpFilter ?? 0);
   // Answers of direct server return reach the client on another leg than the one it asked from.
@@ -239,24 +259,21 @@ function addressLines(script: Script, options: LabOptions, names: Names, plan: A
   }
 }
 
-function offloadLines(options: LabOptions, names: Names): string[] {
+/** Offloads and sizes that differ from what ports have by themselves. */
+export function offloadLines(script: Script, options: LabOptions, names: Names): void {
   const ports = boxPorts(options.topology ?? "two-armed");
-  const lines: string[] = [];
-  const ethtool = (name: string, port: string, what: string) =>
-    lines.push(`ip netns exec ${name} ethtool -K ${port} ${what} > /dev/null`);
-  if (options.boxTxChecksum === false) for (const port of ports) ethtool(names.box, port, "tx off");
+  if (options.boxTxChecksum === false) for (const port of ports) script.ethtool(names.box, port, "tx off");
   if (options.tso === false) {
-    for (const port of ports) ethtool(names.box, port, "tso off");
-    for (const name of names.servers) ethtool(name, "eth0", "tso off gso off");
-    ethtool(names.client, ports.length === 2 ? "eth0" : "lan0", "tso off gso off");
+    for (const port of ports) script.ethtool(names.box, port, "tso off");
+    for (const name of names.servers) script.ethtool(name, "eth0", "tso off gso off");
+    script.ethtool(names.client, ports.length === 2 ? "eth0" : "lan0", "tso off gso off");
   }
   if (options.serverMtu !== undefined) {
     for (const [index, name] of names.servers.entries()) {
-      lines.push(`ip -n ${name} link set eth0 mtu ${options.serverMtu}`);
-      lines.push(`ip -n ${names.lan} link set to-s${index + 1} mtu ${options.serverMtu}`);
+      script.ip(name, `link set eth0 mtu ${options.serverMtu}`);
+      script.ip(names.lan, `link set to-s${index + 1} mtu ${options.serverMtu}`);
     }
-    if (ports.length === 2) lines.push(`ip -n ${names.box} link set back mtu ${options.serverMtu}`);
-    lines.push(`ip -n ${names.lan} link set to-box mtu ${options.serverMtu}`);
+    if (ports.length === 2) script.ip(names.box, `link set back mtu ${options.serverMtu}`);
+    script.ip(names.lan, `link set to-box mtu ${options.serverMtu}`);
   }
-  return lines;
 }

@@ -38,7 +38,7 @@ async function firstLine(stream: ReadableStream<Uint8Array>): Promise<string> {
 }
 
 describe.skipIf(!hasNamespaces)("a laboratory", () => {
-  const shapes = (["two-armed", "one-armed"] as const).flatMap((topology) =>
+  const shapes = (["two-armed", "one-armed", "routed"] as const).flatMap((topology) =>
     [[4], [6], [4, 6]].map((families) => ({ topology, families: families as Family[] })),
   );
   test.each(shapes)(

@@ -24,7 +24,7 @@ export const VIP_PORT = 80;
 
 /** The VIP of a laboratory. @param addresses of another family than its first */
 export function vipOf(lab: Lab, addresses: AddressPlan = lab.addresses): string {
-  return lab.topology === "two-armed" ? addresses.routedVip : addresses.localVip;
+  return lab.topology === "one-armed" ? addresses.localVip : addresses.routedVip;
 }
 
 /** Direct server return leaves the port alone, so its servers listen on the VIP's. */
@@ -131,7 +131,7 @@ export async function createRule(
   const servers = lab.names.servers.map((_, index) => withPort(addresses.server(index), serverPort)).join(",");
   await lab.configure("create-servergroup", "-s", `server=${servers}`, group);
   const proxySource =
-    options.proxySource ?? (lab.topology === "two-armed" ? addresses.proxySources : addresses.localVip);
+    options.proxySource ?? (lab.topology === "one-armed" ? addresses.localVip : addresses.proxySources);
   const proxy = type === "NAT" ? `,proxy-src=${proxySource}` : "";
   const incoming = `vip=${vipOf(lab, addresses)},port=${port},protocol=${protocol}`;
   const method = `lbalg=${algorithm},type=${type}${proxy}`;
