@@ -10,8 +10,8 @@
  * full segments (advmss), whatever the size of their own link, so that it is found out only on the way. Servers are no
  * neighbours of the box here: nothing for direct server return.
  *
- * The last ports before the servers carry no segmentation super-packets, so a capture there shows segments as they would
- * be on a wire, and those that are too big for it are lost, as on a wire.
+ * The last ports before client and servers carry no segmentation super-packets, so a capture there shows what comes in
+ * segments as they would be on a wire, and those that are too big for it are lost, as on a wire.
  */
 import {
   ADDRESSES,
@@ -66,6 +66,8 @@ export function buildRoutedScript(options: LabOptions, names: Names): string {
     script.ethtool(names.lan, `to-s${index + 1}`, "tso off gso off");
     script.ethtool(server, "eth0", "gro off");
   }
+  script.ethtool(near, "inner", "tso off gso off");
+  script.ethtool(names.client, "eth0", "gro off");
   if (options.tso === false) {
     for (const name of [near, far])
       for (const port of ["inner", "outer"]) script.ethtool(name, port, "tso off gso off");
