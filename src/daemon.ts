@@ -16,6 +16,7 @@ import { type DataPlane, openDataPlane, refusedDataPlane } from "./data-plane.ts
 import { createApp } from "./http/app.ts";
 import { callerOfPeer, systemAccounts } from "./http/peer.ts";
 import { httpFailure, problemResponse } from "./http/problem.ts";
+import { RefusalAudit } from "./http/rights.ts";
 import type { Service } from "./http/service.ts";
 import { listenTcp } from "./http/tcp-server.ts";
 import { TokenFile } from "./http/tokens.ts";
@@ -86,6 +87,10 @@ class Daemon {
   private plane: DataPlane | null = null;
   private controller: Controller | null = null;
   private ready = false;
+  private readonly refusals = new RefusalAudit((caller, command, code) => {
+    if (this.controller !== null) this.controller.auditRefusal(caller, command, code);
+    else this.log.warn("refused", { who: caller.name, command, code });
+  });
 
   constructor(
     private readonly options: RunOptions,
@@ -195,7 +200,7 @@ class Daemon {
       tokens: tokens.value,
       tls: options.tls,
       handler,
-      refused: (caller, command) => log.warn("refused", { who: caller.name, command, code: "E-NOTOKEN" }),
+      refused: (caller, command, code) => this.refusals.record(caller, command, code),
       log,
     });
     if (!tcp.ok) return tcp;
@@ -211,7 +216,7 @@ class Daemon {
       version: VERSION,
       log: this.log,
       hostFor: (caller, gone) => controller.hostFor(caller, gone),
-      auditRefusal: (caller, command, code) => controller.auditRefusal(caller, command, code),
+      refusals: this.refusals,
       counters: () => controller.counters(),
       ports: () => plane.ports(),
       isReady: () => this.ready && plane.missingDevices().length === 0,

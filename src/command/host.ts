@@ -1,7 +1,7 @@
 /**
  * What commands need from the daemon, and nothing more. The controller implements it; command/ never imports control/.
  */
-import type { FlowSnapshot, StickySnapshot } from "../engine/engine.ts";
+import type { FlowSnapshot, Placed, StickySnapshot } from "../engine/engine.ts";
 import type { ExplainedPacket, Explanation } from "../engine/explanation.ts";
 import type { Address, Family } from "../model/address.ts";
 import type { Config, Protocol } from "../model/config.ts";
@@ -122,6 +122,9 @@ export interface CommandHost {
   /** Connection entries, lazily, so that a listing of millions is never built in memory. */
   natEntries(): Iterable<FlowSnapshot>;
   persistEntries(): Iterable<StickySnapshot>;
+  /** The same by ascending place, beginning with place `place`, for listings that go on later. */
+  natEntriesFrom(place: number): Iterable<Placed<FlowSnapshot>>;
+  persistEntriesFrom(place: number): Iterable<Placed<StickySnapshot>>;
   /** What would become of a packet now; nothing changes. Absent: this process has no tables. */
   explain?(packet: ExplainedPacket): LocatedExplanation;
   /** First address of a host name, by the daemon's resolver; null when it does not resolve. */

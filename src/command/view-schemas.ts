@@ -165,6 +165,20 @@ const recordSchema = z.object({
   command: z.string(),
 });
 
+const planSchema = z.object({
+  changes: z.array(
+    z.object({
+      change: z.enum(["add", "remove", "change"]),
+      kind: z.enum(["servergroup", "server", "healthcheck", "rule"]),
+      name: z.string().describe("of a server: its group and its address"),
+      fields: z.array(z.object({ field: z.string(), before: z.string(), after: z.string() })),
+    }),
+  ),
+  connections: z
+    .array(z.object({ rule: z.string(), connections: z.int(), cutAfterSeconds: z.int().nullable() }))
+    .describe("those that stay with servers which get no new ones; null: until they end"),
+});
+
 /** The schemas, by resource. */
 export const VIEW_SCHEMAS = Object.freeze({
   rule: ruleSchema,
@@ -177,6 +191,7 @@ export const VIEW_SCHEMAS = Object.freeze({
   persist: stickySchema,
   explanation: explanationSchema,
   record: recordSchema,
+  plan: planSchema,
 });
 
 export type ServerView = z.infer<typeof serverSchema>;

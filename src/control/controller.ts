@@ -137,6 +137,8 @@ export class Controller {
       flowCounts: () => engine.counters().pairs,
       records: (kind, limit) => store.records(kind, limit),
       configAfter: (id, current) => this.configAfter(id, current),
+      natEntriesFrom: (place) => engine.flowsFrom(place),
+      persistEntriesFrom: (place) => engine.stickyFrom(place),
       explain: (packet) => {
         const explanation = explain(this.state.image, engine.live(), packet);
         return { explanation, egressName: explanation.egress && engine.portName(explanation.egress.port) };
@@ -269,10 +271,7 @@ export class Controller {
       generation,
       compiledAtMs: nowMs,
     };
-    return {
-      ...state,
-      image: compile({ ...state, isLocal: (address) => kernel.isLocal(address), nowMs }, before.image),
-    };
+    return { ...state, image: compile({ ...state, isLocal: (address) => kernel.isLocal(address), nowMs }) };
   }
 
   /** After publishing: when no worker uses an older image, the kernel gets back what is no longer the engine's. */

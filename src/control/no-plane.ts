@@ -40,6 +40,14 @@ export class NoEngine implements EngineControl {
     return [];
   }
 
+  flowsFrom(): [] {
+    return [];
+  }
+
+  stickyFrom(): [] {
+    return [];
+  }
+
   live(): LiveTables {
     return NOTHING_LIVE;
   }

@@ -2,7 +2,7 @@
  * What the controller needs of the machine, as interfaces: the packet engine's tables, the kernel's share (guard,
  * routes, addresses), a log. src/daemon.ts ties them to the real ones, tests to recording ones.
  */
-import type { EngineCounters, FlowSnapshot, Interest, StickySnapshot, TableImage } from "../engine/engine.ts";
+import type { EngineCounters, FlowSnapshot, Interest, Placed, StickySnapshot, TableImage } from "../engine/engine.ts";
 import type { LiveTables } from "../engine/explanation.ts";
 import type { Address } from "../model/address.ts";
 import type { Config, Rule } from "../model/config.ts";
@@ -28,6 +28,9 @@ export interface EngineControl {
   /** Lazily: a listing of millions is never built in memory. */
   flows(): Iterable<FlowSnapshot>;
   sticky(): Iterable<StickySnapshot>;
+  /** The same by ascending place, beginning with place `from`. */
+  flowsFrom(from: number): Iterable<Placed<FlowSnapshot>>;
+  stickyFrom(from: number): Iterable<Placed<StickySnapshot>>;
   /** What `explain` reads of the tables now. */
   live(): LiveTables;
   /** Name of the device behind a port of the engine; null when there is none. */

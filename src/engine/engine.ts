@@ -222,6 +222,16 @@ export interface StickySnapshot {
 }
 
 /** How fragments, ICMP errors and IPv6 extension headers are treated: docs/packet-path.md. */
+/**
+ * An entry of a table that changes while it is listed, and its place. The place is the entry's own as long as the entry
+ * lives, and listings go by ascending places, so a listing can go on behind a place without repeating or leaving out
+ * what was there all the time.
+ */
+export interface Placed<T> {
+  readonly place: number;
+  readonly entry: T;
+}
+
 export type Compat = "ilb" | "modern";
 
 /** Sizes fixed at start. */

@@ -27,6 +27,7 @@ import type {
   EngineLimits,
   FlowSnapshot,
   NextHop,
+  Placed,
   Port,
   StickySnapshot,
   TableImage,
@@ -352,6 +353,11 @@ export class EngineHost {
     return workerOfClient(key, this.map.workers.length, client, stickyBits);
   }
 
+  /** The same with their places, beginning with place `from`. */
+  flowsFrom(from: number): Iterable<Placed<FlowSnapshot>> {
+    return { [Symbol.iterator]: () => this.#stats.flowsFrom(from) };
+  }
+
   /** What `explain` reads, while workers run. */
   live(): LiveTables {
     return new MemoryTables(this.#views, this.map, {
@@ -363,6 +369,11 @@ export class EngineHost {
   /** Sticky entries, read lazily while workers run. */
   sticky(): Iterable<StickySnapshot> {
     return { [Symbol.iterator]: () => this.#stats.sticky() };
+  }
+
+  /** The same with their places, beginning with place `from`. */
+  stickyFrom(from: number): Iterable<Placed<StickySnapshot>> {
+    return { [Symbol.iterator]: () => this.#stats.stickyFrom(from) };
   }
 }
 

@@ -79,8 +79,7 @@ export interface ImageParts {
   readonly endpointTable: number;
   readonly endpoints: number;
   readonly intervals: number;
-  readonly memberIds: number;
-  readonly rulesById: number;
+  readonly pairKeys: number;
   readonly drains: number;
   readonly bytes: number;
 }
@@ -235,8 +234,7 @@ export function imageParts(capacity: ImageCapacity): ImageParts {
     endpointTable: layout.take(capacity.endpointSlots * 4),
     endpoints: layout.take(capacity.endpoints * Endpoint.size),
     intervals: layout.take(capacity.intervals * PortInterval.size),
-    memberIds: layout.take(capacity.members * 4),
-    rulesById: layout.take(capacity.rules * 4),
+    pairKeys: layout.take(capacity.members * 8),
     drains: layout.take(capacity.drains * ImageDrain.size),
     bytes: layout.take(0),
   };

@@ -20,6 +20,7 @@ import {
   type EngineCounters,
   type FlowSnapshot,
   type PairCounters,
+  type Placed,
   RULE_COUNTER_NAMES,
   type RuleCounters,
   type StickySnapshot,
@@ -28,6 +29,9 @@ import type { RegionMap, WorkerRegions } from "./memory.ts";
 import { PROTOCOL_NUMBERS, wordsAddress } from "./tables.ts";
 
 const swap16 = (n: number): number => ((n & 0xff) << 8) | (n >>> 8);
+
+/** More than any worker has records; places stay exact as doubles for every number of workers. */
+const PLACES_PER_WORKER = 2 ** 32;
 
 /** Engine-wide sums that are no part of EngineCounters. */
 export interface EngineHealth {
@@ -146,11 +150,26 @@ export class StatsReader {
 
   /** Connection entries, read as they are asked for. Those that change meanwhile may be missing. */
   *flows(): Generator<FlowSnapshot, void, undefined> {
-    for (const worker of this.#map.workers) {
-      for (let index = 0; index < this.#u32(worker.flowMemory + FlowHeader.flowsTop); index++) {
-        const flow = this.flowAt(worker, index);
-        if (flow !== null) yield flow;
-      }
+    for (const { entry } of this.flowsFrom(0)) yield entry;
+  }
+
+  /** The same with their places, beginning with place `from`. */
+  *flowsFrom(from: number): Generator<Placed<FlowSnapshot>, void, undefined> {
+    for (const { worker, index, place } of this.#places(from, (header) => header + FlowHeader.flowsTop)) {
+      const entry = this.flowAt(worker, index);
+      if (entry !== null) yield { place, entry };
+    }
+  }
+
+  /** Records of all workers in use or not, by ascending place. @param topOf where a worker's first unused index is */
+  *#places(
+    from: number,
+    topOf: (flowMemory: number) => number,
+  ): Generator<{ worker: WorkerRegions; index: number; place: number }, void, undefined> {
+    for (const [number, worker] of this.#map.workers.entries()) {
+      const first = number * PLACES_PER_WORKER;
+      for (let index = Math.max(0, from - first); index < this.#u32(topOf(worker.flowMemory)); index++)
+        yield { worker, index, place: first + index };
     }
   }
 
@@ -200,17 +219,26 @@ export class StatsReader {
 
   /** Sticky entries, read as they are asked for. */
   *sticky(): Generator<StickySnapshot, void, undefined> {
-    for (const worker of this.#map.workers) {
-      for (let index = 0; index < this.#u32(worker.flowMemory + FlowHeader.stickiesTop); index++) {
-        const at = worker.stickies + index * StickyRecord.size;
-        const pair = this.#u32(at + StickyRecord.pair);
-        if (this.#u32(at + StickyRecord.live) !== 1 || pair >= this.#map.counts.pairs) continue;
-        const ruleId = this.#u32(at + StickyRecord.ruleId);
-        const serverId = this.#u32(worker.pairs + pair * PairRecord.size + PairRecord.serverId);
-        const client = this.#address(at + StickyRecord.clientHead);
-        if (this.#u32(at + StickyRecord.live) === 1 && this.#u32(at + StickyRecord.pair) === pair)
-          yield { ruleId, serverId, client };
-      }
+    for (const { entry } of this.stickyFrom(0)) yield entry;
+  }
+
+  /** The same with their places, beginning with place `from`. */
+  *stickyFrom(from: number): Generator<Placed<StickySnapshot>, void, undefined> {
+    for (const { worker, index, place } of this.#places(from, (header) => header + FlowHeader.stickiesTop)) {
+      const entry = this.#stickyAt(worker, index);
+      if (entry !== null) yield { place, entry };
     }
+  }
+
+  /** The stickiness of one record, null when it is not in use or changes meanwhile. */
+  #stickyAt(worker: WorkerRegions, index: number): StickySnapshot | null {
+    const at = worker.stickies + index * StickyRecord.size;
+    const pair = this.#u32(at + StickyRecord.pair);
+    if (this.#u32(at + StickyRecord.live) !== 1 || pair >= this.#map.counts.pairs) return null;
+    const ruleId = this.#u32(at + StickyRecord.ruleId);
+    const serverId = this.#u32(worker.pairs + pair * PairRecord.size + PairRecord.serverId);
+    const client = this.#address(at + StickyRecord.clientHead);
+    const isSame = this.#u32(at + StickyRecord.live) === 1 && this.#u32(at + StickyRecord.pair) === pair;
+    return isSame ? { ruleId, serverId, client } : null;
   }
 }

@@ -8,18 +8,24 @@ import { failure } from "../command/errors.ts";
 import type { CommandHost } from "../command/host.ts";
 import type { Caller } from "../control/caller.ts";
 import type { Failure } from "../model/result.ts";
-import { BODY_LIMIT, JSON_TYPE, MSGPACK_TYPE, preferred, readValue, valueResponse } from "./body.ts";
-import { registerConfig } from "./config.ts";
+import { BODY_LIMIT, JSON_TYPE, MSGPACK_TYPE, preferred, readValue, stringify, textResponse } from "./body.ts";
 import { DASHBOARD_FILES, dashboardResponse } from "./dashboard.ts";
-import { registerExplain } from "./explain.ts";
-import { answerStream, answerWhole, lineRequest, NDJSON_TYPE } from "./ilbadm.ts";
+import { addEndpoint, closePaths, describe } from "./endpoint.ts";
+import { answerObject, answerStream, lineRequest, NDJSON_TYPE } from "./ilbadm.ts";
 import { METRICS_TYPE, metricsText } from "./metrics.ts";
-import { openApiDocument } from "./openapi.ts";
+import {
+  DOCUMENT_OPERATION,
+  documentOf,
+  HEALTH_OPERATION,
+  LINE_OPERATION,
+  METRICS_OPERATION,
+  READY_OPERATION,
+} from "./openapi.ts";
+import { isCrossSite } from "./origin.ts";
 import { httpFailure, problemResponse } from "./problem.ts";
 import { registerResources } from "./resources.ts";
-import { RefusalAudit, rightCheck } from "./rights.ts";
+import { type RefusalAudit, rightCheck } from "./rights.ts";
 import type { Service } from "./service.ts";
-import { registerStatistics } from "./statistics-routes.ts";
 
 export interface AppEnv {
   Bindings: { caller: Caller };
@@ -37,35 +43,13 @@ export const OPEN_PATHS: readonly string[] = ["/healthz", "/readyz", ...Object.k
 
 export function createApp(service: Service): App {
   const app: App = new Hono<AppEnv>();
-  const parts: RouteParts = { service, refusals: new RefusalAudit((...refusal) => service.auditRefusal(...refusal)) };
-
-  app.use(async (c, next) => {
-    const readsOnly = c.req.method === "GET" || c.req.method === "HEAD";
-    if (!OPEN_PATHS.includes(c.req.path) && readsOnly && !mayShow(parts, c.env.caller, c.req.method, c.req.path))
-      return problemResponse(c.req.raw, failure("E-AUTH"));
-    return next();
-  });
+  const parts: RouteParts = { service, refusals: service.refusals };
+  app.use(async (c, next) => refusedAtTheDoor(parts, c.req.raw, c.env.caller) ?? next());
   for (const path of Object.keys(DASHBOARD_FILES)) app.get(path, () => dashboardResponse(path));
-  app.get("/healthz", (c) => c.text("ok\n"));
-  app.get("/readyz", (c) => (service.isReady() ? c.text("ready\n") : c.text("not ready\n", 503)));
-  app.get("/metrics", (c) => {
-    const sample = service.hostFor(c.env.caller, c.req.raw.signal).statistics();
-    const text = metricsText({
-      version: service.version,
-      ready: service.isReady(),
-      sample,
-      counters: service.counters(),
-      ports: service.ports(),
-    });
-    return c.body(text, 200, { "content-type": METRICS_TYPE });
-  });
-  app.get("/v1/openapi.json", (c) => c.json(openApiDocument(service.version)));
+  registerOverview(app, service);
   registerIlbadm(app, parts);
-  registerConfig(app, parts);
-  registerStatistics(app, parts);
-  registerExplain(app, parts);
   registerResources(app, parts);
-
+  closePaths(app);
   app.notFound((c) => problemResponse(c.req.raw, httpFailure("E-NOPATH", `there is nothing at ${c.req.path}`)));
   app.onError((error, c) => {
     service.log.error("request failed", {
@@ -78,11 +62,46 @@ export function createApp(service: Service): App {
   return app;
 }
 
-const mayShow = ({ refusals }: RouteParts, caller: Caller, method: string, path: string): boolean =>
-  rightCheck(caller, refusals)("show", `${method} ${path}`);
+/** What no path answers: another site's page that would change something, and readers without the right to read. */
+function refusedAtTheDoor({ refusals }: RouteParts, request: Request, caller: Caller): Response | null {
+  const { method } = request;
+  const { pathname } = new URL(request.url);
+  if (isCrossSite(request)) {
+    refusals.record(caller, `${method} ${pathname}`, "E-ORIGIN");
+    return problemResponse(request, httpFailure("E-ORIGIN", "requests from pages of other sites change nothing"));
+  }
+  const reads = method === "GET" || method === "HEAD";
+  if (!reads || OPEN_PATHS.includes(pathname)) return null;
+  const mayShow = rightCheck(caller, refusals)("show", `${method} ${pathname}`);
+  return mayShow ? null : problemResponse(request, failure("E-AUTH"));
+}
+
+/** Paths about the daemon itself. Watchers may add what they like to these, so they have no guards. */
+function registerOverview(app: App, service: Service): void {
+  app.get("/healthz", describe(HEALTH_OPERATION), (c) => c.text("ok\n"));
+  app.get("/readyz", describe(READY_OPERATION), (c) =>
+    service.isReady() ? c.text("ready\n") : c.text("not ready\n", 503),
+  );
+  app.get("/metrics", describe(METRICS_OPERATION), (c) => {
+    const sample = service.hostFor(c.env.caller, c.req.raw.signal).statistics();
+    const text = metricsText({
+      version: service.version,
+      ready: service.isReady(),
+      sample,
+      counters: service.counters(),
+      ports: service.ports(),
+    });
+    return textResponse(text, METRICS_TYPE);
+  });
+  let document: Promise<unknown> | null = null;
+  addEndpoint(app, "GET", "/v1/openapi.json", DOCUMENT_OPERATION, async () => {
+    document ??= documentOf(app, service.version);
+    return textResponse(stringify(await document), JSON_TYPE);
+  });
+}
 
 function registerIlbadm(app: App, { service, refusals }: RouteParts): void {
-  app.post("/v1/ilbadm", async (c) => {
+  addEndpoint(app, "POST", "/v1/ilbadm", LINE_OPERATION, async (c) => {
     const request = c.req.raw;
     const refuse = (reason: Failure): Response => problemResponse(request, reason);
     const streams = preferred(request.headers.get("accept"), [JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE]) === NDJSON_TYPE;
@@ -98,6 +117,6 @@ function registerIlbadm(app: App, { service, refusals }: RouteParts): void {
     const options = { right, origin: streams ? ("shell" as const) : ("http" as const) };
     const withInput = input === undefined ? options : { ...options, input };
     if (streams) return answerStream(request, argv, hostFor, withInput, service.log);
-    return valueResponse(request, await answerWhole(argv, hostFor(request.signal), withInput));
+    return answerObject(request, argv, hostFor(request.signal), withInput);
   });
 }

@@ -1,71 +1,115 @@
 /**
- * Bodies in both directions: JSON or MessagePack by Content-Type and Accept, the same shapes in both, sizes bounded.
- * 64-bit counters are bigint inside; MessagePack carries them as integers, JSON as decimal strings, so that no reader
- * can round them.
+ * Bodies in both directions: JSON or MessagePack by Content-Type and Accept, the same shapes in both, bounded in size and
+ * in time. 64-bit counters are bigint inside; MessagePack carries them as integers, JSON as decimal strings, so that no
+ * reader can round them (docs/decisions/0025).
  */
-import { Packr, Unpackr } from "msgpackr";
 import { fail, ok, type Result } from "../model/result.ts";
+import { MSGPACK_TYPE, pack, unpack } from "./msgpack.ts";
 
+export { MSGPACK_TYPE, pack };
 export const JSON_TYPE = "application/json";
-export const MSGPACK_TYPE = "application/msgpack";
+export const TEXT_TYPE = "text/plain";
 
-/** Largest body of an ordinary request, bytes. */
-export const BODY_LIMIT = 1024 * 1024;
-/** Largest configuration to import, bytes. */
-export const IMPORT_LIMIT = 64 * 1024 * 1024;
+/** How much of a body is read, and for how long. */
+export interface BodyLimit {
+  readonly bytes: number;
+  readonly ms: number;
+}
+/** Of an ordinary request. */
+export const BODY_LIMIT: BodyLimit = { bytes: 1024 * 1024, ms: 20_000 };
+/** Of a configuration to import: a slow line may take its time. */
+export const IMPORT_LIMIT: BodyLimit = { bytes: 64 * 1024 * 1024, ms: 300_000 };
 
-const packr = new Packr({ useRecords: false, variableMapSize: true });
-const unpackr = new Unpackr({ useRecords: false, mapsAsObjects: true });
+/** Nobody may take an answer of the API for something else, or keep it. */
+export const ANSWER_HEADERS = { "cache-control": "no-store", "x-content-type-options": "nosniff", vary: "accept" };
 
-/** Reads at most `limitBytes`; code E-TOOBIG beyond it, E-READ when the client breaks off. */
-export async function readBytes(request: Request, limitBytes: number): Promise<Result<Uint8Array>> {
-  const tooBig = fail("E-TOOBIG", `the body is larger than ${limitBytes} bytes`);
-  if (Number(request.headers.get("content-length") ?? 0) > limitBytes) {
-    await request.body?.cancel().catch(() => undefined);
+/**
+ * Reads a body to its end.
+ * @returns E-TOOBIG beyond the limit, E-TIMEOUT when it takes too long, E-READ when the client breaks off
+ */
+export async function readBytes(request: Request, limit: BodyLimit): Promise<Result<Uint8Array>> {
+  const encoding = request.headers.get("content-encoding");
+  if (encoding !== null && encoding.trim().toLowerCase() !== "identity")
+    return fail("E-MEDIA", "Content-Encoding is not supported: send the body as it is");
+  if (request.body === null) return ok(new Uint8Array());
+  const reader = request.body.getReader();
+  const tooBig = fail("E-TOOBIG", `the body is larger than ${limit.bytes} bytes`);
+  if (Number(request.headers.get("content-length") ?? 0) > limit.bytes) {
+    void reader.cancel().catch(() => undefined);
     return tooBig;
   }
   const chunks: Uint8Array[] = [];
   let total = 0;
+  const late = Promise.withResolvers<"late">();
+  const timer = setTimeout(() => late.resolve("late"), limit.ms);
   try {
-    for await (const chunk of request.body ?? []) {
-      total += chunk.byteLength;
-      if (total > limitBytes) return tooBig;
-      chunks.push(chunk);
+    for (;;) {
+      const step = await Promise.race([reader.read(), late.promise]);
+      if (step === "late") break;
+      if (step.done) return ok(Buffer.concat(chunks));
+      total += step.value.byteLength;
+      if (total > limit.bytes) break;
+      chunks.push(step.value);
     }
   } catch {
     return fail("E-READ", "read() failed");
+  } finally {
+    clearTimeout(timer);
   }
-  return ok(Buffer.concat(chunks));
+  void reader.cancel().catch(() => undefined);
+  return total > limit.bytes ? tooBig : fail("E-TIMEOUT", `the body took longer than ${limit.ms / 1000} seconds`);
 }
 
-/** The body as text (UTF-8; anything else is refused). */
-export async function readText(request: Request, limitBytes: number): Promise<Result<string>> {
-  const bytes = await readBytes(request, limitBytes);
+/** The body as text (UTF-8; anything else is refused). Its Content-Type, if it says one, must be text/plain. */
+export async function readText(request: Request, limit: BodyLimit): Promise<Result<string>> {
+  const header = request.headers.get("content-type");
+  if (header !== null && !isType(header, TEXT_TYPE)) return wrongType(TEXT_TYPE);
+  const bytes = await readBytes(request, limit);
   if (!bytes.ok) return bytes;
-  try {
-    return ok(new TextDecoder("utf-8", { fatal: true }).decode(bytes.value));
-  } catch {
-    return fail("E-BODY", "the body is not UTF-8 text");
-  }
+  return decode(bytes.value) ?? fail("E-BODY", "the body is not UTF-8 text");
 }
 
 /** The body as a value, by its Content-Type; no body at all is `null`. */
-export async function readValue(request: Request, limitBytes: number): Promise<Result<unknown>> {
-  const type = mediaType(request.headers.get("content-type") ?? "");
-  const bytes = await readBytes(request, limitBytes);
+export async function readValue(request: Request, limit: BodyLimit): Promise<Result<unknown>> {
+  const header = request.headers.get("content-type");
+  const isPacked = header !== null && isType(header, MSGPACK_TYPE);
+  const isKnown = isPacked || (header !== null && isType(header, JSON_TYPE));
+  // A Content-Type without a body says nothing, so only what a body comes with is looked at.
+  if (!isKnown && (header !== null || request.body !== null)) {
+    const empty = request.body === null || (await readBytes(request, { ...limit, bytes: 0 })).ok;
+    return empty ? ok(null) : wrongType(`${JSON_TYPE} or ${MSGPACK_TYPE}`);
+  }
+  const bytes = await readBytes(request, limit);
   if (!bytes.ok) return bytes;
   if (bytes.value.length === 0) return ok(null);
-  if (type !== JSON_TYPE && type !== MSGPACK_TYPE)
-    return fail("E-MEDIA", `Content-Type must be ${JSON_TYPE} or ${MSGPACK_TYPE}`);
+  if (isPacked) return unpack(bytes.value);
+  const text = decode(bytes.value);
   try {
-    if (type === MSGPACK_TYPE) return ok(unpackr.unpack(bytes.value) as unknown);
-    return ok(JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(bytes.value)) as unknown);
+    if (text?.ok) return ok(JSON.parse(text.value) as unknown);
   } catch {
-    return fail("E-BODY", `the body is no valid ${type}`);
+    // Said below.
+  }
+  return fail("E-BODY", `the body is no valid ${JSON_TYPE}`);
+}
+
+function decode(bytes: Uint8Array): Result<string> | null {
+  try {
+    return ok(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
+  } catch {
+    return null;
   }
 }
 
-/** An answer in the form that the client accepts best; JSON when it does not say. */
+/** Whether a Content-Type header names this type; another charset than UTF-8 is another type. */
+function isType(header: string, type: string): boolean {
+  const [name, ...parameters] = header.split(";").map((part) => part.trim().toLowerCase());
+  const charset = parameters.find((parameter) => parameter.startsWith("charset="))?.slice("charset=".length);
+  return name === type && (charset === undefined || /^"?(utf-8|utf8|us-ascii)"?$/.test(charset));
+}
+
+const wrongType = (wanted: string): Result<never> => fail("E-MEDIA", `Content-Type must be ${wanted}`);
+
+/** An answer in the form that the client accepts best, JSON when it does not say or accepts none. */
 export function valueResponse(
   request: Request,
   value: unknown,
@@ -73,19 +117,20 @@ export function valueResponse(
   headers: Record<string, string> = {},
 ): Response {
   const type = preferred(request.headers.get("accept"), [JSON_TYPE, MSGPACK_TYPE]) ?? JSON_TYPE;
-  const body = type === MSGPACK_TYPE ? new Uint8Array(packr.pack(value)) : stringify(value);
-  const all = new Headers(headers);
-  all.set("content-type", type);
-  all.append("vary", "accept");
-  return new Response(body, { status, headers: all });
+  const body = type === MSGPACK_TYPE ? pack(value) : stringify(value);
+  return new Response(body, { status, headers: { ...ANSWER_HEADERS, ...headers, "content-type": type } });
 }
+
+/** An answer of text, whole or as it is made. */
+export const textResponse = (
+  body: string | ReadableStream<Uint8Array> | null,
+  type: string,
+  headers: Record<string, string> = {},
+): Response => new Response(body, { headers: { ...ANSWER_HEADERS, ...headers, "content-type": type } });
 
 /** JSON text; bigint as a decimal string. */
 export const stringify = (value: unknown): string =>
   JSON.stringify(value, (_key, item: unknown) => (typeof item === "bigint" ? item.toString() : item));
-
-/** MessagePack bytes; bigint as a 64-bit integer. */
-export const pack = (value: unknown): Uint8Array => new Uint8Array(packr.pack(value));
 
 /**
  * The offered media type that an Accept header ranks highest (RFC 9110 section 12.5.1), the first offered at a tie;
@@ -110,5 +155,3 @@ export function preferred(accept: string | null, offered: readonly string[]): st
   }
   return best;
 }
-
-const mediaType = (header: string): string => header.split(";")[0]!.trim().toLowerCase();

@@ -1,54 +1,75 @@
 /**
  * `/v1/config`: the configuration as text, in export-config's form. GET exports; PUT imports as one change (with
- * `?preserve=true` on top of what is there; with `?dryRun=true` it only tells what would change) and, asked for a stream, answers like the command line does.
+ * `?preserve=true` on top of what is there; with `?dryRun=true` it only tells what would change) and, asked for a stream,
+ * answers like the command line does. An ETag names the text, so that a PUT with If-Match overwrites only what its
+ * sender has seen.
  */
+import { createHash } from "node:crypto";
+import { failure } from "../command/errors.ts";
+import { exportLines } from "../command/export.ts";
+import type { CommandHost } from "../command/host.ts";
 import { importText, planText } from "../command/run.ts";
+import { type Route, SUBCOMMANDS } from "../command/spec.ts";
+import type { Config } from "../model/config.ts";
 import type { App, RouteParts } from "./app.ts";
-import { IMPORT_LIMIT, preferred, readText, valueResponse } from "./body.ts";
-import { answerStream, answerWhole, NDJSON_TYPE } from "./ilbadm.ts";
+import {
+  IMPORT_LIMIT,
+  JSON_TYPE,
+  MSGPACK_TYPE,
+  preferred,
+  readText,
+  TEXT_TYPE,
+  textResponse,
+  valueResponse,
+} from "./body.ts";
+import { addEndpoint } from "./endpoint.ts";
+import { answerStream, NDJSON_TYPE } from "./ilbadm.ts";
+import { exportOperation, importOperation } from "./openapi.ts";
 import { httpFailure, problemResponse } from "./problem.ts";
 import { rightCheck } from "./rights.ts";
 
-const TEXT_TYPE = "text/plain; charset=utf-8";
-const PARAMETERS = ["preserve", "dryRun", "name"];
-
-export function registerConfig(app: App, { service, refusals }: RouteParts): void {
-  app.get("/v1/config", async (c) => {
-    const host = service.hostFor(c.env.caller, c.req.raw.signal);
-    const right = rightCheck(c.env.caller, refusals);
-    const answer = await answerWhole(["export-config"], host, { right, origin: "shell" });
-    return c.body(answer.stdout, 200, { "content-type": TEXT_TYPE });
+export function registerExport(app: App, { service }: RouteParts, route: Route): void {
+  addEndpoint(app, "GET", route.path, exportOperation(route), (c) => {
+    const text = textOf(service.hostFor(c.env.caller, c.req.raw.signal).config());
+    const etag = tagOf(text);
+    if (isNamed(c.req.header("if-none-match"), etag)) return new Response(null, { status: 304, headers: { etag } });
+    return textResponse(text, `${TEXT_TYPE}; charset=utf-8`, { etag });
   });
+}
 
-  app.put("/v1/config", async (c) => {
+export function registerImport(app: App, { service, refusals }: RouteParts, route: Route): void {
+  addEndpoint(app, "PUT", route.path, importOperation(route), async (c) => {
     const request = c.req.raw;
-    const query = c.req.query();
-    const stray = Object.keys(query).find((name) => !PARAMETERS.includes(name));
-    if (stray !== undefined)
-      return problemResponse(request, httpFailure("E-BODY", `unknown parameter ${stray}`, stray));
-    const { preserve = "false", dryRun = "false", name = "-" } = query;
-    for (const [flag, value] of Object.entries({ preserve, dryRun }))
+    const { preserve = "false", dryRun = "false", name = "-" } = c.req.query();
+    for (const [parameter, value] of Object.entries({ preserve, dryRun })) {
       if (value !== "true" && value !== "false")
-        return problemResponse(request, httpFailure("E-BODY", `${flag} must be true or false`, flag));
+        return problemResponse(request, httpFailure("E-PARAMETER", `${parameter} must be true or false`, parameter));
+    }
+    const argv = [
+      route.subcommand,
+      ...(preserve === "true" ? ["-p"] : []),
+      ...(dryRun === "true" ? ["-n"] : []),
+      ...(name.startsWith("-") ? [] : [name]),
+    ];
+    const right = rightCheck(c.env.caller, refusals);
+    // Asked before the body is read: who may not import need not make us hold 64 MiB.
+    if (!right(SUBCOMMANDS[route.subcommand].right, argv.join(" "))) return problemResponse(request, failure("E-AUTH"));
     const text = await readText(request, IMPORT_LIMIT);
     if (!text.ok) return problemResponse(request, text.failure);
-    const right = rightCheck(c.env.caller, refusals);
-    if (preferred(request.headers.get("accept"), ["application/json", NDJSON_TYPE]) === NDJSON_TYPE) {
-      const argv = [
-        "import-config",
-        ...(preserve === "true" ? ["-p"] : []),
-        ...(dryRun === "true" ? ["-n"] : []),
-        ...(name === "-" ? [] : [name]),
-      ];
+    const hostFor = (gone: AbortSignal): CommandHost =>
+      onlyOver(service.hostFor(c.env.caller, gone), c.req.header("if-match"));
+    if (preferred(request.headers.get("accept"), [JSON_TYPE, MSGPACK_TYPE, NDJSON_TYPE]) === NDJSON_TYPE) {
       const options = { right, origin: "shell", input: text.value, inputName: name } as const;
-      return answerStream(request, argv, (gone) => service.hostFor(c.env.caller, gone), options, service.log);
+      return answerStream(request, argv, hostFor, options, service.log);
     }
     const options = { right, name, preserve: preserve === "true" } as const;
     if (dryRun === "true") {
-      const plan = await planText(text.value, service.hostFor(c.env.caller, request.signal), options);
+      const ifMatch = c.req.header("if-match");
+      if (isStale(hostFor(request.signal).config(), ifMatch)) return problemResponse(request, STALE);
+      const plan = await planText(text.value, hostFor(request.signal), options);
       return plan.ok ? valueResponse(request, plan.value) : problemResponse(request, plan.failure);
     }
-    const output = importText(text.value, service.hostFor(c.env.caller, request.signal), options);
+    const output = importText(text.value, hostFor(request.signal), options);
     let stdout = "";
     for (;;) {
       const step = await output.next();
@@ -58,3 +79,27 @@ export function registerConfig(app: App, { service, refusals }: RouteParts): voi
     }
   });
 }
+
+const STALE = httpFailure("E-PRECONDITION", "the configuration has changed since: read it again");
+
+/** Whether the configuration is not the one that If-Match names. */
+const isStale = (config: Config, ifMatch: string | undefined): boolean =>
+  ifMatch !== undefined && !isNamed(ifMatch, tagOf(textOf(config)));
+
+/** The same host, which refuses a change when the configuration has become stale by its turn. */
+const onlyOver = (host: CommandHost, ifMatch: string | undefined): CommandHost => ({
+  ...host,
+  transact: (audit, change) =>
+    host.transact(audit, (config, context) =>
+      isStale(config, ifMatch) ? { ok: false, failure: STALE } : change(config, context),
+    ),
+});
+
+const textOf = (config: Config): string => [...exportLines(config)].join("");
+
+/** A strong validator (RFC 9110 section 8.8.3). */
+const tagOf = (text: string): string => `"${createHash("sha256").update(text).digest("hex").slice(0, 32)}"`;
+
+/** Whether a list of entity tags names this one; `*` names any. */
+const isNamed = (list: string | undefined, etag: string): boolean =>
+  list?.split(",").some((tag) => ["*", etag].includes(tag.trim())) ?? false;

@@ -1,17 +1,16 @@
 /** `GET /v1/explain?src=...`: what would become of a packet, as `ilbadm explain` tells it, structured. */
 import { failure } from "../command/errors.ts";
-import { queryFromHttp, ROUTES } from "../command/json.ts";
+import { queryFromHttp } from "../command/json.ts";
+import type { Route } from "../command/spec.ts";
 import { explanationView } from "../command/views.ts";
 import type { App, RouteParts } from "./app.ts";
 import { valueResponse } from "./body.ts";
+import { addEndpoint, type Operation } from "./endpoint.ts";
 import { problemResponse } from "./problem.ts";
 
-const PATH = "/v1/explain";
-
-export function registerExplain(app: App, { service }: RouteParts): void {
-  const route = ROUTES.find(({ path }) => path === PATH);
-  if (route === undefined) throw new Error(`the grammar has no ${PATH}`);
-  app.get(PATH, async (c) => {
+/** @param operation what the path answers, from openapi.ts */
+export function registerExplain(app: App, { service }: RouteParts, route: Route, operation: Operation): void {
+  addEndpoint(app, "GET", route.path, operation, async (c) => {
     const request = c.req.raw;
     const host = service.hostFor(c.env.caller, request.signal);
     const query = await queryFromHttp(route, c.req.query(), host);

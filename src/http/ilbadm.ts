@@ -1,12 +1,16 @@
 /**
  * `POST /v1/ilbadm`: a command line in, its bytes and exit status out. Two forms of answer: one JSON (or MessagePack)
  * object, or, for `Accept: application/x-ndjson`, one object per piece of output as it comes (`stdout` or `stderr`)
- * and `exit` at the end; only the second can follow an endless listing. Runs nothing itself: command/run.ts does.
+ * and `exit` at the end; only the second can follow an endless listing. A long JSON object is written as the command
+ * goes on and never held. Runs nothing itself: command/run.ts does.
  */
+import { errorText, failure } from "../command/errors.ts";
 import type { CommandHost } from "../command/host.ts";
 import { type Chunk, type RunOptions, run } from "../command/run.ts";
 import type { Log } from "../control/ports.ts";
 import { fail, ok, type Result } from "../model/result.ts";
+import { JSON_TYPE, MSGPACK_TYPE, preferred, textResponse, valueResponse } from "./body.ts";
+import { problemResponse } from "./problem.ts";
 
 export const NDJSON_TYPE = "application/x-ndjson";
 
@@ -48,22 +52,60 @@ export interface LineAnswer {
   readonly stderr: string;
 }
 
-/** Runs to the end and gives the whole answer. */
-export async function answerWhole(
+/** Characters of output up to which an answer is held and sent as a whole. */
+const SHORT_ANSWER = 256 * 1024;
+/** MessagePack names lengths before contents, so the answer must be held; beyond this the command ends in E-NOMEM. */
+const LONGEST_PACKED_ANSWER = 64 * 1024 * 1024;
+
+/** Runs a command and answers with one object. @param host its sleep ends when the caller goes away */
+export async function answerObject(
+  request: Request,
   argv: readonly string[],
   host: CommandHost,
   options: RunOptions,
-): Promise<LineAnswer> {
+): Promise<Response> {
+  const isPacked = preferred(request.headers.get("accept"), [JSON_TYPE, MSGPACK_TYPE]) === MSGPACK_TYPE;
   const output = run(argv, host, options);
   let stdout = "";
   let stderr = "";
   for (;;) {
     const step = await output.next();
-    if (step.done) return { exit: step.value, stdout, stderr };
+    if (step.done) return valueResponse(request, { exit: step.value, stdout, stderr } satisfies LineAnswer);
     stdout += step.value.stdout ?? "";
     stderr += step.value.stderr ?? "";
+    if (stdout.length <= SHORT_ANSWER) continue;
+    if (!isPacked) return textResponse(objectStream(output, stdout, stderr), JSON_TYPE);
+    if (stdout.length <= LONGEST_PACKED_ANSWER) continue;
+    await output.return(1);
+    return problemResponse(request, failure("E-NOMEM"));
   }
 }
+
+/** JSON of a LineAnswer whose output has begun; stderr, which is short, and the status come last. */
+function objectStream(output: Output, stdout: string, stderr: string): ReadableStream<Uint8Array> {
+  const escaped = (text: string): string => JSON.stringify(text).slice(1, -1);
+  let errors = stderr;
+  let begun = false;
+  return new ReadableStream<Uint8Array>({
+    async pull(controller) {
+      if (!begun) controller.enqueue(encoder.encode(`{"stdout":"${escaped(stdout)}`));
+      begun = true;
+      const step = await output.next();
+      if (!step.done) {
+        controller.enqueue(encoder.encode(escaped(step.value.stdout ?? "")));
+        errors += step.value.stderr ?? "";
+        return;
+      }
+      controller.enqueue(encoder.encode(`","stderr":${JSON.stringify(errors)},"exit":${step.value}}`));
+      controller.close();
+    },
+    async cancel() {
+      await output.return(1).catch(() => undefined);
+    },
+  });
+}
+
+type Output = AsyncGenerator<Chunk, number, void>;
 
 /**
  * The answer piece by piece. It ends early when the client goes away.
@@ -87,7 +129,7 @@ export function answerStream(
       } catch (error) {
         if (!gone.aborted) {
           log.error("command failed", { command: argv.join(" "), reason: stackOf(error) });
-          controller.enqueue(encodeLine({ stderr: "ilbadm: error internal to the library\n" }));
+          controller.enqueue(encodeLine({ stderr: `ilbadm: ${errorText("E-INTERNAL")}\n` }));
           controller.enqueue(encodeLine({ exit: 1 }));
         }
         controller.close();
@@ -98,7 +140,7 @@ export function answerStream(
       await output.return(1).catch(() => undefined);
     },
   });
-  return new Response(body, { headers: { "content-type": NDJSON_TYPE, "cache-control": "no-store" } });
+  return textResponse(body, NDJSON_TYPE);
 }
 
 /** A signal that fires when the request's client goes away, or when `leave` says that it has. */

@@ -30,10 +30,15 @@ function toRequest(incoming: IncomingMessage, signal: AbortSignal): Request {
   for (let i = 0; i + 1 < incoming.rawHeaders.length; i += 2)
     headers.append(incoming.rawHeaders[i]!, incoming.rawHeaders[i + 1]!);
   const method = incoming.method ?? "GET";
-  const url = new URL(incoming.url ?? "/", "http://localhost");
-  url.host = "localhost";
-  if (method === "GET" || method === "HEAD") return new Request(url.href, { method, headers, signal });
-  return new Request(url.href, { method, headers, signal, body: bodyOf(incoming), duplex: "half" } as RequestInit);
+  const url = `http://localhost${pathOf(incoming.url ?? "/")}`;
+  if (method === "GET" || method === "HEAD") return new Request(url, { method, headers, signal });
+  return new Request(url, { method, headers, signal, body: bodyOf(incoming), duplex: "half" } as RequestInit);
+}
+
+/** Path and query of a request target (RFC 9112 section 3.2), whose other forms lose their host. */
+function pathOf(target: string): string {
+  if (target.startsWith("/")) return target;
+  return /^https?:\/\/[^/?#]*(\/.*)$/.exec(target)?.[1] ?? "/";
 }
 
 /** The body as a stream that reads no further ahead than its consumer. */

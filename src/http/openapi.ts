@@ -1,86 +1,274 @@
 /**
- * /v1/openapi.json, OpenAPI 3.1: the resources from the rows of the grammar with their zod schemas, the few other paths
- * from the table here. Nothing is written twice.
+ * What the operations of the API are: those of the resources from the rows of the grammar with their zod schemas, the
+ * few others by hand. endpoint.ts registers them with their handlers, and the document is put together from what is
+ * registered, so it names what is served and nothing else.
  */
+import { generateSpecs } from "hono-openapi";
 import { z } from "zod";
-import { queryParameters, ROUTES, requestSchema } from "../command/json.ts";
+import { queryParameters, requestSchema } from "../command/json.ts";
 import type { Route } from "../command/spec.ts";
 import { VIEW_SCHEMAS } from "../command/view-schemas.ts";
-import { JSON_TYPE, MSGPACK_TYPE } from "./body.ts";
+import type { App } from "./app.ts";
+import { JSON_TYPE, MSGPACK_TYPE, TEXT_TYPE } from "./body.ts";
+import type { Answer, Content, JsonSchema, Operation, Parameter } from "./endpoint.ts";
 import { NDJSON_TYPE } from "./ilbadm.ts";
+import { MAX_LIMIT } from "./paging.ts";
+import { PROBLEM_TYPE } from "./problem.ts";
 import { STATISTICS_SCHEMA } from "./statistics.ts";
 
-type Json = Readonly<Record<string, unknown>>;
+export const EVENTS_TYPE = "text/event-stream";
 
-/** Which view a GET path answers with, and whether as a page of a list. */
-const ANSWERS: Readonly<Record<string, { readonly view: string; readonly isList: boolean }>> = {
-  "/v1/rules": { view: "rule", isList: true },
-  "/v1/rules/{name}": { view: "rule", isList: false },
-  "/v1/servergroups": { view: "servergroup", isList: true },
-  "/v1/servergroups/{name}": { view: "servergroup", isList: false },
-  "/v1/servergroups/{name}/servers": { view: "server", isList: true },
-  "/v1/servers": { view: "server", isList: true },
-  "/v1/servers/{id}": { view: "server", isList: false },
-  "/v1/healthchecks": { view: "healthcheck", isList: true },
-  "/v1/healthchecks/{name}": { view: "healthcheck", isList: false },
-  "/v1/hc-results": { view: "hc-result", isList: true },
-  "/v1/audit": { view: "record", isList: true },
-  "/v1/history": { view: "record", isList: true },
-  "/v1/nat": { view: "nat", isList: true },
-  "/v1/persist": { view: "persist", isList: true },
-  "/v1/statistics": { view: "statistics", isList: false },
-  "/v1/explain": { view: "explanation", isList: false },
-};
+/** What a path shows: one of VIEW_SCHEMAS, as it is or in pages. */
+export interface Shown {
+  readonly view: keyof typeof VIEW_SCHEMAS;
+  readonly isList: boolean;
+}
 
-const schemaOf = (schema: z.ZodType): Json => {
-  const { $schema, ...rest } = z.toJSONSchema(schema, { unrepresentable: "any", io: "input" }) as Json;
+const schemaOf = (schema: z.ZodType): JsonSchema => {
+  const { $schema, ...rest } = z.toJSONSchema(schema, { unrepresentable: "any", io: "input" }) as JsonSchema;
   return rest;
 };
-const ref = (name: string): Json => ({ $ref: `#/components/schemas/${name}` });
-const both = (schema: Json): Json => ({ [JSON_TYPE]: { schema }, [MSGPACK_TYPE]: { schema } });
-const answer = (description: string, content: Json): Json => ({ description, content });
-const text = (description: string): Json => answer(description, { "text/plain": { schema: { type: "string" } } });
+const ref = (name: string): JsonSchema => ({ $ref: `#/components/schemas/${name}` });
+const both = (schema: JsonSchema): Content => ({ [JSON_TYPE]: { schema }, [MSGPACK_TYPE]: { schema } });
+const TEXT: JsonSchema = { type: "string" };
+const answer = (description: string, content: Content): Answer => ({ description, content });
+const text = (description: string): Answer => answer(description, { [TEXT_TYPE]: { schema: TEXT } });
+const object = (properties: Readonly<Record<string, JsonSchema>>): JsonSchema => ({
+  type: "object",
+  required: Object.keys(properties),
+  properties,
+});
+const query = (name: string, schema: JsonSchema, description: string, required = false): Parameter => ({
+  name,
+  in: "query",
+  required,
+  description,
+  schema,
+});
 
-const PROBLEM: Json = {
+/** Status -> when it is answered, with a problem document. */
+const REFUSALS: Readonly<Record<number, string>> = {
+  400: "Something about the request is wrong; `field` names the property, key or parameter.",
+  401: "Over TCP: no valid bearer token.",
+  403: "The caller lacks the right, or the request comes from another site's page.",
+  404: "There is no such object, or one that the request names does not exist.",
+  406: "None of the media types in Accept is available.",
+  408: "The body did not arrive in time.",
+  409: "The configuration as it is forbids it.",
+  412: "The configuration is not the one that If-Match names.",
+  413: "The body is too large.",
+  415: "The media type, its charset or its Content-Encoding is not supported.",
+  500: "A bug, or the database could not be written; nothing has changed.",
+  501: "This process does not have what is asked for.",
+  502: "The client broke off.",
+  503: "The daemon is starting.",
+  507: "A limit fixed at start is reached; nothing has changed.",
+};
+const ALWAYS = [400, 401, 403, 406, 500, 503];
+const WITH_BODY = [408, 413, 415, 502];
+
+const refusalName = (status: number | string): string => `refused-${status}`;
+const refusals = (...statuses: readonly number[]): Record<string, Answer> =>
+  Object.fromEntries(
+    statuses
+      .toSorted((a, b) => a - b)
+      .map((status) => [status, { $ref: `#/components/responses/${refusalName(status)}` }]),
+  );
+
+const COMPONENT_RESPONSES = Object.fromEntries(
+  Object.entries(REFUSALS).map(([status, description]) => [
+    refusalName(status),
+    answer(description, { [PROBLEM_TYPE]: { schema: ref("problem") }, [MSGPACK_TYPE]: { schema: ref("problem") } }),
+  ]),
+);
+
+const PROBLEM: JsonSchema = {
   type: "object",
   required: ["type", "title", "status", "code", "detail"],
   properties: {
-    type: { type: "string" },
-    title: { type: "string" },
+    type: TEXT,
+    title: TEXT,
     status: { type: "integer" },
     code: { type: "string", description: "stable code, e.g. E-DUPRULE" },
     detail: { type: "string", description: "the text that ilbadm prints" },
-    field: { type: "string", description: "property or key at fault" },
+    field: { type: "string", description: "property, key or parameter at fault" },
   },
 };
-const FAILURE: Json = answer("Refused; nothing has changed.", {
-  "application/problem+json": { schema: ref("problem") },
-  [MSGPACK_TYPE]: { schema: ref("problem") },
-});
 
-const page = (view: string): Json => ({
+const page = (view: string): JsonSchema => ({
   type: "object",
   required: ["items", "next"],
   properties: {
     items: { type: "array", items: ref(view) },
-    next: { type: ["string", "null"], description: "cursor of the next page" },
+    next: { type: ["string", "null"], description: "cursor of the next page; null: this is the last one" },
   },
 });
-const PAGE_PARAMETERS: readonly Json[] = [
-  { name: "limit", in: "query", schema: { type: "integer", minimum: 1, maximum: 10_000 } },
-  { name: "cursor", in: "query", schema: { type: "string" } },
+const PAGE_PARAMETERS: readonly Parameter[] = [
+  query("limit", { type: "integer", minimum: 1, maximum: MAX_LIMIT, default: 1000 }, "items on a page"),
+  query("cursor", TEXT, "`next` of the page before"),
 ];
 
-/** The whole document. */
-export function openApiDocument(version: string): Json {
-  const paths: Record<string, Record<string, unknown>> = {};
-  for (const [path, routes] of Map.groupBy(ROUTES, (route) => route.path)) {
-    paths[path] = {};
-    for (const [method, rows] of Map.groupBy(routes, (route) => route.method))
-      paths[path][method.toLowerCase()] = operation(rows);
-  }
-  for (const [path, methods] of Object.entries(OTHER_PATHS)) paths[path] = { ...methods };
+/** The operation of one method of one path. @param rows several are told apart by their bodies */
+export function resourceOperation(rows: readonly Route[], shown: Shown | null): Operation {
+  const [first] = rows as [Route];
+  const inPath = [...first.path.matchAll(/\{([a-z]+)\}/g)].map(
+    ([, name]): Parameter => ({ name: name!, in: "path", required: true, schema: TEXT }),
+  );
+  const reads = first.method === "GET";
+  const body = requestBody(rows);
+  const missing = inPath.length > 0 || !reads ? [404] : [];
+  const changing = reads ? [] : [...WITH_BODY, 409, 507];
   return {
+    ...namesOf(rows),
+    parameters: [...inPath, ...(reads && shown?.isList ? PAGE_PARAMETERS : queryOf(first))],
+    ...(body === null ? {} : { requestBody: body }),
+    responses: { ...success(first, shown), ...refusals(...ALWAYS, ...missing, ...changing) },
+  };
+}
+
+/** What names an operation. Other modules add the rest for paths that are no plain resource. */
+export function namesOf(rows: readonly Route[]): Pick<Operation, "operationId" | "summary" | "description"> {
+  const [{ method, path }] = rows as [Route];
+  const words = path
+    .slice("/v1/".length)
+    .split(/[^a-z]+/i)
+    .filter((word) => word !== "");
+  const rights = [...new Set(rows.map((row) => row.right))].join("` or `");
+  return {
+    operationId: [method.toLowerCase(), ...words].join("-"),
+    summary: rows.map((row) => row.summary).join("; "),
+    description: `Needs the right \`${rights}\`. Command: \`${rows.map((row) => row.subcommand).join("`, `")}\`.`,
+  };
+}
+
+function queryOf(route: Route): Parameter[] {
+  return queryParameters(route).map(({ name, required, help, schema }) =>
+    query(name, schemaOf(schema), help, required),
+  );
+}
+
+function requestBody(rows: readonly Route[]): NonNullable<Operation["requestBody"]> | null {
+  // Rows of one method and path differ only in the value of one switch.
+  const schema = requestSchema(rows[0]!);
+  return schema === null ? null : { required: true, content: both(schemaOf(schema)) };
+}
+
+function success({ method, path }: Route, shown: Shown | null): Record<string, Answer> {
+  if (shown === null) return { 204: { description: "Done, saved and in force." } };
+  if (method === "GET")
+    return { 200: answer("The current state.", both(shown.isList ? page(shown.view) : ref(shown.view))) };
+  const made = shown.isList ? object({ items: { type: "array", items: ref(shown.view) } }) : ref(shown.view);
+  return {
+    201: answer(
+      `Made, saved and in force; Location names it. ${path.endsWith("/servers") ? "What was added." : ""}`.trim(),
+      both(made),
+    ),
+  };
+}
+
+const INTERVAL: JsonSchema = { type: "integer", minimum: 1, maximum: 3600, default: 1 };
+
+/** `GET /v1/statistics/stream`. */
+export const streamOperation = (route: Route): Operation => ({
+  ...namesOf([route]),
+  parameters: [query("interval", INTERVAL, "seconds between events")],
+  responses: {
+    200: answer("One event per interval, the first at once, each a statistics object in JSON.", {
+      [EVENTS_TYPE]: { schema: TEXT },
+    }),
+    ...refusals(...ALWAYS),
+  },
+});
+
+/** `GET /v1/config`. */
+export const exportOperation = (route: Route): Operation => ({
+  ...namesOf([route]),
+  parameters: [{ name: "If-None-Match", in: "header", required: false, schema: TEXT }],
+  responses: {
+    200: text("The text that export-config writes; ETag names its state."),
+    304: { description: "It is still the one that If-None-Match names." },
+    ...refusals(...ALWAYS),
+  },
+});
+
+/** `PUT /v1/config`. */
+export const importOperation = (route: Route): Operation => ({
+  ...namesOf([route]),
+  parameters: [
+    query("preserve", { type: "boolean", default: false }, "on top of what is there, instead of in its place"),
+    query("dryRun", { type: "boolean", default: false }, "change nothing and answer with what would change"),
+    query("name", TEXT, "how errors name the text"),
+    {
+      name: "If-Match",
+      in: "header",
+      required: false,
+      description: "import only into the configuration with this ETag",
+      schema: TEXT,
+    },
+  ],
+  requestBody: { required: true, content: { [TEXT_TYPE]: { schema: TEXT } } },
+  responses: {
+    200: answer("Imported, as one change: what show-* lines of the text printed. With dryRun: what would change.", {
+      ...both({ oneOf: [object({ stdout: TEXT }), ref("plan")] }),
+      [NDJSON_TYPE]: { schema: TEXT },
+    }),
+    ...refusals(...ALWAYS, ...WITH_BODY, 404, 409, 412, 501, 507),
+  },
+});
+
+const lineBody = (name: string, schema: JsonSchema): JsonSchema => ({
+  type: "object",
+  required: [name],
+  additionalProperties: false,
+  properties: {
+    [name]: schema,
+    input: { type: "string", description: "what import-config reads" },
+  },
+});
+
+/** `POST /v1/ilbadm`. */
+export const LINE_OPERATION: Operation = {
+  operationId: "post-ilbadm",
+  summary: "Run a command line",
+  description:
+    "Answers with exactly the bytes and status of the command line. Needs the right of the command; without it the answer holds the refusal of ilbadm.",
+  parameters: [],
+  requestBody: {
+    required: true,
+    content: both({ oneOf: [lineBody("line", TEXT), lineBody("argv", { type: "array", items: TEXT })] }),
+  },
+  responses: {
+    200: answer("The output.", {
+      ...both(object({ exit: { type: "integer" }, stdout: TEXT, stderr: TEXT })),
+      [NDJSON_TYPE]: { schema: TEXT },
+    }),
+    ...refusals(...ALWAYS, ...WITH_BODY, 507),
+  },
+};
+
+const plain = (operationId: string, summary: string, responses: Readonly<Record<string, Answer>>): Operation => ({
+  operationId,
+  summary,
+  parameters: [],
+  responses,
+});
+export const DOCUMENT_OPERATION = plain("get-openapi", "This document", {
+  200: answer("OpenAPI 3.1.", { [JSON_TYPE]: { schema: { type: "object" } } }),
+  ...refusals(...ALWAYS),
+});
+export const METRICS_OPERATION = plain("get-metrics", "Metrics for Prometheus", {
+  200: text("Text exposition format 0.0.4."),
+  ...refusals(401, 403, 500, 503),
+});
+export const HEALTH_OPERATION = plain("get-healthz", "The process answers", { 200: text("ok") });
+export const READY_OPERATION = plain("get-readyz", "Tables are loaded and every device is there", {
+  200: text("ready"),
+  503: text("not ready"),
+});
+
+/** The document of everything that is registered. */
+export async function documentOf(app: App, version: string): Promise<unknown> {
+  const documentation = {
     openapi: "3.1.0",
     info: {
       title: "ILB",
@@ -89,160 +277,18 @@ export function openApiDocument(version: string): Json {
       license: { name: "Apache-2.0", identifier: "Apache-2.0" },
     },
     servers: [{ url: "/" }],
-    paths,
     components: {
       schemas: {
         ...Object.fromEntries(Object.entries(VIEW_SCHEMAS).map(([name, schema]) => [name, schemaOf(schema)])),
         statistics: schemaOf(STATISTICS_SCHEMA),
         problem: PROBLEM,
       },
+      responses: COMPONENT_RESPONSES,
       securitySchemes: {
         token: { type: "http", scheme: "bearer", description: "over TCP; the socket knows its callers" },
       },
     },
     security: [{}, { token: [] }],
   };
+  return generateSpecs(app, { documentation, excludeStaticFile: false } as Parameters<typeof generateSpecs>[1]);
 }
-
-/** One method of one path; several rows are told apart by their bodies. */
-function operation(rows: readonly Route[]): Json {
-  const [first] = rows as [Route];
-  const parameters = [...first.path.matchAll(/\{([a-z]+)\}/g)].map(([, name]) => ({
-    name,
-    in: "path",
-    required: true,
-    schema: { type: "string" },
-  }));
-  const isList = ANSWERS[first.path]?.isList === true && first.method === "GET";
-  const body = requestBody(rows);
-  return {
-    operationId: `${first.method.toLowerCase()}${first.path.replaceAll(/[^a-z]+/gi, "-")}`.replace(/-$/, ""),
-    summary: rows.map((row) => row.summary).join("; "),
-    description: `Needs the right \`${[...new Set(rows.map((row) => row.right))].join("` or `")}\`. Command: \`${rows.map((row) => row.subcommand).join("`, `")}\`.`,
-    parameters: isList ? [...parameters, ...PAGE_PARAMETERS] : [...parameters, ...queryOf(first)],
-    ...(body === null ? {} : { requestBody: body }),
-    responses: { ...success(first), default: FAILURE },
-  };
-}
-
-function queryOf(route: Route): Json[] {
-  const { method, path } = route;
-  if (route.body === "query")
-    return queryParameters(route).map(({ name, required, help, schema }) => ({
-      name,
-      in: "query",
-      required,
-      description: help,
-      schema: schemaOf(schema),
-    }));
-  if (path === "/v1/config" && method === "PUT")
-    return [
-      { name: "preserve", in: "query", schema: { type: "boolean", default: false } },
-      {
-        name: "dryRun",
-        in: "query",
-        schema: { type: "boolean", default: false },
-        description: "change nothing and answer with the differences",
-      },
-      { name: "name", in: "query", schema: { type: "string" }, description: "how errors name the text" },
-    ];
-  if (path === "/v1/statistics/stream")
-    return [{ name: "interval", in: "query", schema: { type: "integer", minimum: 1, maximum: 3600, default: 1 } }];
-  return [];
-}
-
-function requestBody(rows: readonly Route[]): Json | null {
-  if (rows[0]!.body === "text") return { required: true, content: { "text/plain": { schema: { type: "string" } } } };
-  const schemas = rows.flatMap((row) => {
-    if (typeof row.body === "object" && row.body !== null) return [exactBody(row.body)];
-    const schema = requestSchema(row);
-    return schema === null ? [] : [schemaOf(schema)];
-  });
-  if (schemas.length === 0) return null;
-  return { required: true, content: both(schemas.length === 1 ? schemas[0]! : { oneOf: schemas }) };
-}
-
-const exactBody = (body: Readonly<Record<string, boolean>>): Json => ({
-  type: "object",
-  required: Object.keys(body),
-  additionalProperties: false,
-  properties: Object.fromEntries(Object.entries(body).map(([name, value]) => [name, { const: value }])),
-});
-
-function success({ method, path }: Route): Json {
-  if (path === "/v1/statistics/stream")
-    return {
-      200: answer("One event per interval, each a statistics object.", {
-        "text/event-stream": { schema: { type: "string" } },
-      }),
-    };
-  if (path === "/v1/config" && method === "GET") return { 200: text("The text that export-config writes.") };
-  if (path === "/v1/config")
-    return {
-      200: answer("Imported, as one change.", both({ type: "object", properties: { stdout: { type: "string" } } })),
-    };
-  const shown = ANSWERS[path];
-  if (method === "GET" && shown !== undefined)
-    return { 200: answer("The current state.", both(shown.isList ? page(shown.view) : ref(shown.view))) };
-  if (method === "POST")
-    return {
-      201: answer("Made, saved and in force.", both({ type: "object", properties: { location: { type: "string" } } })),
-    };
-  return { 204: { description: "Done, saved and in force." } };
-}
-
-const LINE_BODY: Json = {
-  oneOf: [
-    {
-      type: "object",
-      required: ["line"],
-      additionalProperties: false,
-      properties: { line: { type: "string" }, input: { type: "string" } },
-    },
-    {
-      type: "object",
-      required: ["argv"],
-      additionalProperties: false,
-      properties: { argv: { type: "array", items: { type: "string" } }, input: { type: "string" } },
-    },
-  ],
-};
-const LINE_ANSWER: Json = {
-  type: "object",
-  required: ["exit", "stdout", "stderr"],
-  properties: { exit: { type: "integer" }, stdout: { type: "string" }, stderr: { type: "string" } },
-};
-
-const OTHER_PATHS: Readonly<Record<string, Json>> = {
-  "/v1/ilbadm": {
-    post: {
-      operationId: "post-ilbadm",
-      summary: "Run a command line",
-      description:
-        "Answers with exactly the bytes and status of the command line; what is needed depends on the command.",
-      requestBody: { required: true, content: both(LINE_BODY) },
-      responses: {
-        200: answer("The output.", { ...both(LINE_ANSWER), [NDJSON_TYPE]: { schema: { type: "string" } } }),
-        default: FAILURE,
-      },
-    },
-  },
-  "/v1/openapi.json": {
-    get: {
-      operationId: "get-openapi",
-      summary: "This document",
-      responses: { 200: answer("OpenAPI 3.1.", { [JSON_TYPE]: { schema: { type: "object" } } }) },
-    },
-  },
-  "/metrics": {
-    get: { operationId: "get-metrics", summary: "Metrics for Prometheus", responses: { 200: text("Counters.") } },
-  },
-  "/healthz": { get: { operationId: "get-healthz", summary: "The process answers", responses: { 200: text("ok") } } },
-  "/readyz": {
-    get: {
-      operationId: "get-readyz",
-      summary: "Tables are loaded and devices are open",
-      responses: { 200: text("ready"), 503: text("not ready") },
-    },
-  },
-};

@@ -1,12 +1,21 @@
 /**
- * Pages of lists: `?limit=&cursor=`. A cursor is the number of items before the page, which is all that a listing
- * without a snapshot can promise: items that come or go between two pages shift those behind them.
+ * Pages of lists: `?limit=&cursor=`. A cursor is the place of the last item of the page before; places are an item's own
+ * as long as it lives, so what comes or goes between two pages makes no other item appear twice or not at all.
  */
-import { type Failure, fail, ok, type Result } from "../model/result.ts";
+import { fail, ok, type Result } from "../model/result.ts";
 
+/** Where an item stands in its list: compared number by number. */
+export type Place = readonly (bigint | number)[];
+
+export interface ListItem {
+  readonly place: Place;
+  /** Made only for items of the page; null: the item is gone and is left out. */
+  view(): unknown;
+}
 export interface Paging {
   readonly limit: number;
-  readonly skip: number;
+  /** null: from the beginning. */
+  readonly after: Place | null;
 }
 export interface Page {
   readonly items: readonly unknown[];
@@ -16,35 +25,39 @@ export interface Page {
 
 export const DEFAULT_LIMIT = 1000;
 export const MAX_LIMIT = 10_000;
-const PARAMETERS = ["limit", "cursor"];
 
-/** @param query all query parameters; others than limit and cursor are refused */
+/** The longest place (rule, family, address, server) in decimal fits. */
+const CURSOR = /^\d{1,39}(\.\d{1,39}){0,3}$/;
+
+/** @param query `limit` and `cursor` as they came, if they came */
 export function readPaging(query: Readonly<Record<string, string>>): Result<Paging> {
-  const stray = Object.keys(query).find((name) => !PARAMETERS.includes(name));
-  if (stray !== undefined) return refuse(`unknown parameter ${stray}`, stray);
-  const limit = wholeNumber(query.limit, DEFAULT_LIMIT);
-  if (limit === null || limit < 1 || limit > MAX_LIMIT) return refuse(`limit must be 1 to ${MAX_LIMIT}`, "limit");
-  const skip = wholeNumber(query.cursor, 0);
-  if (skip === null) return refuse("cursor must be one that a page gave", "cursor");
-  return ok({ limit, skip });
+  const { limit: limitText = String(DEFAULT_LIMIT), cursor } = query;
+  const limit = /^\d{1,5}$/.test(limitText) ? Number(limitText) : 0;
+  if (limit < 1 || limit > MAX_LIMIT) return fail("E-PARAMETER", `limit must be 1 to ${MAX_LIMIT}`, "limit");
+  if (cursor === undefined) return ok({ limit, after: null });
+  if (!CURSOR.test(cursor)) return fail("E-PARAMETER", "cursor must be one that a page gave", "cursor");
+  return ok({ limit, after: cursor.split(".").map(BigInt) });
 }
 
-/** Reads no further than one item beyond the page. */
-export function pageOf(list: Iterable<unknown>, { limit, skip }: Paging): Page {
+/** @param list by ascending place; read no further than one item beyond the page */
+export function pageOf(list: Iterable<ListItem>, { limit, after }: Paging): Page {
   const items: unknown[] = [];
-  let index = 0;
-  for (const item of list) {
-    if (index++ < skip) continue;
-    if (items.length === limit) return { items, next: String(skip + limit) };
-    items.push(item);
+  let last: Place = [];
+  for (const { place, view } of list) {
+    if (after !== null && comparePlaces(place, after) <= 0) continue;
+    const shown = view();
+    if (shown === null) continue;
+    if (items.length === limit) return { items, next: last.join(".") };
+    items.push(shown);
+    last = place;
   }
   return { items, next: null };
 }
 
-const wholeNumber = (text: string | undefined, otherwise: number): number | null => {
-  if (text === undefined) return otherwise;
-  return /^\d{1,12}$/.test(text) ? Number(text) : null;
-};
-
-const refuse = (text: string, field: string): { readonly ok: false; readonly failure: Failure } =>
-  fail("E-BODY", text, field) as { ok: false; failure: Failure };
+function comparePlaces(a: Place, b: Place): number {
+  for (let index = 0; index < Math.max(a.length, b.length); index++) {
+    const [left = -1, right = -1] = [a[index], b[index]];
+    if (left !== right && BigInt(left) !== BigInt(right)) return left < right ? -1 : 1;
+  }
+  return 0;
+}

@@ -1,13 +1,15 @@
 /**
  * The resources under /v1, made from the rows of the one grammar (command/spec.ts): a changing request becomes Changes
- * through command/json.ts, a reading one is a view of command/views.ts. Only the paths of GET are listed here, because
- * a view is chosen per path.
+ * through command/json.ts, a reading one is a view of command/views.ts. Only what a path shows is listed here, because
+ * rows do not say it.
  */
+import type { Change } from "../command/command.ts";
 import { failure } from "../command/errors.ts";
 import type { CommandHost } from "../command/host.ts";
 import { fromHttp, ROUTES } from "../command/json.ts";
 import { perform } from "../command/run.ts";
 import type { Route } from "../command/spec.ts";
+import type { ServerView } from "../command/view-schemas.ts";
 import {
   flowView,
   groupView,
@@ -18,179 +20,258 @@ import {
   serverView,
   stickyView,
 } from "../command/views.ts";
-import type { Config } from "../model/config.ts";
+import type { Config, Server, ServerGroup } from "../model/config.ts";
 import { findGroup, findHealthCheck, findRule, findServer, groupOf, sortedServers } from "../model/lookup.ts";
-import type { Failure } from "../model/result.ts";
+import type { Failure, Result } from "../model/result.ts";
 import type { App, RouteParts } from "./app.ts";
 import { BODY_LIMIT, readValue, valueResponse } from "./body.ts";
-import { type Page, pageOf, readPaging } from "./paging.ts";
+import { registerExport, registerImport } from "./config.ts";
+import { addEndpoint } from "./endpoint.ts";
+import { registerExplain } from "./explain.ts";
+import { resourceOperation, type Shown } from "./openapi.ts";
+import { type ListItem, type Place, pageOf, readPaging } from "./paging.ts";
 import { httpFailure, problemResponse } from "./problem.ts";
 import { rightCheck } from "./rights.ts";
+import { registerStatistics, registerStream } from "./statistics-routes.ts";
 
 type PathValues = Readonly<Record<string, string>>;
-/** An object, or null when there is none of that name. */
-type ReadOne = (host: CommandHost, values: PathValues) => unknown;
-/** The items of a list, in listing order; null when what holds the list does not exist. */
-type ReadList = (host: CommandHost, values: PathValues) => Iterable<unknown> | null;
+interface One {
+  readonly view: Shown["view"];
+  /** null when there is none of that name. */
+  read(config: Config, values: PathValues): unknown;
+  readonly missing: Failure;
+}
+interface List {
+  readonly view: Shown["view"];
+  /**
+   * The items by ascending place; null when what holds the list does not exist.
+   * @param after where the caller goes on; leaving out what lies before it is the caller's work, and may be done here
+   */
+  read(host: CommandHost, config: Config, values: PathValues, after: Place | null): Iterable<ListItem> | null;
+}
 
-const ONE: Readonly<Record<string, { readonly read: ReadOne; readonly missing: Failure }>> = {
+const ONE: Readonly<Record<string, One>> = {
   "/v1/rules/{name}": {
-    read: (host, { name }) =>
-      withConfig(host, (config) => mapFound(findRule(config, name!), (rule) => ruleView(config, rule))),
+    view: "rule",
+    read: (config, { name }) => mapFound(findRule(config, name!), (rule) => ruleView(config, rule)),
     missing: failure("E-ENOENT"),
   },
   "/v1/servergroups/{name}": {
-    read: (host, { name }) =>
-      withConfig(host, (config) => mapFound(findGroup(config, name!), (group) => groupView(config, group))),
+    view: "servergroup",
+    read: (config, { name }) => mapFound(findGroup(config, name!), (group) => groupView(config, group)),
     missing: failure("E-SGUNAVAIL"),
   },
   "/v1/servers/{id}": {
-    read: (host, { id }) =>
-      withConfig(host, (config) =>
-        mapFound(findServer(config, id!), ({ group, server }) => serverView(config, group, server)),
-      ),
+    view: "server",
+    read: (config, { id }) =>
+      mapFound(findServer(config, id!), ({ group, server }) => serverView(config, group, server)),
     missing: failure("E-ENOENT"),
   },
   "/v1/healthchecks/{name}": {
-    read: (host, { name }) => mapFound(findHealthCheck(host.config(), name!), healthCheckView),
+    view: "healthcheck",
+    read: (config, { name }) => mapFound(findHealthCheck(config, name!), healthCheckView),
     missing: failure("E-ENOENT"),
   },
 };
 
-const LISTS: Readonly<Record<string, ReadList>> = {
-  "/v1/rules": (host) => withConfig(host, (config) => config.rules.map((rule) => ruleView(config, rule))),
-  "/v1/servergroups": (host) => withConfig(host, (config) => config.groups.map((group) => groupView(config, group))),
-  "/v1/servergroups/{name}/servers": (host, { name }) =>
-    withConfig(host, (config) =>
-      mapFound(findGroup(config, name!), (group) =>
-        sortedServers(group).map((server) => serverView(config, group, server)),
+const LISTS: Readonly<Record<string, List>> = {
+  "/v1/rules": {
+    view: "rule",
+    read: (_host, config) => byId(config.rules, (rule) => ruleView(config, rule)),
+  },
+  "/v1/servergroups": {
+    view: "servergroup",
+    read: (_host, config) => byId(config.groups, (group) => groupView(config, group)),
+  },
+  "/v1/servergroups/{name}/servers": {
+    view: "server",
+    read: (_host, config, { name }) =>
+      mapFound(findGroup(config, name!), (group) => serverItems(config, group, [], (view) => view)),
+  },
+  "/v1/servers": {
+    view: "server",
+    read: (_host, config) =>
+      config.rules.flatMap((rule) =>
+        serverItems(config, groupOf(config, rule), [rule.id], (view) => ({ ...view, rule: rule.name })),
       ),
-    ),
-  "/v1/servers": (host) =>
-    withConfig(host, (config) =>
-      config.rules.flatMap((rule) => {
-        const group = groupOf(config, rule);
-        return sortedServers(group).map((server) => ({ ...serverView(config, group, server), rule: rule.name }));
-      }),
-    ),
-  "/v1/healthchecks": (host) => host.config().healthChecks.map(healthCheckView),
-  "/v1/hc-results": (host) =>
-    withConfig(host, (config) => (host.healthResults?.() ?? []).flatMap((result) => resultView(config, result) ?? [])),
-  "/v1/audit": (host) => mapLazily(host.records?.("audit", null) ?? [], recordView),
-  "/v1/history": (host) => mapLazily(host.records?.("history", null) ?? [], recordView),
-  "/v1/nat": (host) => mapLazily(host.natEntries(), flowView),
-  "/v1/persist": (host) =>
-    withConfig(host, (config) => mapLazily(host.persistEntries(), (entry) => stickyView(config, entry))),
+  },
+  "/v1/healthchecks": {
+    view: "healthcheck",
+    read: (_host, config) => byId(config.healthChecks, healthCheckView),
+  },
+  "/v1/hc-results": {
+    view: "hc-result",
+    read: (host, config) =>
+      (host.healthResults?.() ?? [])
+        .toSorted((a, b) => a.ruleId - b.ruleId || a.serverId - b.serverId)
+        .map((result) => ({ place: [result.ruleId, result.serverId], view: () => resultView(config, result) })),
+  },
+  "/v1/audit": { view: "record", read: (host) => recorded(host, "audit") },
+  "/v1/history": { view: "record", read: (host) => recorded(host, "history") },
+  "/v1/nat": {
+    view: "nat",
+    read: (host, _config, _values, after) => inTable(host.natEntriesFrom(placeBehind(after)), flowView),
+  },
+  "/v1/persist": {
+    view: "persist",
+    read: (host, config, _values, after) =>
+      inTable(host.persistEntriesFrom(placeBehind(after)), (entry) => stickyView(config, entry)),
+  },
 };
 
-/** Paths that other modules serve, though the grammar names them. */
-const ELSEWHERE: readonly string[] = ["/v1/explain", "/v1/statistics", "/v1/statistics/stream", "/v1/config"];
+/** Paths that are more than a list or an object. */
+const SPECIAL: Readonly<Record<string, (app: App, parts: RouteParts, route: Route) => void>> = {
+  "GET /v1/explain": (app, parts, route) =>
+    registerExplain(app, parts, route, resourceOperation([route], { view: "explanation", isList: false })),
+  "GET /v1/statistics": (app, parts, route) =>
+    registerStatistics(app, parts, resourceOperation([route], { view: "statistics", isList: false })),
+  "GET /v1/statistics/stream": registerStream,
+  "GET /v1/config": registerExport,
+  "PUT /v1/config": registerImport,
+};
 
+/** Registers every row of the grammar that has a path. Throws for a row that nothing here knows how to show. */
 export function registerResources(app: App, parts: RouteParts): void {
-  const byPath = Map.groupBy(ROUTES, (route) => route.path);
-  for (const [path, routes] of byPath) {
-    const pattern = path.replace(/\{([a-z]+)\}/g, ":$1");
+  for (const [path, routes] of Map.groupBy(ROUTES, (route) => route.path)) {
     for (const [method, rows] of Map.groupBy(routes, (route) => route.method)) {
-      if (ELSEWHERE.includes(path)) continue;
-      if (method === "GET") registerGet(app, parts, path, pattern);
-      else registerChange(app, parts, pattern, method, rows);
+      const special = SPECIAL[`${method} ${path}`];
+      if (special !== undefined) special(app, parts, rows[0]!);
+      else if (method === "GET") registerGet(app, parts, rows[0]!);
+      else registerChange(app, parts, rows);
     }
-    registerOtherMethods(app, pattern, routes);
   }
 }
 
-function registerGet(app: App, { service }: RouteParts, path: string, pattern: string): void {
-  const one = ONE[path];
-  const list = LISTS[path];
-  if (one === undefined && list === undefined) throw new Error(`no view for GET ${path}`);
-  app.get(pattern, (c) => {
+function registerGet(app: App, { service }: RouteParts, route: Route): void {
+  const { path } = route;
+  const [one, list] = [ONE[path], LISTS[path]];
+  const view = (one ?? list)?.view;
+  if (view === undefined) throw new Error(`no view for GET ${path}`);
+  addEndpoint(app, "GET", path, resourceOperation([route], { view, isList: list !== undefined }), (c) => {
     const request = c.req.raw;
     const host = service.hostFor(c.env.caller, request.signal);
+    const config = host.config();
     if (one !== undefined) {
-      const view = one.read(host, c.req.param());
-      return view === null ? problemResponse(request, one.missing) : valueResponse(request, view);
+      const shown = one.read(config, c.req.param());
+      return shown === null ? problemResponse(request, one.missing) : valueResponse(request, shown);
     }
     const paging = readPaging(c.req.query());
     if (!paging.ok) return problemResponse(request, paging.failure);
-    const items = list!(host, c.req.param());
+    const items = list!.read(host, config, c.req.param(), paging.value.after);
     if (items === null) return problemResponse(request, failure("E-SGUNAVAIL"));
-    const page: Page = pageOf(items, paging.value);
-    return valueResponse(request, page);
+    return valueResponse(request, pageOf(items, paging.value));
   });
 }
 
-function registerChange(
-  app: App,
-  { service, refusals }: RouteParts,
-  pattern: string,
-  method: string,
-  rows: readonly Route[],
-): void {
-  app.on(method, pattern, async (c) => {
+function registerChange(app: App, { service, refusals }: RouteParts, rows: readonly Route[]): void {
+  const [route] = rows as [Route];
+  const { method, path } = route;
+  if (method === "GET") throw new Error(`${path}: GET changes nothing`);
+  const shown = method === "POST" ? shownWhenMade(path) : null;
+  addEndpoint(app, method, path, resourceOperation(rows, shown), async (c) => {
     const request = c.req.raw;
     const body = await readValue(request, BODY_LIMIT);
     if (!body.ok) return problemResponse(request, body.failure);
-    const route = routeForBody(rows, body.value);
-    if (route === null) return problemResponse(request, unknownBody(rows));
     const host = service.hostFor(c.env.caller, request.signal);
     const right = rightCheck(c.env.caller, refusals);
-    const changes = await fromHttp(route, c.req.param(), body.value, host);
+    const changes = await changesOf(route, c.req.param(), body.value, host);
     if (!changes.ok) {
       // Who may not do it learns nothing about how it would be said rightly.
       const allowed = right(route.right, `${method} ${c.req.path}`);
       return problemResponse(request, allowed ? changes.failure : failure("E-AUTH"));
     }
-    const done = await perform(changes.value, host, { right });
+    const states: [Config, Config][] = [];
+    const done = await perform(changes.value, recording(host, states), { right });
     if (!done.ok) return problemResponse(request, done.failure);
-    return answerDone(request, method, c.req.path, body.value);
+    if (method !== "POST") return new Response(null, { status: 204 });
+    const { location, view } = made(path, c.req.param(), body.value, states[0]!);
+    return valueResponse(request, view, 201, { location });
   });
 }
 
-/** 201 with the place of what was made, 204 otherwise. */
-function answerDone(request: Request, method: string, path: string, body: unknown): Response {
-  if (method !== "POST") return new Response(null, { status: 204 });
-  const name = (body as { name?: unknown }).name;
-  const location = typeof name === "string" ? `${path}/${encodeURIComponent(name)}` : path;
-  return valueResponse(request, { location }, 201, { location });
+/** What a body says where none belongs would be lost, and with it what the caller meant to restrict. */
+async function changesOf(
+  route: Route,
+  values: PathValues,
+  body: unknown,
+  host: CommandHost,
+): Promise<Result<readonly Change[]>> {
+  if (route.body === null && body !== null)
+    return { ok: false, failure: httpFailure("E-BODY", `${route.method} of this path takes no body`) };
+  return fromHttp(route, values, body, host);
 }
 
-/** Among rows of one method and path the one that the body selects; the only one needs no selecting. */
-function routeForBody(rows: readonly Route[], body: unknown): Route | null {
-  if (rows.length === 1) return rows[0]!;
-  const found = rows.find((row) => typeof row.body === "object" && row.body !== null && sameBody(row.body, body));
-  return found ?? null;
+/** The same host, which remembers the configuration before and after each change that it accepts. */
+function recording(host: CommandHost, states: [Config, Config][]): CommandHost {
+  return {
+    ...host,
+    transact: (audit, change) =>
+      host.transact(audit, async (before, context) => {
+        const changed = await change(before, context);
+        if (changed.ok) states.push([before, changed.value]);
+        return changed;
+      }),
+  };
 }
 
-function sameBody(wanted: Readonly<Record<string, boolean>>, body: unknown): boolean {
-  if (typeof body !== "object" || body === null) return false;
-  const keys = Object.keys(wanted);
-  return (
-    Object.keys(body).length === keys.length &&
-    keys.every((key) => (body as Record<string, unknown>)[key] === wanted[key])
-  );
+const isServers = (path: string): boolean => path.endsWith("/servers");
+
+function shownWhenMade(path: string): Shown {
+  if (isServers(path)) return { view: "server", isList: true };
+  const one = ONE[`${path}/{name}`];
+  if (one === undefined) throw new Error(`no view of what POST ${path} makes`);
+  return { view: one.view, isList: false };
 }
 
-function unknownBody(rows: readonly Route[]): Failure {
-  const wanted = rows.map((row) => JSON.stringify(row.body)).join(" or ");
-  return httpFailure("E-BODY", `the body must be ${wanted}`);
+/** What a POST has made, as the configuration was right after it, and where it is. */
+function made(
+  path: string,
+  values: PathValues,
+  body: unknown,
+  [before, after]: [Config, Config],
+): { location: string; view: unknown } {
+  if (isServers(path)) {
+    const group = findGroup(after, values.name!)!;
+    const added = sortedServers(group).filter((server) => server.id >= before.nextId);
+    const items = added.map((server) => serverView(after, group, server));
+    return { location: path.replace("{name}", encodeURIComponent(group.name)), view: { items } };
+  }
+  const { name } = body as { name: string };
+  return { location: `${path}/${encodeURIComponent(name)}`, view: ONE[`${path}/{name}`]!.read(after, { name }) };
 }
 
-function registerOtherMethods(app: App, pattern: string, routes: readonly Route[]): void {
-  const allowed = [...new Set(routes.map((route) => route.method))];
-  app.all(pattern, (c) => {
-    const text = `${c.req.path} has no ${c.req.method}; it has ${allowed.join(", ")}`;
-    return problemResponse(c.req.raw, httpFailure("E-METHOD", text), { allow: allowed.join(", ") });
-  });
-}
-
-const withConfig = <T>(host: CommandHost, read: (config: Config) => T): T => read(host.config());
 const mapFound = <T, V>(found: T | undefined, view: (item: T) => V): V | null =>
   found === undefined ? null : view(found);
 
-/** Views of an endless-looking iterable, made only as far as the page needs; null views are left out. */
-function* mapLazily<T>(items: Iterable<T>, view: (item: T) => unknown): Generator<unknown> {
-  for (const item of items) {
-    const shown = view(item);
-    if (shown !== null) yield shown;
-  }
+/** Objects in the order in which they were made, which is that of their ids. */
+const byId = <T extends { readonly id: number }>(objects: readonly T[], view: (object: T) => unknown): ListItem[] =>
+  objects.map((object) => ({ place: [object.id], view: () => view(object) }));
+
+/** The servers of a group in listing order, by address; ids tell those with one address apart. */
+function serverItems(
+  config: Config,
+  group: ServerGroup,
+  prefix: Place,
+  finish: (view: ServerView) => unknown,
+): ListItem[] {
+  const placeOf = ({ address, id }: Server): Place => [...prefix, address.family, address.value, id];
+  return sortedServers(group).map((server) => ({
+    place: placeOf(server),
+    view: () => finish(serverView(config, group, server)),
+  }));
+}
+
+/** Records, oldest first. Ids rise with time, and the oldest records go first. */
+function* recorded(host: CommandHost, kind: "audit" | "history"): Generator<ListItem> {
+  for (const record of host.records?.(kind, null) ?? []) yield { place: [record.id], view: () => recordView(record) };
+}
+
+const placeBehind = (after: Place | null): number => (after === null ? 0 : Number(after[0]) + 1);
+
+/** Entries of a table of the engine, one by one as they are asked for. */
+function* inTable<T>(
+  entries: Iterable<{ readonly place: number; readonly entry: T }>,
+  view: (entry: T) => unknown,
+): Generator<ListItem> {
+  for (const { place, entry } of entries) yield { place: [place], view: () => view(entry) };
 }

@@ -3,6 +3,7 @@ import type { CommandHost } from "../command/host.ts";
 import type { Caller } from "../control/caller.ts";
 import type { Log } from "../control/ports.ts";
 import type { EngineCounters } from "../engine/engine.ts";
+import type { RefusalAudit } from "./rights.ts";
 
 /** One attached interface and what it counted, for metrics. */
 export interface PortFigures {
@@ -15,7 +16,8 @@ export interface Service {
   readonly log: Log;
   /** The daemon as this caller may use it. `gone` fires when the caller has left. */
   hostFor(caller: Caller, gone: AbortSignal): CommandHost;
-  auditRefusal(caller: Caller, command: string, code: string): void;
+  /** Where refusals are recorded. */
+  readonly refusals: RefusalAudit;
   counters(): EngineCounters;
   ports(): readonly PortFigures[];
   /** Tables are loaded, devices are open, and their interfaces still exist. */

@@ -2,7 +2,7 @@
  * The management socket: HTTP on a Unix socket that anyone may open (mode 0666), each connection bound to the identity
  * of the process that opened it. We accept with node:net, ask the kernel who is there before a byte is read, and hand
  * the connection to node:http; the identity sits in a map beside the connection, never in a header
- * (docs/decisions/0011).
+ * (docs/decisions/0011, 0025).
  */
 import { chmodSync, lstatSync, mkdirSync, renameSync, statSync, unlinkSync } from "node:fs";
 import { createServer as createHttpServer } from "node:http";
@@ -19,6 +19,8 @@ export interface UnixServerOptions {
   readonly identify: (fd: number) => Caller;
   readonly handler: (request: Request, caller: Caller) => Response | Promise<Response>;
   readonly log: Log;
+  /** How long a connection may owe us a request, milliseconds. */
+  readonly requestTimeoutMs?: number;
 }
 
 export interface RunningServer {
@@ -28,9 +30,10 @@ export interface RunningServer {
 
 /** sizeof(sockaddr_un.sun_path) - 1, unix(7). */
 const MAX_PATH_BYTES = 107;
-/** Beyond it connections wait in the kernel's queue; a management socket never needs so many. */
-const MAX_CONNECTIONS = 512;
-const HEADERS_TIMEOUT_MS = 10_000;
+/** Of one user without the right to configure; so no user can keep the others out. */
+const MAX_CONNECTIONS_PER_USER = 64;
+/** Whoever opens a connection, or keeps it after an answer, asks something within this time or loses it. */
+const REQUEST_TIMEOUT_MS = 10_000;
 /** What stop() grants to answers in progress; endless ones are cut then. */
 const STOP_GRACE_MS = 250;
 
@@ -44,37 +47,88 @@ export async function listenUnix(options: UnixServerOptions): Promise<Result<Run
     return fail("E-LISTEN", `--socket ${path} is longer than ${MAX_PATH_BYTES} bytes: choose a shorter path`);
   const freed = await freePath(path);
   if (!freed.ok) return freed;
-  const callers = new WeakMap<Socket, Caller>();
-  const http = createHttpServer({ headersTimeout: HEADERS_TIMEOUT_MS }, (request, response) => {
-    const caller = callers.get(request.socket);
-    if (caller === undefined) request.socket.destroy();
-    else track(serveRequest(request, response, (webRequest) => options.handler(webRequest, caller)));
+  const connections = new Map<Socket, Connection>();
+  const http = createHttpServer((request, response) => {
+    const connection = connections.get(request.socket);
+    if (connection === undefined) request.socket.destroy();
+    else
+      connection.answer(() =>
+        serveRequest(request, response, (webRequest) => options.handler(webRequest, connection.caller)),
+      );
   });
-  const answering = new Set<Promise<void>>();
-  const track = (answer: Promise<void>): void => {
-    answering.add(answer);
-    void answer.finally(() => answering.delete(answer));
-  };
-  const sockets = new Set<Socket>();
   const server = createServer({ noDelay: true }, (socket) => {
-    sockets.add(socket);
-    socket.once("close", () => sockets.delete(socket));
     socket.on("error", () => socket.destroy());
-    try {
-      callers.set(socket, options.identify(fileDescriptor(socket)));
-    } catch (error) {
-      options.log.error("caller could not be identified; connection closed", { reason: String(error) });
+    const caller = callerOn(socket, options);
+    if (caller === null || hasTooMany(caller, connections.values())) {
       socket.destroy();
       return;
     }
+    const connection = new Connection(socket, caller, options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS);
+    connections.set(socket, connection);
+    socket.once("close", () => {
+      connections.delete(socket);
+      connection.forget();
+    });
     http.emit("connection", socket);
   });
-  server.maxConnections = MAX_CONNECTIONS;
   return bind(server, path, async () => {
-    await Promise.race([Promise.all(answering), Bun.sleep(STOP_GRACE_MS)]);
-    for (const socket of sockets) socket.destroy();
+    const answers = [...connections.values()].map((connection) => connection.answered);
+    await Promise.race([Promise.all(answers), Bun.sleep(STOP_GRACE_MS)]);
+    for (const socket of connections.keys()) socket.destroy();
     http.closeAllConnections();
   });
+}
+
+/** One accepted connection: whose it is, and until when it must ask something. */
+class Connection {
+  private timer: Timer | null = null;
+  private answers = 0;
+  /** Resolves when nothing is being answered. */
+  answered: Promise<unknown> = Promise.resolve();
+
+  constructor(
+    private readonly socket: Socket,
+    readonly caller: Caller,
+    private readonly requestTimeoutMs: number,
+  ) {
+    this.await();
+  }
+
+  /** Runs one answer. Reading a body and following a stream have limits of their own, or none. */
+  answer(work: () => Promise<void>): void {
+    this.forget();
+    this.answers++;
+    const mine = work().finally(() => {
+      if (--this.answers === 0 && !this.socket.destroyed) this.await();
+    });
+    this.answered = Promise.all([this.answered, mine]);
+  }
+
+  forget(): void {
+    if (this.timer !== null) clearTimeout(this.timer);
+    this.timer = null;
+  }
+
+  private await(): void {
+    this.forget();
+    this.timer = setTimeout(() => this.socket.destroy(), this.requestTimeoutMs);
+  }
+}
+
+function callerOn(socket: Socket, { identify, log }: UnixServerOptions): Caller | null {
+  try {
+    return identify(fileDescriptor(socket));
+  } catch (error) {
+    log.error("caller could not be identified; connection closed", { reason: String(error) });
+    return null;
+  }
+}
+
+function hasTooMany(caller: Caller, connections: Iterable<Connection>): boolean {
+  if (caller.rights.has("config")) return false;
+  let count = 0;
+  for (const connection of connections) if (connection.caller.name === caller.name) count++;
+  return count >= MAX_CONNECTIONS_PER_USER;
 }
 
 /** Makes the directory and removes a stale socket. */

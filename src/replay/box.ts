@@ -163,6 +163,8 @@ function engineControl(engine: WasmEngine): EngineControl {
     counters: () => engine.counters(),
     flows: () => engine.host.flows(),
     sticky: () => engine.host.sticky(),
+    flowsFrom: (place) => engine.host.flowsFrom(place),
+    stickyFrom: (place) => engine.host.stickyFrom(place),
     live: () => engine.host.live(),
     portName: () => null,
   };

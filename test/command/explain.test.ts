@@ -5,6 +5,7 @@ import type { Caller } from "../../src/control/caller.ts";
 import type { Controller } from "../../src/control/controller.ts";
 import { NOTHING_LIVE } from "../../src/engine/explain.ts";
 import { createApp } from "../../src/http/app.ts";
+import { RefusalAudit } from "../../src/http/rights.ts";
 import { FakeWorld } from "../control/fakes.ts";
 import { ip, mac } from "../support/addresses.ts";
 import { errorOf, FakeHost, outputOf, setUp } from "../support/fake-host.ts";
@@ -143,7 +144,7 @@ describe("GET /v1/explain", () => {
       version: "1",
       log: { debug() {}, info() {}, warn() {}, error() {} },
       hostFor: (caller, gone) => controller.hostFor(caller, gone),
-      auditRefusal: () => undefined,
+      refusals: new RefusalAudit(() => undefined),
       counters: () => world.engine.counters(),
       ports: () => [],
       isReady: () => true,
@@ -199,7 +200,7 @@ describe("GET /v1/explain", () => {
     const ask = await appOf();
     const missing = await ask("src=192.0.2.1");
     expect([missing.status, await missing.json()]).toMatchObject([400, { code: "E-MISSING", field: "dst" }]);
-    expect(await (await ask(`${QUERY}&name=x`)).json()).toMatchObject({ code: "E-KEYWORD", field: "name" });
+    expect(await (await ask(`${QUERY}&name=x`)).json()).toMatchObject({ code: "E-PARAMETER", field: "name" });
     expect((await ask(QUERY, NOBODY)).status).toBe(403);
   });
 });

@@ -48,6 +48,8 @@ export class FakeWorld {
     counters: () => this.counters(),
     flows: () => [],
     sticky: () => [],
+    flowsFrom: () => [],
+    stickyFrom: () => [],
     live: () => this.live,
     portName: (index) => `eth${index}`,
   };

@@ -32,6 +32,27 @@ test("a second and a third instance attached under traffic change nothing for th
   expect(host.counters().pairs).toEqual([{ ruleId: 1, serverId: 7, packets: 11n, bytes: 11n * 32n, flows: 1 }]);
 });
 
+test("a listing goes on behind a place: nothing twice, nothing left out, over all workers, whatever ended meanwhile", () => {
+  const host = makeHost(LIMITS, 2);
+  host.publish(imageOfRule(1, { stickyMask: 32 }));
+  const workers = [0, 1].map((index) => new WorkerEngine(host.seat(index)));
+  for (const [index, worker] of workers.entries()) {
+    worker.leaveQuiescent();
+    const own = [...Array(200).keys()].filter((flow) => host.workerOf(clientAddress(flow), 32) === index);
+    feed(worker, own.slice(0, 20).map(requestOf), 1 + 50_000 * index);
+  }
+  expect([...host.stickyFrom(0)].map(({ place }) => place)).toEqual(
+    [0, 2 ** 32].flatMap((first) => Array.from({ length: 20 }, (_, index) => first + index)),
+  );
+  const whole = [...host.flowsFrom(0)];
+  expect(whole.map(({ entry }) => entry)).toEqual([...host.flows()]);
+  const [firstPage, rest] = [whole.slice(0, 13), whole.slice(13)];
+  workers[0]!.sweepAll(100_000); // ends the flows of the first worker, those of the first page among them
+  const later = [...host.flowsFrom(firstPage.at(-1)!.place + 1)];
+  expect(later).toEqual(rest.slice(7));
+  expect(later).toHaveLength(20);
+});
+
 test("a second instance for the same worker goes on where the first stood", () => {
   const host = makeHost();
   host.publish(imageOfRule(1));

@@ -3,12 +3,12 @@ import { createHash } from "node:crypto";
 import { mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { connect } from "node:tls";
 import { preferred } from "../../src/http/body.ts";
 import { isLocalHost, parseListen, refuseListen } from "../../src/http/listen.ts";
 import { type Accounts, callerOfPeer, systemAccounts } from "../../src/http/peer.ts";
-import { listenTcp, type TcpServerOptions } from "../../src/http/tcp-server.ts";
+import { listenTcp, type TcpServer, type TcpServerOptions } from "../../src/http/tcp-server.ts";
 import { parseTokens, TokenFile } from "../../src/http/tokens.ts";
-import type { RunningServer } from "../../src/http/unix-server.ts";
 import { SILENT } from "../control/fakes.ts";
 
 let directory: string;
@@ -99,7 +99,7 @@ describe("token file", () => {
 });
 
 describe("TCP", () => {
-  let server: (RunningServer & { port: number }) | null = null;
+  let server: TcpServer | null = null;
   afterEach(async () => {
     await server?.stop();
     server = null;
@@ -112,7 +112,7 @@ describe("TCP", () => {
       tokens: null,
       tls: null,
       handler: (_request, caller) => new Response([caller.name, ...caller.rights].join(",")),
-      refused: (_caller, command) => refusals.push(command),
+      refused: (_caller, command, code) => refusals.push(`${command} ${code}`),
       log: SILENT,
       ...extra,
     });
@@ -143,36 +143,62 @@ describe("TCP", () => {
     expect(await status("/v1/rules")).toBe(401);
     expect(await status("/metrics")).toBe(401);
     expect(await status("/v1/rules", { headers: { authorization: "Bearer wrong" } })).toBe(401);
-    expect(refusals).toEqual(["GET /v1/rules", "GET /metrics", "GET /v1/rules"]);
+    expect(refusals).toEqual(["GET /v1/rules", "GET /metrics", "GET /v1/rules"].map((line) => `${line} E-NOTOKEN`));
     for (const path of ["/healthz", "/readyz", "/", "/dashboard.js"]) expect(await status(path)).toBe(200);
     expect(await status("/", { method: "POST" })).toBe(401);
     const allowed = await fetch(`${url}/v1/rules`, { headers: { authorization: "Bearer secret" } });
     expect(await allowed.text()).toBe("token deploy,show,enable");
     const challenge = await fetch(`${url}/v1/rules`);
     expect(challenge.headers.get("www-authenticate")).toBe('Bearer realm="ilb"');
+    const wrong = await fetch(`${url}/v1/rules`, { headers: { authorization: "Bearer wrong" } });
+    expect(wrong.headers.get("www-authenticate")).toBe('Bearer realm="ilb", error="invalid_token"');
+  });
+
+  function makeCertificate(name: string, certFile: string, keyFile: string): void {
+    const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"];
+    const files = ["-keyout", keyFile, "-out", certFile];
+    const made = Bun.spawnSync(["openssl", "req", "-x509", ...curve, "-subj", `/CN=${name}`, "-days", "2", ...files]);
+    expect(made.exitCode).toBe(0);
+  }
+
+  test("a changed certificate is taken over without ending what is being answered; a wrong one is not", async () => {
+    const [certFile, keyFile] = [join(directory, "cert"), join(directory, "key")];
+    makeCertificate("first", certFile, keyFile);
+    const answer = Promise.withResolvers<Response>();
+    listen({
+      tokens: tokenFile(),
+      tls: { certFile, keyFile },
+      handler: (request) => (request.url.endsWith("/slow") ? answer.promise : new Response("ok")),
+    });
+    const ask = (path: string) =>
+      fetch(`https://127.0.0.1:${server!.port}${path}`, {
+        headers: { authorization: "Bearer secret", connection: "close" },
+        tls: { rejectUnauthorized: false },
+      } as BunFetchRequestInit);
+    const nameNow = (): Promise<string> =>
+      new Promise((resolve, reject) => {
+        const socket = connect({ port: server!.port, host: "127.0.0.1", rejectUnauthorized: false }, () => {
+          resolve(String(socket.getPeerCertificate().subject.CN));
+          socket.destroy();
+        });
+        socket.once("error", reject);
+      });
+    const slow = ask("/slow");
+    expect(await nameNow()).toBe("first");
+    makeCertificate("second", certFile, keyFile);
+    await server!.refresh();
+    expect(await nameNow()).toBe("second");
+    writeFileSync(certFile, "no certificate");
+    await server!.refresh();
+    expect(await nameNow()).toBe("second");
+    expect(await (await ask("/v1/rules")).text()).toBe("ok");
+    answer.resolve(new Response("at last"));
+    expect(await (await slow).text()).toBe("at last");
   });
 
   test("TLS works with a certificate and refuses a wrong key in one line", async () => {
     const [certFile, keyFile] = [join(directory, "cert"), join(directory, "key")];
-    const made = Bun.spawnSync([
-      "openssl",
-      "req",
-      "-x509",
-      "-newkey",
-      "ec",
-      "-pkeyopt",
-      "ec_paramgen_curve:prime256v1",
-      "-nodes",
-      "-subj",
-      "/CN=localhost",
-      "-days",
-      "2",
-      "-keyout",
-      keyFile,
-      "-out",
-      certFile,
-    ]);
-    expect(made.exitCode).toBe(0);
+    makeCertificate("localhost", certFile, keyFile);
     listen({ tokens: tokenFile(), tls: { certFile, keyFile } });
     const answer = await fetch(`https://127.0.0.1:${server!.port}/v1/rules`, {
       headers: { authorization: "Bearer secret" },

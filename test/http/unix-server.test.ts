@@ -14,8 +14,9 @@ const caller: Caller = { name: "who", rights: new Set(["show"]) };
 const listen = async (
   handler: UnixServerOptions["handler"],
   identify = (): Caller => caller,
+  extra: Partial<UnixServerOptions> = {},
 ): Promise<RunningServer> => {
-  const started = await listenUnix({ path, identify, handler, log: SILENT });
+  const started = await listenUnix({ path, identify, handler, log: SILENT, ...extra });
   if (!started.ok) throw new Error(started.failure.text);
   server = started.value;
   return server;
@@ -111,6 +112,77 @@ describe("requests and answers", () => {
     await closed.promise;
     expect(await (await get("/")).text()).toBe("ok");
   });
+});
+
+describe("clients that take their time, or too much", () => {
+  /** Opens a connection and writes; resolves with what came back when the other side ends it. */
+  const dawdle = async (text: string): Promise<string> => {
+    const closed = Promise.withResolvers<string>();
+    let answer = "";
+    await Bun.connect({
+      unix: path,
+      socket: {
+        open: (socket) => void socket.write(text),
+        data: (_socket, bytes) => {
+          answer += bytes.toString();
+        },
+        close: () => closed.resolve(answer),
+        error() {},
+      },
+    });
+    return closed.promise;
+  };
+
+  test("a connection that asks nothing, half a request or nothing more is ended, one that is being answered is not", async () => {
+    const slow = Promise.withResolvers<Response>();
+    await listen((request) => (request.url.endsWith("/slow") ? slow.promise : new Response("done")), undefined, {
+      requestTimeoutMs: 50,
+    });
+    const answering = dawdle("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n");
+    expect(await dawdle("")).toBe("");
+    expect(await dawdle("GET / HTTP/1.1\r\nHost: h\r\n")).toBe("");
+    expect(await dawdle("GET / HTTP/1.1\r\nHost: h\r\n\r\n")).toContain("done");
+    // A body that nobody reads holds the connection no longer than that either.
+    expect(await dawdle("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf")).toContain("done");
+    slow.resolve(new Response("at last"));
+    expect(await answering).toContain("at last");
+  });
+
+  test("one user without the right to configure has 64 connections at most and keeps nobody else out", async () => {
+    let uid = 1000;
+    const rights = (): Caller["rights"] => new Set(uid === 0 ? ["show", "config"] : ["show"]);
+    await listen(
+      (_request, who) => new Response(who.name),
+      () => ({ name: `uid ${uid}`, rights: rights() }),
+    );
+    const open = await Promise.all(
+      Array.from({ length: 64 }, () => Bun.connect({ unix: path, socket: { data() {}, error() {} } })),
+    );
+    await expect(get("/")).rejects.toThrow();
+    for (uid of [1001, 0])
+      expect(await (await get("/", { headers: { connection: "close" } })).text()).toBe(`uid ${uid}`);
+    for (const socket of open) socket.end();
+  });
+});
+
+test("request targets of every form come to the path that they name, whatever host they name", async () => {
+  await listen((request) => new Response(new URL(request.url).pathname + new URL(request.url).search));
+  const ask = async (target: string): Promise<string> => {
+    const answer = Promise.withResolvers<string>();
+    await Bun.connect({
+      unix: path,
+      socket: {
+        open: (socket) => void socket.write(`GET ${target} HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n`),
+        data: (_socket, bytes) => answer.resolve(bytes.toString().split("\r\n\r\n")[1] ?? ""),
+        error() {},
+      },
+    });
+    return answer.promise;
+  };
+  expect(await ask("/v1/rules?limit=1")).toContain("/v1/rules?limit=1");
+  expect(await ask("//evil.example/v1")).toContain("//evil.example/v1");
+  expect(await ask("http://evil.example/v1/rules")).toContain("/v1/rules");
+  expect(await ask("http://[")).toContain("/");
 });
 
 describe("the socket file", () => {

@@ -4,7 +4,7 @@
  */
 import type { ChangeContext, CommandHost, HealthResult, RuleSample, StatisticsSample } from "../../src/command/host.ts";
 import { type Chunk, type RunOptions, run } from "../../src/command/run.ts";
-import type { FlowSnapshot, StickySnapshot } from "../../src/engine/engine.ts";
+import type { FlowSnapshot, Placed, StickySnapshot } from "../../src/engine/engine.ts";
 import { type Address, formatAddress, parseAddress } from "../../src/model/address.ts";
 import { type Config, EMPTY_CONFIG, type Protocol } from "../../src/model/config.ts";
 import { findRule, findServer, groupOf, serverId } from "../../src/model/lookup.ts";
@@ -124,6 +124,14 @@ export class FakeHost implements CommandHost {
     return this.sticky;
   }
 
+  natEntriesFrom(place: number): Iterable<Placed<FlowSnapshot>> {
+    return placed(this.flows, place);
+  }
+
+  persistEntriesFrom(place: number): Iterable<Placed<StickySnapshot>> {
+    return placed(this.sticky, place);
+  }
+
   async resolveHost(name: string): Promise<Address | null> {
     this.looked.push(name);
     return parseAddress(this.hosts.get(name.toLowerCase()) ?? "");
@@ -172,6 +180,10 @@ export async function ilbadm(
     chunks.push(step.value);
   }
 }
+
+/** Entries of a list with their index as place. */
+const placed = <T>(entries: readonly T[], from: number): Placed<T>[] =>
+  entries.map((entry, place) => ({ place, entry })).slice(from);
 
 /** Runs several lines that must all succeed silently. */
 export async function setUp(host: CommandHost, ...lines: string[]): Promise<void> {
