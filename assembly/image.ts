@@ -128,18 +128,34 @@ export function membersUpTo(rule: ImageRule, sequence: u32): u32 {
   return first;
 }
 
+/** The rule of this id, null when the image has none. */
+function ruleOfId(id: u32): ImageRule | null {
+  const base = <usize>header().rulesById;
+  let first: u32 = 0;
+  let end = header().ruleCount;
+  while (first < end) {
+    const middle = (first + end) >>> 1;
+    const rule = ruleAt(load<u32>(base + (<usize>middle << 2)));
+    if (rule.id == id) return rule;
+    if (rule.id < id) first = middle + 1;
+    else end = middle;
+  }
+  return null;
+}
+
 /** Whether the image names the pair. */
 export function hasPair(ruleId: u32, serverId: u32): bool {
   if (image == 0) return false;
-  const key = (<u64>ruleId << 32) | serverId;
-  const base = <usize>header().pairKeys;
+  const rule = ruleOfId(ruleId);
+  if (rule == null) return false;
+  const base = <usize>header().memberIds + (<usize>rule.memberFirst << 2);
   let first: u32 = 0;
-  let end = header().pairKeyCount;
+  let end = rule.memberCount;
   while (first < end) {
     const middle = (first + end) >>> 1;
-    const found = load<u64>(base + (<usize>middle << 3));
-    if (found == key) return true;
-    if (found < key) first = middle + 1;
+    const found = load<u32>(base + (<usize>middle << 2));
+    if (found == serverId) return true;
+    if (found < serverId) first = middle + 1;
     else end = middle;
   }
   return false;

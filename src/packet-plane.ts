@@ -34,7 +34,7 @@ import { PacketWorker } from "./worker/workers.ts";
  * an import that replaces all of them needs the counters of old and new rules at the same time.
  */
 const MAX_RULES = 32_768;
-/** Servers summed over rules: 10,000 rules with 16 servers each and a hundred with 1,000. */
+/** Servers summed over lists of servers: rules that share a group share one, so 10,000 rules with 26 servers of their own. */
 const MAX_PAIRS = 262_144;
 const MAX_STICKY = 262_144;
 /** How long a receive may look again before it blocks; the native side does so only while it pays. */

@@ -8,7 +8,7 @@ import type { Config, Rule, Server } from "../model/config.ts";
 import { type Drains, departed } from "./drain.ts";
 import type { InterestRule } from "./interest.ts";
 import type { Places } from "./places.ts";
-import type { Runtime } from "./runtime.ts";
+import type { RuleOrder, Runtime } from "./runtime.ts";
 
 export interface CompileInput {
   readonly generation: number;
@@ -43,50 +43,75 @@ export function serversInUse(config: Config, drains: Drains): Server[] {
 
 /** What the interest set is made of: all rules with all servers, and what still drains, be it of deleted rules. */
 export function rulesOfInterest(config: Config, drains: Drains): InterestRule[] {
-  const rules = new Map<number, { rule: Rule; servers: Server[] }>();
   const groups = new Map(config.groups.map((group) => [group.id, group]));
-  for (const rule of config.rules)
-    rules.set(rule.id, { rule, servers: [...(groups.get(rule.groupId)?.servers ?? [])] });
+  const leaving = new Map<number, { readonly rule: Rule; readonly servers: Server[] }>();
   for (const { rule, server } of departed(drains)) {
-    const known = rules.get(rule.id);
-    if (known === undefined) rules.set(rule.id, { rule, servers: [server] });
+    const known = leaving.get(rule.id);
+    if (known === undefined) leaving.set(rule.id, { rule, servers: [server] });
     else known.servers.push(server);
   }
-  return [...rules.values()].map(({ rule, servers }) => ({ ...rule, servers }));
+  const rules = config.rules.map((rule) => {
+    const servers = groups.get(rule.groupId)?.servers ?? [];
+    const left = leaving.get(rule.id)?.servers;
+    leaving.delete(rule.id);
+    return { ...rule, servers: left === undefined ? servers : [...servers, ...left] };
+  });
+  return [...rules, ...Array.from(leaving.values(), ({ rule, servers }) => ({ ...rule, servers }))];
 }
 
 /** True when a drain deadline is near enough for the engine to hold it; farther ones are compiled in later. */
 export const deadlineFits = (deadlineMs: number, nowMs: number): boolean => deadlineMs - nowMs <= MAX_TIMEOUT_MS;
 
-export function compile(input: CompileInput): TableImage {
+/** @param before the image before this one: what has not changed is taken from it. Makes no difference but to time. */
+export function compile(input: CompileInput, before: TableImage | null = null): TableImage {
   const { config, drains, hopIndexes } = input;
-  const servers: ImageServer[] = serversInUse(config, drains).map((server) => ({
-    id: server.id,
-    address: server.address,
-    ports: server.ports,
-    nextHop: hopIndexes.byKey.get(addressKey(server.address))!,
-  }));
+  const servers = sameOrNew(
+    before?.servers ?? [],
+    serversInUse(config, drains).map((server) => ({
+      id: server.id,
+      address: server.address,
+      ports: server.ports,
+      nextHop: hopIndexes.byKey.get(addressKey(server.address))!,
+    })),
+  );
   const serverIndexes = new Map(servers.map((server, index) => [server.id, index]));
   return {
     generation: input.generation,
     servers,
-    rules: config.rules.map((rule, sequence) => compileRule(input, rule, sequence, serverIndexes)),
+    rules: config.rules.map((rule) => compileRule(input, rule, servers, serverIndexes)),
     drains: compileDrains(drains, input.nowMs),
     interest: input.interest,
   };
 }
 
+/** The list from before if it says the same. */
+function sameOrNew(before: readonly ImageServer[], now: readonly ImageServer[]): readonly ImageServer[] {
+  const isSame = before.length === now.length && now.every((server, index) => isSameServer(server, before[index]!));
+  return isSame ? before : now;
+}
+
+const isSameServer = (a: ImageServer, b: ImageServer): boolean =>
+  a.id === b.id && a.nextHop === b.nextHop && a.address === b.address && a.ports === b.ports;
+
+/** What a rule was compiled to last. */
+const compiledRules = new WeakMap<Rule, ImageRule>();
+
 function compileRule(
   input: CompileInput,
   rule: Rule,
-  sequence: number,
+  servers: readonly ImageServer[],
   serverIndexes: ReadonlyMap<number, number>,
 ): ImageRule {
-  return {
+  const slot = input.ruleSlots.byKey.get(String(rule.id))!;
+  const vipIsLocal = input.isLocal(rule.vip);
+  const members = membersOf(input.runtime.get(rule.id), servers, serverIndexes);
+  const known = compiledRules.get(rule);
+  if (known?.slot === slot && known.vipIsLocal === vipIsLocal && known.members === members) return known;
+  const image: ImageRule = {
     id: rule.id,
-    slot: input.ruleSlots.byKey.get(String(rule.id))!,
+    slot,
     vip: rule.vip,
-    vipIsLocal: input.isLocal(rule.vip),
+    vipIsLocal,
     protocol: rule.protocol,
     ports: rule.ports,
     type: rule.type,
@@ -96,18 +121,35 @@ function compileRule(
     natTimeoutMs: milliseconds(rule.natTimeoutSeconds || DEFAULT_NAT_TIMEOUT_SECONDS[rule.protocol]),
     persistTimeoutMs: milliseconds(rule.persistTimeoutSeconds || DEFAULT_PERSIST_TIMEOUT_SECONDS),
     enabled: rule.enabled,
-    sequence,
-    members: compileMembers(input.runtime, rule, serverIndexes),
+    sequence: rule.id, // ids rise with creation
+    members,
   };
+  compiledRules.set(rule, image);
+  return image;
 }
 
-function compileMembers(runtime: Runtime, rule: Rule, serverIndexes: ReadonlyMap<number, number>): ImageMember[] {
-  const members = [...(runtime.get(rule.id)?.members ?? [])].map(([serverId, order]) => ({
+const NO_MEMBERS: readonly ImageMember[] = [];
+const compiledMembers = new WeakMap<
+  RuleOrder,
+  { readonly servers: readonly ImageServer[]; readonly list: readonly ImageMember[] }
+>();
+
+/** Rules that share an order share the list too, and it stays the same as long as order and servers do. */
+function membersOf(
+  order: RuleOrder | undefined,
+  servers: readonly ImageServer[],
+  serverIndexes: ReadonlyMap<number, number>,
+): readonly ImageMember[] {
+  if (order === undefined) return NO_MEMBERS;
+  const known = compiledMembers.get(order);
+  if (known?.servers === servers) return known.list;
+  const list = Array.from(order.members, ([serverId, { insertSequence, enabledSequence }]) => ({
     server: serverIndexes.get(serverId)!,
-    insertSequence: order.insertSequence,
-    enabledSequence: order.enabledSequence,
-  }));
-  return members.sort((a, b) => a.insertSequence - b.insertSequence);
+    insertSequence,
+    enabledSequence,
+  })).sort((a, b) => a.insertSequence - b.insertSequence);
+  compiledMembers.set(order, { servers, list });
+  return list;
 }
 
 function compileDrains(drains: Drains, nowMs: number): ImageDrain[] {

@@ -271,7 +271,10 @@ export class Controller {
       generation,
       compiledAtMs: nowMs,
     };
-    return { ...state, image: compile({ ...state, isLocal: (address) => kernel.isLocal(address), nowMs }) };
+    return {
+      ...state,
+      image: compile({ ...state, isLocal: (address) => kernel.isLocal(address), nowMs }, before.image),
+    };
   }
 
   /** After publishing: when no worker uses an older image, the kernel gets back what is no longer the engine's. */

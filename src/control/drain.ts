@@ -36,11 +36,15 @@ export interface Situation {
  * @param nowMs engine clock
  */
 export function nextDrains(previous: Drains, before: Situation, after: Situation, nowMs: number): Drains {
+  const { was: oldRules, is: newRules } = touchedRules(previous, before, after);
+  if (oldRules.length === 0 && newRules.length === 0) return previous;
+  const touched = new Set(oldRules.map((rule) => rule.id));
   const next = new Map<string, DrainEntry>();
-  const newPairs = pairsOf(after);
+  const newPairs = pairsOf(after, newRules);
   // A pair that has left and comes back (rollback) is a member like any other.
-  for (const [key, entry] of previous) if (!entry.isMember && !newPairs.has(key)) next.set(key, entry);
-  for (const [key, was] of pairsOf(before)) {
+  for (const [key, entry] of previous)
+    if (entry.isMember ? !touched.has(entry.rule.id) : !newPairs.has(key)) next.set(key, entry);
+  for (const [key, was] of pairsOf(before, oldRules)) {
     const is = newPairs.get(key);
     if (is?.isEffective) continue;
     const running = previous.get(key)?.deadlineMs ?? null;
@@ -88,10 +92,40 @@ interface Pair {
   readonly isEffective: boolean;
 }
 
-function pairsOf({ config, runtime }: Situation): Map<string, Pair> {
+/**
+ * Rules whose pairs may have changed, as they were and as they are, and new ones that held pairs before (rollback); the
+ * others need no look.
+ */
+function touchedRules(
+  previous: Drains,
+  before: Situation,
+  after: Situation,
+): { readonly was: readonly Rule[]; readonly is: readonly Rule[] } {
+  const groupsBefore = new Map(before.config.groups.map((group) => [group.id, group]));
+  const groupsAfter = new Map(after.config.groups.map((group) => [group.id, group]));
+  const rulesBefore = new Map(before.config.rules.map((rule) => [rule.id, rule]));
+  const rulesAfter = new Map(after.config.rules.map((rule) => [rule.id, rule]));
+  const isTouched = (was: Rule, is: Rule): boolean =>
+    was !== is ||
+    groupsBefore.get(was.groupId)?.servers !== groupsAfter.get(is.groupId)?.servers ||
+    before.runtime.get(was.id) !== after.runtime.get(is.id);
+  const left = new Set(departed(previous).map((entry) => entry.rule.id));
+  return {
+    was: before.config.rules.filter((rule) => {
+      const now = rulesAfter.get(rule.id);
+      return now === undefined || isTouched(rule, now);
+    }),
+    is: after.config.rules.filter((rule) => {
+      const was = rulesBefore.get(rule.id);
+      return was === undefined ? left.has(rule.id) : isTouched(was, rule);
+    }),
+  };
+}
+
+function pairsOf({ config, runtime }: Situation, rules: readonly Rule[]): Map<string, Pair> {
   const groups = new Map(config.groups.map((group) => [group.id, group]));
   const pairs = new Map<string, Pair>();
-  for (const rule of config.rules) {
+  for (const rule of rules) {
     if (rule.type === "DSR") continue;
     const members = runtime.get(rule.id)?.members;
     for (const server of groups.get(rule.groupId)?.servers ?? []) {

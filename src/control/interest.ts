@@ -6,7 +6,7 @@
  * what it does not want.
  */
 import type { Interest, InterestEntry } from "../engine/engine.ts";
-import { type Address, addressAt, compareAddresses, formatAddress, rangeSize } from "../model/address.ts";
+import { type Address, addressAt, addressKey, compareAddresses, rangeSize } from "../model/address.ts";
 import type { PortRange, Protocol, RuleType } from "../model/config.ts";
 import { mergeRanges } from "../model/port-ranges.ts";
 
@@ -34,20 +34,18 @@ export function interestOf(rules: Iterable<InterestRule>): Interest {
   const vips = new AddressSet();
   const servers = new AddressSet();
   const proxies = new AddressSet();
+  const ofServers = new ServerPorts();
   for (const rule of rules) {
     vips.add(rule.vip);
-    entries.add("destination", rule.vip, rule.protocol, rule.ports);
+    entries.add("destination", rule.vip, rule.protocol, [rule.ports]);
     for (const proxy of proxyAddresses(rule)) {
       proxies.add(proxy);
-      entries.add("destination", proxy, rule.protocol, PROXY_PORTS);
+      entries.add("destination", proxy, rule.protocol, [PROXY_PORTS]);
     }
     // A DSR server answers its clients itself: nothing that it sends is ours.
-    if (rule.type === "DSR") continue;
-    for (const server of rule.servers) {
-      servers.add(server.address);
-      entries.add("source", server.address, rule.protocol, server.ports ?? rule.ports);
-    }
+    if (rule.type !== "DSR") ofServers.add(rule);
   }
+  ofServers.collect(servers, entries);
   return { entries: entries.list(), vips: vips.list(), servers: servers.list(), proxies: proxies.list() };
 }
 
@@ -65,33 +63,73 @@ function* proxyAddresses(rule: InterestRule): Generator<Address> {
   for (let i = 0; i < count; i++) yield addressAt(rule.proxySource.first, i);
 }
 
-class AddressSet {
-  readonly #byText = new Map<string, Address>();
-  add(address: Address): void {
-    this.#byText.set(formatAddress(address), address);
+/** Ports that servers answer from, list of servers by list: rules that share a group are looked at together. */
+class ServerPorts {
+  readonly #byList = new Map<InterestRule["servers"], Record<Protocol, PortRange[]>>();
+
+  add({ servers, protocol, ports }: InterestRule): void {
+    let ranges = this.#byList.get(servers);
+    if (ranges === undefined) {
+      ranges = { tcp: [], udp: [] };
+      this.#byList.set(servers, ranges);
+    }
+    ranges[protocol].push(ports);
   }
-  list(): Address[] {
-    return [...this.#byText.values()].sort(compareAddresses);
+
+  collect(addresses: AddressSet, entries: EntryCollector): void {
+    for (const [servers, ranges] of this.#byList) {
+      for (const protocol of ["tcp", "udp"] as const) {
+        if (ranges[protocol].length === 0) continue;
+        const ofRules = mergeRanges(ranges[protocol]);
+        for (const { address, ports } of servers) {
+          addresses.add(address);
+          entries.add("source", address, protocol, ports === null ? ofRules : [ports]);
+        }
+      }
+    }
   }
 }
 
-class EntryCollector {
-  readonly #groups = new Map<string, Omit<InterestEntry, "ports"> & { ranges: PortRange[] }>();
+class AddressSet {
+  readonly #byKey = new Map<string, Address>();
+  add(address: Address): void {
+    this.#byKey.set(addressKey(address), address);
+  }
+  list(): Address[] {
+    return [...this.#byKey.values()].sort(compareAddresses);
+  }
+}
 
-  add(match: InterestEntry["match"], address: Address, protocol: Protocol, ports: PortRange): void {
-    const key = `${match} ${formatAddress(address)} ${protocol}`;
-    const group = this.#groups.get(key);
-    if (group) group.ranges.push(ports);
-    else this.#groups.set(key, { match, address, protocol, ranges: [ports] });
+const MATCHES = ["destination", "source"] as const;
+const PROTOCOLS = ["tcp", "udp"] as const;
+
+class EntryCollector {
+  /** In the order of the list: match, then protocol inside of an address. */
+  readonly #groups = MATCHES.map(
+    () => new Map<string, { readonly address: Address; readonly ranges: PortRange[][] }>(),
+  );
+
+  /** @param ports in any order */
+  add(match: InterestEntry["match"], address: Address, protocol: Protocol, ports: readonly PortRange[]): void {
+    const groups = this.#groups[MATCHES.indexOf(match)]!;
+    const key = addressKey(address);
+    let group = groups.get(key);
+    if (group === undefined) {
+      group = { address, ranges: PROTOCOLS.map(() => []) };
+      groups.set(key, group);
+    }
+    group.ranges[PROTOCOLS.indexOf(protocol)]!.push(...ports);
   }
 
   list(): InterestEntry[] {
-    const order = (a: Omit<InterestEntry, "ports">, b: Omit<InterestEntry, "ports">): number =>
-      a.match.localeCompare(b.match) || compareAddresses(a.address, b.address) || a.protocol.localeCompare(b.protocol);
-    return [...this.#groups.values()]
-      .sort(order)
-      .flatMap(({ match, address, protocol, ranges }) =>
-        mergeRanges(ranges).map((ports) => ({ match, address, protocol, ports })),
-      );
+    return MATCHES.flatMap((match, place) =>
+      [...this.#groups[place]!.values()]
+        .sort((a, b) => compareAddresses(a.address, b.address))
+        .flatMap(({ address, ranges }) =>
+          PROTOCOLS.flatMap((protocol, index) =>
+            mergeRanges(ranges[index]!).map((ports) => ({ match, address, protocol, ports })),
+          ),
+        ),
+    );
   }
 }

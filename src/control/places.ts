@@ -22,6 +22,7 @@ export const NO_PLACES: Places = { byKey: new Map(), retiring: [], free: [], nex
  */
 export function assignPlaces(places: Places, keys: Iterable<string>, generation: number): Places {
   const wanted = new Set(keys);
+  if (wanted.size === places.byKey.size && wanted.isSubsetOf(places.byKey)) return places;
   const byKey = new Map<string, number>();
   const retiring = [...places.retiring];
   for (const [key, place] of places.byKey) {

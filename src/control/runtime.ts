@@ -6,7 +6,10 @@
 import type { Config, Server, ServerGroup } from "../model/config.ts";
 import { sortedServers } from "../model/lookup.ts";
 
-/** Tells whether health checks let the server of this rule have traffic; without a result they do. */
+/**
+ * Tells whether health checks let the server of this rule have traffic; without a result they do. A value: when health
+ * changes there is another one.
+ */
 export type HealthView = (ruleId: number, serverId: number) => boolean;
 export const EVERYONE_HEALTHY: HealthView = () => true;
 
@@ -25,23 +28,45 @@ export interface RuleOrder {
 export type Runtime = ReadonlyMap<number, RuleOrder>;
 export const EMPTY_RUNTIME: Runtime = new Map();
 
+/** What an order was worked out from: while that is the same, so is the order. */
+const origins = new WeakMap<RuleOrder, { readonly servers: readonly Server[]; readonly health: HealthView }>();
+
 /**
  * The order after `config` and `health` have become current.
  * A new rule takes the servers of its group in ascending address order; servers added later go to the end in the order
  * in which they were added; a server that becomes effective goes to the end of the enabled order, one that already was
- * keeps its place.
+ * keeps its place. Rules for which nothing has changed keep their very object, and rules of one group with one history
+ * share one, so a change costs what it touches.
  */
 export function nextRuntime(previous: Runtime, config: Config, health: HealthView): Runtime {
   const groups = new Map(config.groups.map((group) => [group.id, group]));
+  const made = new Map<RuleOrder | ServerGroup, RuleOrder>();
   const next = new Map<number, RuleOrder>();
   for (const rule of config.rules) {
     const group = groups.get(rule.groupId);
     if (group === undefined) throw new Error(`rule ${rule.name} names no group`);
-    const known = previous.get(rule.id);
-    const effective = (server: Server): boolean => server.enabled && health(rule.id, server.id);
-    next.set(rule.id, known === undefined ? firstOrder(group, effective) : laterOrder(known, group, effective));
+    next.set(rule.id, orderOf(rule.id, group, previous.get(rule.id), health, made));
   }
   return next;
+}
+
+/** @param made orders of this round by what they were made of, where health is the same for all rules */
+function orderOf(
+  ruleId: number,
+  group: ServerGroup,
+  known: RuleOrder | undefined,
+  health: HealthView,
+  made: Map<RuleOrder | ServerGroup, RuleOrder>,
+): RuleOrder {
+  const origin = known && origins.get(known);
+  if (known !== undefined && origin?.servers === group.servers && origin.health === health) return known;
+  const shared = health === EVERYONE_HEALTHY ? made.get(known ?? group) : undefined;
+  if (shared !== undefined) return shared;
+  const effective = (server: Server): boolean => server.enabled && health(ruleId, server.id);
+  const order = known === undefined ? firstOrder(group, effective) : laterOrder(known, group, effective);
+  origins.set(order, { servers: group.servers, health });
+  made.set(known ?? group, order);
+  return order;
 }
 
 type Effective = (server: Server) => boolean;
@@ -50,9 +75,11 @@ function firstOrder(group: ServerGroup, effective: Effective): RuleOrder {
   return insert({ members: new Map(), nextInsert: 0, nextEnabled: 0 }, sortedServers(group), effective);
 }
 
+/** The known order itself when it still holds. */
 function laterOrder(known: RuleOrder, group: ServerGroup, effective: Effective): RuleOrder {
   const members = new Map<number, MemberOrder>();
   let { nextEnabled } = known;
+  let isSame = group.servers.length === known.members.size;
   const added: Server[] = [];
   for (const server of group.servers) {
     const was = known.members.get(server.id);
@@ -60,14 +87,22 @@ function laterOrder(known: RuleOrder, group: ServerGroup, effective: Effective):
       added.push(server);
       continue;
     }
-    let enabledSequence: number | null = null;
-    if (effective(server)) enabledSequence = was.enabledSequence ?? nextEnabled++;
-    members.set(server.id, { insertSequence: was.insertSequence, enabledSequence });
+    const isEffective = effective(server);
+    const stays = isEffective === (was.enabledSequence !== null);
+    isSame &&= stays;
+    if (stays) members.set(server.id, was);
+    else
+      members.set(server.id, {
+        insertSequence: was.insertSequence,
+        enabledSequence: isEffective ? nextEnabled++ : null,
+      });
   }
+  if (isSame && added.length === 0) return known;
   return insert({ members, nextInsert: known.nextInsert, nextEnabled }, added, effective);
 }
 
 function insert(order: RuleOrder, servers: readonly Server[], effective: Effective): RuleOrder {
+  if (servers.length === 0) return order;
   const members = new Map(order.members);
   let { nextInsert, nextEnabled } = order;
   for (const server of servers) {

@@ -79,7 +79,8 @@ export interface ImageParts {
   readonly endpointTable: number;
   readonly endpoints: number;
   readonly intervals: number;
-  readonly pairKeys: number;
+  readonly memberIds: number;
+  readonly rulesById: number;
   readonly drains: number;
   readonly bytes: number;
 }
@@ -234,7 +235,8 @@ export function imageParts(capacity: ImageCapacity): ImageParts {
     endpointTable: layout.take(capacity.endpointSlots * 4),
     endpoints: layout.take(capacity.endpoints * Endpoint.size),
     intervals: layout.take(capacity.intervals * PortInterval.size),
-    pairKeys: layout.take(capacity.members * 8),
+    memberIds: layout.take(capacity.members * 4),
+    rulesById: layout.take(capacity.rules * 4),
     drains: layout.take(capacity.drains * ImageDrain.size),
     bytes: layout.take(0),
   };

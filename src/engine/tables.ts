@@ -23,7 +23,7 @@ import {
   RULE_VIP_LOCAL,
   RuleType,
 } from "../gen/layout.ts";
-import type { Address } from "../model/address.ts";
+import { type Address, addressKey } from "../model/address.ts";
 import type { Protocol } from "../model/config.ts";
 import type { MemoryViews } from "./abi.ts";
 import { ImageTooLarge, type ImageRule as Rule, type TableImage } from "./engine.ts";
@@ -36,7 +36,19 @@ export type AddressWords = readonly [number, number, number, number];
 export const swap32 = (n: number): number =>
   (((n & 0xff) << 24) | ((n & 0xff00) << 8) | ((n >>> 8) & 0xff00) | (n >>> 24)) >>> 0;
 
+const knownWords = new WeakMap<Address, AddressWords>();
+
+/** Worked out once for every object: tables are written again and again from the same addresses. */
 export function addressWords(address: Address): AddressWords {
+  let words = knownWords.get(address);
+  if (words === undefined) {
+    words = wordsOf(address);
+    knownWords.set(address, words);
+  }
+  return words;
+}
+
+function wordsOf(address: Address): AddressWords {
   if (address.family === 4) return [0, 0, 0xffff0000, swap32(Number(address.value))];
   const word = (shift: bigint) => swap32(Number((address.value >> shift) & 0xffffffffn));
   return [word(96n), word(64n), word(32n), word(0n)];
@@ -92,7 +104,7 @@ const protocolIndex = (protocol: Protocol): 0 | 1 => (protocol === "tcp" ? 0 : 1
 function planEndpoints(image: TableImage): EndpointPlan[] {
   const byAddress = new Map<string, EndpointPlan>();
   const at = (address: Address): EndpointPlan => {
-    const key = `${address.family}/${address.value}`;
+    const key = addressKey(address);
     let plan = byAddress.get(key);
     if (plan === undefined) {
       plan = { words: addressWords(address), flags: 0, icmpRule: NONE, runs: [[], [], [], [], [], []] };
@@ -114,7 +126,8 @@ function planEndpoints(image: TableImage): EndpointPlan[] {
   for (const address of image.interest.vips) at(address).flags |= ENDPOINT_VIP;
   for (const address of image.interest.servers) at(address).flags |= ENDPOINT_SERVER;
   for (const address of image.interest.proxies) at(address).flags |= ENDPOINT_PROXY;
-  for (const { runs } of byAddress.values()) for (const run of runs) run.sort((a, b) => a.min - b.min);
+  for (const { runs } of byAddress.values())
+    for (const run of runs) if (run.length > 1) run.sort((a, b) => a.min - b.min);
   return [...byAddress.values()];
 }
 
@@ -124,23 +137,27 @@ function requireFit(what: string, needed: number, room: number): void {
 
 /** Bugs of the caller, not limits: they would make the engine read past the image. */
 function requireSound(image: TableImage, capacity: ImageCapacity, nextHopCount: number): void {
+  const seen = new Set<Rule["members"]>();
   for (const rule of image.rules) {
     if (rule.slot >= capacity.rules)
       throw new ImageTooLarge(`rule slots: ${rule.slot + 1} needed, room for ${capacity.rules}`);
-    for (const member of rule.members)
-      if (image.servers[member.server] === undefined)
-        throw new Error(`rule ${rule.id} names server index ${member.server}, which the image does not hold`);
-    if (
-      rule.members.some(
-        (member, index) => index > 0 && rule.members[index - 1]!.insertSequence >= member.insertSequence,
-      )
-    )
-      throw new Error(`members of rule ${rule.id} are not in ascending insertSequence`);
+    if (!seen.has(rule.members)) requireSoundMembers(rule, image.servers.length);
+    seen.add(rule.members);
     if (proxyCount(rule) > MAX_PROXY_ADDRESSES)
       throw new Error(`rule ${rule.id} has more than ${MAX_PROXY_ADDRESSES} proxy addresses`);
     if (rule.type === "NAT" && rule.proxySource === null) throw new Error(`NAT rule ${rule.id} has no proxy addresses`);
   }
   for (const server of image.servers) requireFit("next hops", server.nextHop + 1, nextHopCount);
+}
+
+function requireSoundMembers({ id, members }: Rule, serverCount: number): void {
+  let last = -1;
+  for (const { server, insertSequence } of members) {
+    if (server >= serverCount)
+      throw new Error(`rule ${id} names server index ${server}, which the image does not hold`);
+    if (insertSequence <= last) throw new Error(`members of rule ${id} are not in ascending insertSequence`);
+    last = insertSequence;
+  }
 }
 
 const proxyCount = (rule: Rule): number =>
@@ -168,7 +185,8 @@ export function writeImage(
   image: TableImage,
 ): void {
   const endpoints = planEndpoints(image);
-  const memberCount = image.rules.reduce((sum, rule) => sum + rule.members.length, 0);
+  const memberLists = new Set(image.rules.map((rule) => rule.members));
+  const memberCount = [...memberLists].reduce((sum, members) => sum + members.length, 0);
   const intervalCount = endpoints.reduce((sum, plan) => sum + plan.runs.reduce((n, run) => n + run.length, 0), 0);
   requireFit("rules", image.rules.length, capacity.rules);
   requireFit("servers of rules", memberCount, capacity.members);
@@ -181,7 +199,7 @@ export function writeImage(
   writer.rules(image);
   writer.servers(image);
   writer.endpoints(endpoints);
-  writer.pairs(image);
+  writer.drains(image);
   writer.header(image);
 }
 
@@ -190,7 +208,6 @@ class ImageWriter {
   readonly #base: number;
   readonly #parts: ReturnType<typeof imageParts>;
   readonly #capacity: ImageCapacity;
-  #pairKeyCount = 0;
   #endpointMask = 0;
 
   constructor(views: MemoryViews, base: number, capacity: ImageCapacity) {
@@ -210,8 +227,15 @@ class ImageWriter {
 
   rules(image: TableImage): void {
     const { u8, u16 } = this.#views;
-    let memberFirst = 0;
+    const lists = new Map<Rule["members"], { readonly first: number; readonly enabledCount: number }>();
+    let next = 0;
     image.rules.forEach((rule, index) => {
+      let list = lists.get(rule.members);
+      if (list === undefined) {
+        list = { first: next, enabledCount: this.#members(image, rule.members, next) };
+        lists.set(rule.members, list);
+        next += rule.members.length;
+      }
       const at = this.#base + this.#parts.rules + index * ImageRule.size;
       u8.fill(0, at, at + ImageRule.size);
       this.#u32(at + ImageRule.id, rule.id);
@@ -232,24 +256,31 @@ class ImageWriter {
       u16[(at + ImageRule.portMax) >>> 1] = rule.ports.max;
       this.#u32(at + ImageRule.idleTimeoutMs, Math.min(rule.natTimeoutMs, MAX_TIMEOUT_MS));
       this.#u32(at + ImageRule.persistTimeoutMs, Math.min(rule.persistTimeoutMs, MAX_TIMEOUT_MS));
-      this.#u32(at + ImageRule.memberFirst, memberFirst);
+      this.#u32(at + ImageRule.memberFirst, list.first);
       this.#u32(at + ImageRule.memberCount, rule.members.length);
-      this.#u32(at + ImageRule.enabledCount, this.#members(image, rule, memberFirst));
-      memberFirst += rule.members.length;
+      this.#u32(at + ImageRule.enabledCount, list.enabledCount);
     });
+    const byId = Uint32Array.from(image.rules, (_, index) => index);
+    byId.sort((a, b) => image.rules[a]!.id - image.rules[b]!.id);
+    this.#views.u32.set(byId, (this.#base + this.#parts.rulesById) >>> 2);
   }
 
-  /** Members and, beside them, the indexes of the enabled ones in the order in which they became so. */
-  #members(image: TableImage, rule: Rule, first: number): number {
+  /** Members and, beside them, their ids in ascending order and the indexes of the enabled ones as they became so. */
+  #members(image: TableImage, members: Rule["members"], first: number): number {
+    const { u32 } = this.#views;
+    const ids = new Uint32Array(members.length);
     const enabled: { readonly index: number; readonly sequence: number }[] = [];
-    rule.members.forEach((member, index) => {
+    members.forEach((member, index) => {
       const at = this.#base + this.#parts.members + (first + index) * ImageMember.size;
+      const serverId = image.servers[member.server]!.id;
+      ids[index] = serverId;
       this.#u32(at + ImageMember.server, member.server);
       this.#u32(at + ImageMember.insertSequence, member.insertSequence);
       this.#u32(at + ImageMember.enabled, member.enabledSequence === null ? 0 : 1);
-      this.#u32(at + ImageMember.serverId, image.servers[member.server]!.id);
+      this.#u32(at + ImageMember.serverId, serverId);
       if (member.enabledSequence !== null) enabled.push({ index, sequence: member.enabledSequence });
     });
+    u32.set(ids.sort(), (this.#base + this.#parts.memberIds + first * 4) >>> 2);
     enabled.sort((a, b) => a.sequence - b.sequence);
     enabled.forEach(({ index }, place) => {
       this.#u32(this.#base + this.#parts.enabledMembers + (first + place) * 4, index);
@@ -300,15 +331,8 @@ class ImageWriter {
     });
   }
 
-  /** Sorted keys of all members, and the drains. */
-  pairs(image: TableImage): void {
+  drains(image: TableImage): void {
     const keyOf = (ruleId: number, serverId: number) => (BigInt(ruleId) << 32n) | BigInt(serverId);
-    const keys = image.rules.flatMap((rule) =>
-      rule.members.map((member) => keyOf(rule.id, image.servers[member.server]!.id)),
-    );
-    const sorted = BigUint64Array.from(keys).sort();
-    this.#views.u64.set(sorted, (this.#base + this.#parts.pairKeys) >>> 3);
-    this.#pairKeyCount = sorted.length;
     const drains = image.drains.map((drain) => ({
       key: keyOf(drain.ruleId, drain.serverId),
       deadlineMs: drain.deadlineMs,
@@ -334,8 +358,8 @@ class ImageWriter {
     this.#u32(at + ImageHeader.endpointMask, this.#endpointMask);
     part(ImageHeader.endpoints, this.#parts.endpoints);
     part(ImageHeader.intervals, this.#parts.intervals);
-    part(ImageHeader.pairKeys, this.#parts.pairKeys);
-    this.#u32(at + ImageHeader.pairKeyCount, this.#pairKeyCount);
+    part(ImageHeader.memberIds, this.#parts.memberIds);
+    part(ImageHeader.rulesById, this.#parts.rulesById);
     part(ImageHeader.drains, this.#parts.drains);
     this.#u32(at + ImageHeader.drainCount, image.drains.length);
   }
