@@ -26,7 +26,7 @@ struct ilb_port;
 
 enum ilb_port_kind {
   ILB_PORT_ETHERNET = 1, /* frames begin with a MAC header */
-  ILB_PORT_IP = 2,       /* frames begin with the IP header (TUN) */
+  ILB_PORT_IP = 2,       /* frames begin with the IP header (TUN); TTL or hop limit rises by one as they are written */
 };
 
 /* Flags of ilb_packet_open. At least one of the first two. */

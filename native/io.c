@@ -412,6 +412,23 @@ static bool write_frame(int fd, const struct iovec *part, unsigned parts, unsign
   }
 }
 
+/*
+ * The kernel steps TTL or hop limit of a packet on its way into a TUN and again on its way on from it, but the box is one
+ * hop. So what is written into a TUN gets one hop back, and no packet that came in can run out on its second way through.
+ * IPv4's header checksum by RFC 1624 equation 3: the word with the TTL rises by 0x0100.
+ */
+static void give_hop_back(uint8_t *ip, size_t bytes) {
+  if (bytes >= 20 && ip[0] >> 4 == 4 && ip[8] != UINT8_MAX) {
+    ip[8]++;
+    uint32_t sum = (uint16_t)~((unsigned)ip[10] << 8 | ip[11]) + 0x0100u;
+    sum = ~((sum & 0xffff) + (sum >> 16));
+    ip[10] = (uint8_t)(sum >> 8);
+    ip[11] = (uint8_t)sum;
+  } else if (bytes >= 40 && ip[0] >> 4 == 6 && ip[7] != UINT8_MAX) {
+    ip[7]++;
+  }
+}
+
 static unsigned write_tun(struct ilb_io *io, struct ilb_port *port, unsigned index) {
   unsigned *waits = &io->waits[io->descriptors[index].out_port];
   unsigned parts;
@@ -420,6 +437,7 @@ static unsigned write_tun(struct ilb_io *io, struct ilb_port *port, unsigned ind
     ilb_count(port, ILB_TX_INVALID, 1);
     return 0;
   }
+  give_hop_back(io->tx[index].part[1].iov_base, io->tx[index].part[1].iov_len);
   if (!write_frame(port->fd, io->tx[index].part, parts, waits, &error)) {
     ilb_count(port, counter_of_error(error), 1);
     ilb_note_errno(port, error);
@@ -437,7 +455,9 @@ static unsigned pass_frame(struct ilb_io *io, unsigned index) {
   unsigned parts;
   int error = ENOTCONN;
   if (!port) return 0;
-  if (!scatter_frame(io, index, &parts) || port->pass_fd < 0 ||
+  const bool whole = scatter_frame(io, index, &parts);
+  if (whole && port->kind == ILB_PORT_IP) give_hop_back(io->tx[index].part[1].iov_base, io->tx[index].part[1].iov_len);
+  if (!whole || port->pass_fd < 0 ||
       !write_frame(port->pass_fd, io->tx[index].part, parts, &io->waits[d->in_port], &error)) {
     ilb_count(port, ILB_PASS_ERRORS, 1);
     ilb_note_errno(port, error);

@@ -115,7 +115,8 @@ const forwardingOf = (device: string): string => `net/ipv4/conf/${device}/forwar
  * what IPv6 keeps to a link or a group, whatever its ports look like.
  *
  * A device that did not forward before forwards now, but only to and from the TUN: the second chain sees to it, so the
- * box becomes no router for traffic that is not ours.
+ * box becomes no router for traffic that is not ours. Nothing goes from the TUN into the TUN, whatever routes somebody
+ * has made: a frame that is written there gets a hop back (native/io.c), so it would go round for ever.
  */
 function chains(
   options: TunRoutingOptions,
@@ -127,16 +128,13 @@ function chains(
   const tun = JSON.stringify(options.tun);
   const closed6 = forwarding6?.opens ?? [];
   const drops = [
+    `iifname ${tun} oifname ${tun} counter drop`,
     closed.length > 0 ? `meta nfproto ipv4 iifname ${names(closed)} oifname != ${tun} counter drop` : "",
     closed6 === "all" ? `meta nfproto ipv6 iifname != ${tun} oifname != ${tun} counter drop` : "",
     closed6 !== "all" && closed6.length > 0
       ? `meta nfproto ipv6 iifname ${names(closed6)} oifname != ${tun} counter drop`
       : "",
   ].filter((line) => line !== "");
-  const protect = `chain forward {
-  type filter hook forward priority filter
-  ${drops.join("\n  ")}
-}`;
   return `chain take { ${marked(routing.mark)} accept; }
 chain interest {
   meta pkttype != host accept
@@ -148,7 +146,10 @@ chain prerouting {
   iifname ${tun} ${marked(routing.backMark)} accept
   iifname ${names(options.devices)} jump interest
 }
-${drops.length > 0 ? protect : ""}`;
+chain forward {
+  type filter hook forward priority filter
+  ${drops.join("\n  ")}
+}`;
 }
 
 /**

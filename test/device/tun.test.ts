@@ -66,7 +66,7 @@ describe.skipIf(NO_TUN !== null)(`TUN${NO_TUN ? ` (${NO_TUN})` : ""}`, () => {
 
   test("what is given back goes to the kernel through the TUN itself", async () => {
     const { namespaces, box } = await start({ work: "pass" });
-    // With forwarding on, the kernel routes the datagram into the TUN again and again until its TTL of 64 has run out.
+    // With forwarding on, the kernel routes the datagram into the TUN again and again, a hop less each time.
     namespaces.setting("box", "net/ipv4/ip_forward", "1");
     namespaces.setting("box", "net/ipv4/conf/all/rp_filter", "0");
     namespaces.setting("box", `net/ipv4/conf/${box.ports[0]}/rp_filter`, "0");
@@ -77,6 +77,35 @@ describe.skipIf(NO_TUN !== null)(`TUN${NO_TUN ? ` (${NO_TUN})` : ""}`, () => {
       (now) => now.passFrames >= 64,
     );
     expect(counters.passErrors).toBe(0);
+    await box.stop();
+  });
+
+  test("what goes into the TUN has a hop more than what came out, and a right header checksum", async () => {
+    const { namespaces, box } = await start({ work: "pass" });
+    // Identifications in steps carry the header's sum through its whole range, both its ends included.
+    const sent = 65536 / 32;
+    namespaces.run("box", "ip", "link", "set", box.ports[0]!, "txqueuelen", String(sent));
+    namespaces.run(
+      "box",
+      "python3",
+      "-c",
+      `import socket, struct
+s = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW)
+for i in range(${sent}):
+    header = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 28, i * 32 + 1, 0, 64, 17, 0, socket.inet_aton("${LOCAL}"), socket.inet_aton("${BEHIND}"))
+    s.sendto(header + struct.pack("!HHHH", 9, 9, 8, 0), ("${BEHIND}", 0))`,
+    );
+    const counters = await until(
+      async () => (await box.counters())[0]!,
+      (now) => now.passFrames >= sent,
+    );
+    expect(counters.passErrors).toBe(0);
+    const [names, values] = namespaces
+      .run("box", "cat", "/proc/net/netstat")
+      .split("\n")
+      .filter((line) => line.startsWith("IpExt:"));
+    const wrong = values!.split(" ")[names!.split(" ").indexOf("InCsumErrors")];
+    expect(wrong).toBe("0");
     await box.stop();
   });
 

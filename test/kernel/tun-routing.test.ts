@@ -142,7 +142,8 @@ describe.skipIf(!hasTun)("tun routing", () => {
   });
 
   test("a box that was no router forwards nothing but what is balanced", async () => {
-    const dropped = () => Number(/counter packets (\d+) /.exec(net.sh("box", "nft list chain inet ilb forward"))?.[1]);
+    const dropped = () =>
+      Number(/nfproto ipv4.* counter packets (\d+) /.exec(net.sh("box", "nft list chain inet ilb forward"))?.[1]);
     const earlier = dropped();
     fromClient(segment(CLIENT, 1000, SERVER, 22));
     fromClient(segment(CLIENT, 1000, VIP, 80));

@@ -185,6 +185,14 @@ describe.each(ways)("tun routing of IPv6, forwarding $way", ({ perDevice }) => {
     expect(await nextSegment(atClient)).toMatchObject({ ...ends(SERVER, CLIENT), port: 4711 });
   });
 
+  test.skipIf(!isPossible)("nor by a route of somebody else's that leads into it", async () => {
+    net.sh("box", "ip route add 2001:db8:9::/64 dev ilb0");
+    engine.say(toHex(segment(SERVER, 8080, ip("2001:db8:9::1"), 4711)));
+    fromClient(segment(CLIENT, 1000, VIP, 80));
+    expect(await nextTaken()).toMatchObject({ ...ends(CLIENT, VIP), port: 80 });
+    net.sh("box", "ip route del 2001:db8:9::/64");
+  });
+
   test.skipIf(!isPossible)("echo requests and later fragments to the VIP reach the TUN", async () => {
     fromClient(message(CLIENT, VIP, 128));
     expect(await nextTaken()).toMatchObject({ ...ends(CLIENT, VIP), next: PROTOCOL_ICMP6 });
