@@ -14,6 +14,7 @@ import { describeFailure, type ImportOptions, importLines, isEndless, planImport
 import type { CommandHost } from "./host.ts";
 import { listJson } from "./json-listings.ts";
 import { type Listing, list } from "./listings.ts";
+import { Pace } from "./pace.ts";
 import { isDifferent, type Plan, planLines, planOf } from "./plan.ts";
 import { printChange, printCommand } from "./print.ts";
 import { hasNames, lookUpNames, type Request } from "./request.ts";
@@ -179,25 +180,77 @@ function goesOn(spec: SubcommandSpec, reason: Failure): boolean {
 const hintsOf = (host: CommandHost, change: Change): Chunk[] =>
   (host.hints?.(change) ?? []).map((text) => ({ stderr: line(text) }));
 
-/** One change after the other, each atomic and saved on its own. */
+/** A change and why it was refused; null: it was made. */
+interface Outcome {
+  readonly change: Change;
+  readonly failure: Failure | null;
+}
+
+/** The operands of one command line, in order, those that can be made in one step together. */
 async function* runChanges(
   subcommand: Change["kind"],
   changes: readonly Change[],
   host: CommandHost,
 ): AsyncGenerator<Chunk, number, void> {
   const spec = SUBCOMMANDS[subcommand];
+  const together = changes.length > 1 ? await changeTogether(spec, changes, host) : null;
   let status = 0;
-  for (const change of changes) {
-    const done = await host.transact(printChange(change), (config, context) => apply(config, change, context));
-    if (done.ok) {
+  for await (const { change, failure } of together ?? oneByOne(spec, changes, host)) {
+    if (failure === null) {
       yield* hintsOf(host, change);
       continue;
     }
     status = 1;
-    yield refuse(describeFailure(change, done.failure));
-    if (!goesOn(spec, done.failure)) break;
+    yield refuse(describeFailure(change, failure));
   }
   return status;
+}
+
+/**
+ * All that can be made as one change: a thousand names cost one publication. What is made and what is refused is as with
+ * one after the other. @returns null when nothing was changed because the whole was not taken (too large, not saved):
+ * then it is for one after the other to say which operand is at fault
+ */
+async function changeTogether(
+  spec: SubcommandSpec,
+  changes: readonly Change[],
+  host: CommandHost,
+): Promise<readonly Outcome[] | null> {
+  const outcomes: Outcome[] = [];
+  const done = await host.transact(changes.map(printChange).join("; "), async (start, context) => {
+    const pace = new Pace();
+    let config = start;
+    for (const change of changes) {
+      await pace.breathe();
+      const changed = apply(config, change, context);
+      outcomes.push({ change, failure: changed.ok ? null : changed.failure });
+      if (changed.ok) config = changed.value;
+      else if (!goesOn(spec, changed.failure)) break;
+    }
+    const refused = refusedOf(outcomes);
+    return refused.length === outcomes.length ? { ok: false, failure: refused[0]!.failure } : ok(config);
+  });
+  const refused = refusedOf(outcomes);
+  if (!done.ok) return refused.length === outcomes.length ? outcomes : null;
+  // The record of the whole says ok; each operand that was refused gets its own.
+  for (const { change, failure } of refused) await host.transact(printChange(change), () => ({ ok: false, failure }));
+  return outcomes;
+}
+
+const refusedOf = (outcomes: readonly Outcome[]): { readonly change: Change; readonly failure: Failure }[] =>
+  outcomes.flatMap(({ change, failure }) => (failure === null ? [] : [{ change, failure }]));
+
+/** One change after the other, each atomic and saved on its own. */
+async function* oneByOne(
+  spec: SubcommandSpec,
+  changes: readonly Change[],
+  host: CommandHost,
+): AsyncGenerator<Outcome, void, void> {
+  for (const change of changes) {
+    const done = await host.transact(printChange(change), (config, context) => apply(config, change, context));
+    yield { change, failure: done.ok ? null : done.failure };
+    if (!done.ok && !goesOn(spec, done.failure)) return;
+  }
 }
 
 /** The status of something that yields its output and ends with a Result. */

@@ -26,7 +26,7 @@ import {
   pairKey,
 } from "./drain.ts";
 import { type HealthSource, Unprobed } from "./health-status.ts";
-import { interestOf } from "./interest.ts";
+import { type InterestRule, interestOf, isSameInterest } from "./interest.ts";
 import type { NameService } from "./names.ts";
 import { assignPlaces, NO_PLACES, type Places, releasePlaces } from "./places.ts";
 import {
@@ -66,6 +66,8 @@ interface State {
   readonly drains: Drains;
   readonly ruleSlots: Places;
   readonly hopIndexes: Places;
+  /** What the interest set was made of. */
+  readonly interestRules: readonly InterestRule[];
   readonly interest: Interest;
   readonly generation: number;
   /** Engine clock when the image was compiled: which deadlines were within its reach. */
@@ -80,6 +82,7 @@ const INITIAL: Omit<State, "config"> = {
   drains: NO_DRAINS,
   ruleSlots: NO_PLACES,
   hopIndexes: NO_PLACES,
+  interestRules: [],
   interest: NOTHING,
   generation: 0,
   compiledAtMs: 0,
@@ -224,6 +227,7 @@ export class Controller {
     const refused = kernel.check(after);
     if (refused !== null) return { ok: false, failure: refused };
     const state = this.prepare(before, after);
+    await breathe();
     let staged: StagedImage;
     try {
       staged = engine.stage(state.image);
@@ -234,6 +238,7 @@ export class Controller {
       throw error;
     }
     try {
+      await breathe();
       await kernel.widen(state.interest);
       kernel.watch(watchList(before, state));
       if (record !== null) store.save(before.config, after, record);
@@ -260,6 +265,7 @@ export class Controller {
     const runtime = nextRuntime(before.runtime, config, this.health);
     const drains = nextDrains(before.drains, before, { config, runtime }, nowMs);
     const ruleKeys = config.rules.map((rule) => String(rule.id));
+    const interestRules = rulesOfInterest(config, drains);
     const hopKeys = serversInUse(config, drains).map((server) => addressKey(server.address));
     const state: Omit<State, "image"> = {
       config,
@@ -267,7 +273,8 @@ export class Controller {
       drains,
       ruleSlots: assignPlaces(before.ruleSlots, ruleKeys, generation),
       hopIndexes: assignPlaces(before.hopIndexes, hopKeys, generation),
-      interest: interestOf(rulesOfInterest(config, drains)),
+      interestRules,
+      interest: isSameInterest(before.interestRules, interestRules) ? before.interest : interestOf(interestRules),
       generation,
       compiledAtMs: nowMs,
     };
@@ -376,6 +383,9 @@ function watchList(...states: readonly State[]): Map<number, Address> {
   }
   return addresses;
 }
+
+/** Between the steps of a change: others have their turn, health checks and statistics for instance. */
+const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** What stands at the path of an external health test, for this process. */
 function externalTest(path: string): "executable" | "missing" | "unusable" {

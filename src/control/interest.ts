@@ -49,6 +49,19 @@ export function interestOf(rules: Iterable<InterestRule>): Interest {
   return { entries: entries.list(), vips: vips.list(), servers: servers.list(), proxies: proxies.list() };
 }
 
+/** Whether two lists of rules, of successive configurations, have the same interest set for certain: they share what counts. */
+export function isSameInterest(before: readonly InterestRule[], now: readonly InterestRule[]): boolean {
+  return before.length === now.length && now.every((rule, index) => isSameRule(before[index]!, rule));
+}
+
+const isSameRule = (a: InterestRule, b: InterestRule): boolean =>
+  a.vip === b.vip &&
+  a.protocol === b.protocol &&
+  a.ports === b.ports &&
+  a.type === b.type &&
+  a.proxySource === b.proxySource &&
+  a.servers === b.servers;
+
 /** The ports of one address and protocol that belong to the engine as destination, sorted. */
 export function destinationPorts(interest: Interest, address: Address, protocol: Protocol): PortRange[] {
   return interest.entries

@@ -80,6 +80,9 @@ interface Contents {
   readonly addresses: Map<string, Set<string>>;
 }
 
+/** What a change leaves: `wider`: all of what was asked for, `narrower`: nothing but that. */
+type Way = "wider" | "narrower" | "exact";
+
 interface Change {
   readonly add: Map<string, string[]>;
   readonly remove: Map<string, string[]>;
@@ -90,6 +93,10 @@ export class InterestTable {
   readonly #nft: NftRunner;
   readonly #frame: TableFrame;
   #installed: Contents = contentsOf(EMPTY_INTEREST);
+  /** What the table was widened to last: it holds that and perhaps more. */
+  #atLeast: Interest = EMPTY_INTEREST;
+  /** What the table holds exactly, null while it holds more. */
+  #exactly: Interest | null = EMPTY_INTEREST;
   /** One change at a time: each is computed from what the one before has left. */
   #last: Promise<void> = Promise.resolve();
 
@@ -111,20 +118,18 @@ export class InterestTable {
 
   /** Adds what `next` has and the table has not. Rejects with NftError; then nothing has changed. */
   widen(next: Interest): Promise<void> {
-    return this.#change((installed) => widened(installed, contentsOf(next)));
+    return this.#change(next, (installed) => widened(installed, contentsOf(next)), "wider");
   }
 
   /** Removes what `next` has not. Rejects with NftError; then nothing has changed. */
   narrow(next: Interest): Promise<void> {
-    return this.#change((installed) => narrowed(installed, contentsOf(next)));
+    return this.#change(next, (installed) => narrowed(installed, contentsOf(next)), "narrower");
   }
 
   /** Makes the table hold exactly `next`, in one transaction. Rejects with NftError; then nothing has changed. */
   apply(next: Interest): Promise<void> {
-    return this.#change((installed) => {
-      const target = contentsOf(next);
-      return narrowed(widened(installed, target), target);
-    });
+    const target = contentsOf(next);
+    return this.#change(next, (installed) => narrowed(widened(installed, target), target), "exact");
   }
 
   /** Removes the table. */
@@ -132,20 +137,29 @@ export class InterestTable {
     return this.#serialised(async () => {
       await this.#nft.run(`delete table ${this.#frame.table}`, `remove ${this.#frame.what}`);
       this.#installed = contentsOf(EMPTY_INTEREST);
+      this.#remember(EMPTY_INTEREST, "exact");
     });
   }
 
-  #change(plan: (installed: Contents) => Contents): Promise<void> {
+  #change(next: Interest, plan: (installed: Contents) => Contents, how: Way): Promise<void> {
     return this.#serialised(async () => {
+      if (next === this.#exactly) return;
       const change = difference(this.#installed, plan(this.#installed));
       const added = countOf(change.add);
       const removed = countOf(change.remove);
-      if (added + removed === 0) return;
+      if (added + removed === 0) return this.#remember(next, how);
       const anew = added > MOST_ADDED || removed > MOST_REMOVED;
       const after = anew ? compacted(change.after) : change.after;
       await this.#nft.run(anew ? this.#recreation(after) : this.#delta(change), `change ${this.#frame.what}`);
       this.#installed = after;
+      this.#remember(next, how);
     });
+  }
+
+  #remember(next: Interest, how: Way): void {
+    const isExact = how === "exact" || (how === "narrower" && this.#atLeast === next);
+    this.#exactly = isExact ? next : null;
+    if (how !== "narrower") this.#atLeast = next;
   }
 
   #serialised(task: () => Promise<void>): Promise<void> {
@@ -196,8 +210,19 @@ const NO_ADDRESSES = new Set<string>();
 
 const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 
-/** What the sets hold when made anew: ranges merged. */
+const known = new WeakMap<Interest, Contents>();
+
+/** What the sets hold when made anew: ranges merged. Worked out once for every interest set: it is asked for twice. */
 function contentsOf(interest: Interest): Contents {
+  let contents = known.get(interest);
+  if (contents === undefined) {
+    contents = spellOut(interest);
+    known.set(interest, contents);
+  }
+  return contents;
+}
+
+function spellOut(interest: Interest): Contents {
   const ports: Contents["ports"] = new Map();
   for (const entry of interest.entries) {
     const set = upsert(ports, setOf(entry), () => new Map<string, PortRange[]>());

@@ -8,7 +8,7 @@
  */
 import { readFileSync } from "node:fs";
 import type { Interest, NextHop, Port } from "../engine/engine.ts";
-import { type Address, isLinkLocal, sameAddress } from "../model/address.ts";
+import { type Address, addressKey, isLinkLocal, sameAddress } from "../model/address.ts";
 import type { Config, Rule } from "../model/config.ts";
 import { Nft } from "../native/nftables.ts";
 import { chooseDevices } from "./devices.ts";
@@ -263,7 +263,7 @@ class LocalCache {
     this.#network = network;
   }
   isLocal(address: Address): boolean {
-    const key = `${address.family} ${address.value}`;
+    const key = addressKey(address);
     let answer = this.#answers.get(key);
     if (answer === undefined) {
       answer = { address, local: this.#network.isLocal(address) };

@@ -397,9 +397,17 @@ test("ILB-261 an ID without a dot stops the command, what came before stays done
   expect(host.config().groups[0]?.servers.map((server) => server.enabled)).toEqual([false, true]);
 });
 
-test("each server of add-server is a change of its own with its own audit line", async () => {
+test("the servers of one add-server are one change with one audit line", async () => {
   const host = await hostWith("create-sg sg1");
   await ilbadm(host, "add-server -s server=192.0.2.10,192.0.2.11:80 sg1");
+  expect(host.audit.slice(1)).toEqual(["add-server -s server=192.0.2.10 sg1; add-server -s server=192.0.2.11:80 sg1"]);
+});
+
+test("when the box cannot take all servers of one add-server, those that it can take are added", async () => {
+  const host = await hostWith("create-sg sg1");
+  host.failNext = { ok: false, failure: { code: "E-NOMEM", text: "no" } };
+  expect((await ilbadm(host, "add-server -s server=192.0.2.10,192.0.2.11:80 sg1")).stderr).toBe("");
+  expect(host.config().groups[0]?.servers).toHaveLength(2);
   expect(host.audit.slice(1)).toEqual([
     "add-server -s server=192.0.2.10 sg1",
     "add-server -s server=192.0.2.11:80 sg1",

@@ -159,8 +159,13 @@ export class FakeClock implements Clock {
   }
 }
 
-/** Lets everything that is ready run: one turn of the event loop. */
-export const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+/** Turns of the event loop that a change takes at most: it lets others have theirs between its steps. */
+const TURNS = 8;
+
+/** Lets everything that is ready run. */
+export async function settled(): Promise<void> {
+  for (let turn = 0; turn < TURNS; turn++) await new Promise((resolve) => setImmediate(resolve));
+}
 
 export const SILENT: Log = { debug() {}, info() {}, warn() {}, error() {} };
 
