@@ -1,6 +1,7 @@
 /**
  * Proxy ports of full NAT (specification E.7). One pool per (proxy address, server address, server port) counts ports
- * for TCP and UDP together; a server used on several ports has one pool for them all. Bits in chunks of 2048 ports, so
+ * for TCP and UDP together; a server used on several ports has one pool for them all, and where it is used on one of them
+ * alone too, a port is free only if both pools say so. Bits in chunks of 2048 ports, so
  * that a pool with few flows is small.
  * With several workers each hands out every n-th port: all that leave the same remainder. So two workers never take the
  * same one, though neither asks the other. A port's *place* is its number among those.
@@ -130,19 +131,24 @@ function wordOf(pool: PoolRecord, place: u32): usize {
   return chunks + <usize>(chunk - 1) * NAT_CHUNK_BYTES + ((place % NAT_CHUNK_PORTS) >>> 6) * 8;
 }
 
-/** First place >= `place` whose bit is clear, counting on into the next words; placeCount() or more when there is none. */
-function nextFree(pool: PoolRecord, place: u32): u32 {
+/** The 64 bits that hold the place's. */
+// @ts-ignore: decorator
+@inline
+function usedAround(pool: PoolRecord, place: u32): u64 {
+  const word = wordOf(pool, place);
+  return word == 0 ? 0 : load<u64>(word);
+}
+
+/**
+ * First place >= `place` whose bit is clear in both pools, counting on into the next words; placeCount() or more when
+ * there is none.
+ */
+function nextFree(pool: PoolRecord, other: PoolRecord, place: u32): u32 {
   const spared = sparedPlace();
   const end = placeCount();
   while (place < end) {
-    const word = wordOf(pool, place);
     const bit = place & 63;
-    if (word == 0) {
-      if (place != spared) return place;
-      place++;
-      continue;
-    }
-    const free = ~load<u64>(word) >> <u64>bit;
+    const free = ~(usedAround(pool, place) | usedAround(other, place)) >> <u64>bit;
     if (free == 0) {
       place += 64 - bit;
       continue;
@@ -155,15 +161,17 @@ function nextFree(pool: PoolRecord, place: u32): u32 {
 }
 
 /**
- * A free port of the pool, from `from` on and then round; NONE when there is none. Takes nothing.
- * At most one look at each of the pool's 960 words.
+ * A port that is free in the pool and in the other one that the same server port may be reached from, from `from` on and
+ * then round; NONE when there is none. Takes nothing. At most one look at each of the pools' 960 words.
+ * @param other index of a pool, NONE when there is none
  */
-export function freePort(index: u32, from: u32): u32 {
+export function freePort(index: u32, other: u32, from: u32): u32 {
   const pool = poolAt(index);
+  const beside = other == NONE ? pool : poolAt(other);
   const end = placeCount();
   if (pool.used >= end - (sparedPlace() == NONE ? 0 : 1)) return NONE;
-  let place = nextFree(pool, placeOf(from));
-  if (place >= end) place = nextFree(pool, 0);
+  let place = nextFree(pool, beside, placeOf(from));
+  if (place >= end) place = nextFree(pool, beside, 0);
   return place >= end ? NONE : portAt(place);
 }
 

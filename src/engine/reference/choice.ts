@@ -76,7 +76,7 @@ export class ServerChoice {
       const index = (start + i) % count;
       const proxy: Address = { family: first.family, value: first.value + BigInt(index) };
       const isCommon = ports.min < ports.max;
-      const use = { protocol: rule.protocol, proxy, server: server.address, serverPort, isCommon };
+      const use = { proxy, server: server.address, serverPort, isCommon };
       const lease = this.#proxyPorts.take(use, this.choosePort);
       if (lease !== null) return { lease, index };
     }

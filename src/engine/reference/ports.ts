@@ -1,10 +1,10 @@
 /**
  * Proxy ports of full NAT (specification E.7). A port may be used once per (proxy address, server address, server port),
  * TCP and UDP together, so that the 4-tuple towards the server is unique. A server that answers on several ports draws
- * from one common pool for all of them; no two flows share a 4-tuple even if one draws from it and the other does not.
+ * from one common pool for all of them. Where the same server port is reached from a pool of its own as well, a port is
+ * free only when it is in neither of the two; so no two flows share a 4-tuple, whichever pools they draw from.
  */
 import type { Address } from "../../model/address.ts";
-import type { Protocol } from "../../model/config.ts";
 import { addressKey } from "./packet.ts";
 
 export const FIRST_PROXY_PORT = 4096;
@@ -14,7 +14,6 @@ export const RESERVED_PROXY_PORT = 13724;
 
 /** Whom a port is for. */
 export interface PortUse {
-  readonly protocol: Protocol;
   readonly proxy: Address;
   readonly server: Address;
   readonly serverPort: number;
@@ -44,17 +43,18 @@ export interface Lease {
 }
 
 export class ProxyPorts {
-  /** What must not be in use twice: ports of a pool, and 4-tuples towards a server whatever the pool. */
+  /** Ports in use, each with its pool. */
   readonly #taken = new Set<string>();
 
-  #marks({ protocol, proxy, server, serverPort, isCommon }: PortUse, port: number): string[] {
-    const ends = `${addressKey(proxy)} ${port} ${addressKey(server)}`;
-    return [`pool ${ends} ${isCommon ? "*" : serverPort}`, `tuple ${protocol} ${ends} ${serverPort}`];
+  /** @param pool `*` for the common one */
+  #place({ proxy, server }: PortUse, port: number, pool: number | "*"): string {
+    return `${addressKey(proxy)} ${port} ${addressKey(server)} ${pool}`;
   }
 
   #isFree(use: PortUse, port: number): boolean {
     const isInRange = port >= FIRST_PROXY_PORT && port <= LAST_PROXY_PORT && port !== RESERVED_PROXY_PORT;
-    return isInRange && this.#marks(use, port).every((mark) => !this.#taken.has(mark));
+    const places = [this.#place(use, port, use.serverPort), this.#place(use, port, "*")];
+    return isInRange && !places.some((place) => this.#taken.has(place));
   }
 
   /** Takes a port of one proxy address; null when its pool is empty. Throws if `choose` answers with a used one. */
@@ -63,11 +63,8 @@ export class ProxyPorts {
     const port = choose({ ...use, isFree });
     if (port === null) return null;
     if (!isFree(port)) throw new Error(`proxy port ${port} is out of range or in use`);
-    const marks = this.#marks(use, port);
-    for (const mark of marks) this.#taken.add(mark);
-    const release = (): void => {
-      for (const mark of marks) this.#taken.delete(mark);
-    };
-    return { proxy: use.proxy, port, release };
+    const place = this.#place(use, port, use.isCommon ? "*" : use.serverPort);
+    this.#taken.add(place);
+    return { proxy: use.proxy, port, release: () => this.#taken.delete(place) };
   }
 }
