@@ -91,8 +91,8 @@ function decide(descriptor: Descriptor, now: u32): void {
   if (reason == HANDED_OVER) return leaveAlone(descriptor);
   let verdict = verdictOf(reason);
   if (workerCount > 1 && descriptor.handOver & HANDED_COPY) {
-    // The kernel would get it without the first one, or too late.
-    if (verdict == Verdict.Pass || verdict == Verdict.Ignore) verdict = Verdict.Drop;
+    // The guard kept it from the kernel when it came.
+    if (verdict == Verdict.Ignore) verdict = Verdict.Pass;
     state().uncounted += 1;
   } else {
     countReason(reason, 1);

@@ -1,7 +1,8 @@
 /**
  * Fragments (decision record 0016). Mode `ilb`: known to be ours or not, never translated. Mode `modern`: the first one is
  * decided about like a whole packet and its outcome remembered; later ones follow it; those that come before it wait, a
- * few and for a short while. What is remembered is complete, so that it needs neither flow nor pair.
+ * few and for a short while. What is remembered is complete, so that it needs neither flow nor pair. Where the first one
+ * is the kernel's, so are the others, whenever they came (decision record 0019).
  */
 import { fragments, workerCount } from "./bases";
 import { leaveAs } from "./egress";
@@ -12,7 +13,9 @@ import {
   ENDPOINT_PROXY,
   ENDPOINT_SERVER,
   ENDPOINT_VIP,
+  ENDPOINT_VIP_LOCAL,
   Endpoint,
+  FRAGMENT_ANSWERED,
   FRAGMENT_DROPPED,
   FRAGMENT_KERNEL,
   FRAGMENT_MS,
@@ -31,16 +34,17 @@ import {
 } from "./gen/layout";
 import { guardsFragment, guardsLater } from "./guarded";
 import { addressHash } from "./hash";
-import { giveUpHeld, hold, releaseHeld } from "./held";
-import { destinationOf, sourceOf } from "./image";
+import { giveUpHeld, hold, passHeld, releaseHeld } from "./held";
+import { processIcmpFragment, sendBack } from "./icmp";
+import { destinationOf, icmpRule, sourceOf } from "./image";
 import { emit } from "./made";
 import { countFor } from "./pairs";
 import { icmpOf, isFragment, TCP, UDP } from "./parse";
 import { processTransport } from "./process";
-import { NEEDS_CSUM, rewriteAddresses, stepTtl } from "./rewrite";
+import { NEEDS_CSUM, rewriteAddresses, stepTtl, turnRound } from "./rewrite";
 import { totals } from "./state";
 
-/** Mode `ilb`, and ICMP in either mode. */
+/** Mode `ilb`. */
 export function refuseFragment(packet: View): u32 {
   const to = destinationOf(packet);
   if (!guardsFragment(packet, to, sourceOf(packet))) return Reason.Unguarded;
@@ -54,22 +58,16 @@ export function refuseFragment(packet: View): u32 {
 
 /** Mode `modern`. */
 export function processFragment(packet: View, now: u32): u32 {
-  if (packet.protocol == icmpOf(packet) && packet.fragmentOffset == 0) return refuseFragment(packet);
   const to = destinationOf(packet);
   const from = sourceOf(packet);
-  if (packet.fragmentOffset) return processLater(packet, to, from, now);
-  const isTransport = packet.protocol == TCP || packet.protocol == UDP;
-  return countVip(packet, to, isTransport ? processFirst(packet, to, from, now) : Reason.Unguarded);
+  return countVip(packet, to, packet.fragmentOffset ? processLater(packet, to, from, now) : processFirst(packet, to, from, now));
 }
 
-/** Counts a fragment to a VIP. One that was held back by another worker counted when it came, and must leave now or never. */
+/** Counts a fragment to a VIP. One that was held back by another worker counted when it came. */
 function countVip(packet: View, to: Endpoint | null, reason: u32): u32 {
   if (to == null || !(to.flags & ENDPOINT_VIP)) return reason;
-  const verdict = verdictOf(reason);
-  const isCopy = isCopied(packet);
-  if (!isCopy) totals().fragmentsIn += 1;
-  const isLost = verdict == Verdict.Drop || (isCopy && verdict != Verdict.Forward && verdict != Verdict.Reply);
-  if (isLost && reason != Reason.FragmentHeld) totals().fragmentsDropped += 1;
+  if (!isCopied(packet)) totals().fragmentsIn += 1;
+  if (verdictOf(reason) == Verdict.Drop && reason != Reason.FragmentHeld) totals().fragmentsDropped += 1;
   return reason;
 }
 
@@ -79,36 +77,58 @@ function isCopied(packet: View): bool {
 }
 
 function processFirst(packet: View, to: Endpoint | null, from: Endpoint | null, now: u32): u32 {
-  const reason = processTransport(packet, now);
+  const isTransport = packet.protocol == TCP || packet.protocol == UDP;
+  const reason = isTransport ? processTransport(packet, now) : packet.protocol == icmpOf(packet) ? processIcmpFragment(packet, to, from) : <u32>Reason.Unguarded;
   const verdict = verdictOf(reason);
   if (verdict == Verdict.Forward) {
     const record = remember(packet, FRAGMENT_SENT, now);
     describeTrail(record, packet, reason == Reason.DsrSent);
     releaseHeld(packet, record);
-    return reason;
+  } else if (reason == Reason.EchoAnswered) {
+    const record = remember(packet, FRAGMENT_ANSWERED, now);
+    record.ruleId = changetype<Descriptor>(packet.descriptor).ruleId;
+    releaseHeld(packet, record);
+  } else if (verdict == Verdict.Pass || verdict == Verdict.Ignore) {
+    leaveToKernel(packet, to, from, now);
+  } else {
+    if (guardsLater(to, from)) remember(packet, FRAGMENT_DROPPED, now);
+    giveUpHeld(packet);
   }
-  if (guardsLater(to, from)) remember(packet, verdict == Verdict.Pass || verdict == Verdict.Ignore ? FRAGMENT_KERNEL : FRAGMENT_DROPPED, now);
-  giveUpHeld(packet);
   return reason;
 }
 
-/** The first fragment of an IPv6 packet that its extension headers keep from being balanced: the kernel has it. */
+/** The kernel has the first fragment, so it gets the others. */
+function leaveToKernel(packet: View, to: Endpoint | null, from: Endpoint | null, now: u32): void {
+  if (!guardsLater(to, from)) return;
+  remember(packet, FRAGMENT_KERNEL, now);
+  passHeld(packet);
+}
+
+/** A packet that its extension headers keep from being balanced: if it is a first fragment, the kernel has it. */
 export function rememberUnbalanced(packet: View, to: Endpoint | null, from: Endpoint | null, now: u32): void {
-  if (isFragment(packet) && packet.fragmentOffset == 0 && guardsLater(to, from)) remember(packet, FRAGMENT_KERNEL, now);
+  if (isFragment(packet) && packet.fragmentOffset == 0) leaveToKernel(packet, to, from, now);
 }
 
 function processLater(packet: View, to: Endpoint | null, from: Endpoint | null, now: u32): u32 {
   const record = find(packet, now);
   if (record) {
-    if (record.outcome == FRAGMENT_SENT) return countVip(packet, to, follow(packet, record, now));
-    return countVip(packet, to, record.outcome == FRAGMENT_KERNEL ? toKernel(to, from) : Reason.FragmentToVip);
+    if (record.outcome == FRAGMENT_SENT) return follow(packet, record, now);
+    if (record.outcome == FRAGMENT_ANSWERED) return answerLater(packet, record);
+    return record.outcome == FRAGMENT_KERNEL ? toKernel(to, from) : Reason.FragmentToVip;
   }
-  if (packet.protocol == icmpOf(packet)) return refuseFragment(packet);
-  const isTransport = packet.protocol == TCP || packet.protocol == UDP;
-  if (!isTransport && !(packet.isIpv6 && isExtension(packet.protocol))) return countVip(packet, to, toKernel(to, from));
   if (!guardsLater(to, from)) return Reason.Unguarded;
-  const isToVip = to != null && (to.flags & ENDPOINT_VIP) != 0;
-  return countVip(packet, to, hold(packet, isToVip, now) ? Reason.FragmentHeld : Reason.FragmentHoldFull);
+  if (!mayBeOurs(packet, to)) return toKernel(to, from);
+  const flags: u32 = to ? to.flags : 0;
+  const isKernels = (flags & (ENDPOINT_VIP | ENDPOINT_PROXY)) == 0 || (flags & ENDPOINT_VIP_LOCAL) != 0;
+  if (hold(packet, (flags & ENDPOINT_VIP) != 0, isKernels, now)) return Reason.FragmentHeld;
+  return isKernels ? toKernel(to, from) : Reason.FragmentHoldFull;
+}
+
+/** Whether the first fragment of the packet, not seen so far, may be one that we send on or answer. */
+function mayBeOurs(packet: View, to: Endpoint | null): bool {
+  if (packet.protocol == TCP || packet.protocol == UDP) return true;
+  if (packet.isIpv6 && isExtension(packet.protocol)) return true;
+  return packet.protocol == icmpOf(packet) && to != null && (to.flags & ENDPOINT_VIP_LOCAL) == 0 && icmpRule(to) != null;
 }
 
 /** Guarded by its addresses, but the kernel's. */
@@ -126,8 +146,7 @@ function follow(packet: View, record: FragmentRecord, now: u32): u32 {
   descriptor.serverId = record.serverId;
   descriptor.direction = record.direction;
   descriptor.flowState = <u8>(record.isDirect ? FlowState.None : FlowState.Found);
-  // A part of a packet has nothing that a device could sum up or cut.
-  if ((descriptor.vnetFlags & NEEDS_CSUM) | descriptor.vnetGsoType) return Reason.MalformedOffload;
+  if (wantsOffload(descriptor)) return Reason.MalformedOffload;
   packet.partial = 0;
   packet.nextHop = record.nextHop;
   packet.nextSource = record.nextSource;
@@ -140,8 +159,27 @@ function follow(packet: View, record: FragmentRecord, now: u32): u32 {
   return packet.fragments ? Reason.FragmentsMade : Reason.FragmentTranslated;
 }
 
+/** A part of a packet has nothing that a device could sum up or cut. */
+export function wantsOffload(descriptor: Descriptor): bool {
+  return ((descriptor.vnetFlags & NEEDS_CSUM) | descriptor.vnetGsoType) != 0;
+}
+
+/** Turns a later fragment of an echo request round. */
+function answerLater(packet: View, record: FragmentRecord): u32 {
+  const descriptor = changetype<Descriptor>(packet.descriptor);
+  descriptor.ruleId = record.ruleId;
+  descriptor.direction = <u8>Direction.ClientToServer;
+  if (wantsOffload(descriptor)) return Reason.MalformedOffload;
+  sendBack(packet);
+  return Reason.EchoAnswered;
+}
+
 /** Gives the packet of the View the addresses of the first fragment, and steps its TTL. */
 export function readdress(packet: View, record: FragmentRecord): void {
+  if (record.outcome == FRAGMENT_ANSWERED) {
+    turnRound(packet);
+    return;
+  }
   if (record.isDirect) {
     if (packet.stepsTtl) stepTtl(packet);
     return;
@@ -163,7 +201,12 @@ export function kindOf(packet: View): u32 {
 function wayOf(packet: View, way: u32): FragmentRecord {
   const a = addressHash(packet.sourceHead, packet.sourceTail, packet.fragmentId);
   const b = addressHash(packet.destinationTail, packet.destinationHead, kindOf(packet));
-  const set = (a ^ b) & (FRAGMENT_SETS - 1);
+  return recordAt((a ^ b) & (FRAGMENT_SETS - 1), way);
+}
+
+// @ts-ignore: decorator
+@inline
+function recordAt(set: u32, way: u32): FragmentRecord {
   return changetype<FragmentRecord>(fragments + <usize>(set * FRAGMENT_WAYS + way) * FRAGMENT_RECORD_SIZE);
 }
 
@@ -205,6 +248,20 @@ export function remember(packet: View, outcome: u32, now: u32): FragmentRecord {
   place.madeMs = now;
   place.outcome = outcome;
   return place;
+}
+
+/**
+ * Forgets what is too old, in the sets whose turn it is: one a millisecond, so that nothing comes back to life when the
+ * clock has gone round. @param ms how many have passed until `upTo`
+ */
+export function sweepFragments(ms: u32, upTo: u32, now: u32): void {
+  for (let turn: u32 = 0; turn < min(ms, FRAGMENT_SETS); turn++) {
+    const set = (upTo - turn) & (FRAGMENT_SETS - 1);
+    for (let way: u32 = 0; way < FRAGMENT_WAYS; way++) {
+      const record = recordAt(set, way);
+      if (record.outcome && now - record.madeMs >= FRAGMENT_MS) record.outcome = 0;
+    }
+  }
 }
 
 /** Writes the way that the packet in hand has just gone. */

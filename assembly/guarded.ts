@@ -13,7 +13,7 @@ export function guardsLater(to: Endpoint | null, from: Endpoint | null): bool {
 
 /** A first fragment still shows its ports, and the guard goes by them. */
 export function guardsFirst(packet: View, to: Endpoint | null, from: Endpoint | null): bool {
-  if (packet.protocol == icmpOf(packet)) return to != null && guardsIcmp(to, packet);
+  if (packet.protocol == icmpOf(packet)) return guardsIcmp(to, packet);
   if (packet.protocol != TCP && packet.protocol != UDP) return false;
   if (packet.headAvailable < packet.headerLength + 4) return false;
   const isTcp = packet.protocol == TCP;

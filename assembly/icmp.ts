@@ -1,6 +1,6 @@
 /**
- * ICMP and ICMPv6 to a VIP or a proxy address (specification E.8): echo requests are answered, errors are translated for
- * the server or the client whose packets they quote (in mode `ilb` too big for the server only), what the box itself
+ * ICMP and ICMPv6 to a VIP, to a proxy address, or about a packet to a server (specification E.8): echo requests are
+ * answered, errors are translated for the server or the client whose packets they quote (in mode `ilb` too big for the server only), what the box itself
  * waits for goes to the kernel.
  */
 import { isMartian4, isMartian6, swap16, unmapped } from "./address";
@@ -9,6 +9,7 @@ import { delta16, updated } from "./checksum";
 import { leaveToClient, leaveToServer } from "./egress";
 import { clientHopOf, flowAt, isClosed, refresh, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
 import { metaOf } from "./flow-table";
+import { guardsFirst } from "./guarded";
 import {
   Descriptor,
   Direction,
@@ -19,9 +20,9 @@ import {
   FlowState,
   ImageRule,
   NONE,
-  REPLY_TTL,
   RULE_ENABLED,
   Reason,
+  RuleState,
   RuleType,
   View,
 } from "./gen/layout";
@@ -29,8 +30,8 @@ import { destinationOf, findEndpoint, findRule, icmpRule, memberAt, serverAt } f
 import { emit } from "./made";
 import { pairAt } from "./pairs";
 import { MAC_BITS, TCP } from "./parse";
-import { findQuotedFlow, QUOTE, readQuoted, rewriteQuoted } from "./quoted";
-import { describe, rewriteAddresses, stepTtl, writeLink } from "./rewrite";
+import { findQuotedFlow, isQuotedToServer, QUOTE, readQuoted, rewriteQuoted } from "./quoted";
+import { describe, rewriteAddresses, stepTtl, turnRound, writeLink } from "./rewrite";
 import { chooseQuoted } from "./select";
 import { port, ruleState } from "./state";
 
@@ -50,18 +51,40 @@ export function processIcmp(packet: View, now: u32): u32 {
   const inHead = packet.headAvailable - packet.headerLength;
   if (packet.isIpv6 && inHead != 0 && belongsToHost(load<u8>(packet.layer4))) return Reason.Unguarded;
   const to = destinationOf(packet);
-  if (to == null) return Reason.Unguarded;
-  if (!(to.flags & ENDPOINT_VIP)) {
-    if (!guardsProxyIcmp(to, packet)) return Reason.Unguarded;
-    const isOurs = !isIlb && inHead >= QUOTE && readQuoted(packet) && findSent(packet);
-    return isOurs ? translateForClient(packet, now) : Reason.ProxyIcmp;
-  }
+  if (to == null || !(to.flags & ENDPOINT_VIP)) return elsewhere(packet, to, inHead, now);
   const rule = icmpRule(to);
   if (rule == null) return Reason.RuleGone;
+  nameRule(packet, rule);
+  return toVip(packet, to, rule, inHead, now);
+}
+
+/** The rule that the message counts for. */
+function nameRule(packet: View, rule: ImageRule): void {
   const descriptor = changetype<Descriptor>(packet.descriptor);
   descriptor.ruleId = rule.id;
   descriptor.direction = <u8>Direction.ClientToServer;
-  return toVip(packet, to, rule, inHead, now);
+}
+
+/** To an address that is no VIP. Guarded are errors about packets that we may have sent to a server, and those to proxies. */
+function elsewhere(packet: View, to: Endpoint | null, inHead: u32, now: u32): u32 {
+  const isToProxy = guardsProxyIcmp(to, packet);
+  if (!isToProxy && !quotesServer(packet)) return Reason.Unguarded;
+  if (!isIlb && inHead >= QUOTE && readQuoted(packet) && findSent(packet)) return translateForClient(packet, now);
+  return isToProxy ? Reason.ProxyIcmp : Reason.ServerIcmp;
+}
+
+/**
+ * The first fragment of an ICMP message, mode `modern`. Echo requests to a remote VIP are answered fragment by fragment
+ * (fragments.ts); what a local VIP gets is the kernel's, which can put it together.
+ */
+export function processIcmpFragment(packet: View, to: Endpoint | null, from: Endpoint | null): u32 {
+  if (!guardsFirst(packet, to, from)) return Reason.Unguarded;
+  if (to == null || !(to.flags & ENDPOINT_VIP)) return to && to.flags & ENDPOINT_PROXY ? Reason.ProxyFragment : Reason.ServerFragment;
+  const rule = icmpRule(to);
+  if (rule == null || to.flags & ENDPOINT_VIP_LOCAL) return Reason.VipFragment;
+  if (packet.headAvailable - packet.headerLength < QUOTE || !isEchoRequest(packet)) return Reason.FragmentToVip;
+  nameRule(packet, rule);
+  return toAnswer(packet, ruleState(rule));
 }
 
 /** Multicast listeners, routers, neighbours: 130 to 137 and 143 (RFC 2710, RFC 3810, RFC 4861). */
@@ -69,15 +92,20 @@ function belongsToHost(type: u32): bool {
   return (type >= 130 && type <= 137) || type == 143;
 }
 
-/** Whether the guard takes an ICMP message to the address for us. */
-export function guardsIcmp(to: Endpoint, packet: View): bool {
+/** Whether the guard takes an ICMP message for us. @param to what the image knows of its destination */
+export function guardsIcmp(to: Endpoint | null, packet: View): bool {
   if (packet.isIpv6 && (packet.headAvailable <= packet.headerLength || belongsToHost(load<u8>(packet.layer4)))) return false;
-  return (to.flags & ENDPOINT_VIP) != 0 || guardsProxyIcmp(to, packet);
+  return (to && to.flags & ENDPOINT_VIP) || guardsProxyIcmp(to, packet) || quotesServer(packet);
+}
+
+/** Whether it is an error about a packet to a server, as the guard sees it: by the quoted destination and nothing else. */
+function quotesServer(packet: View): bool {
+  return packet.headAvailable > packet.headerLength && isError(packet, load<u8>(packet.layer4)) && isQuotedToServer(packet);
 }
 
 /** To a proxy address: errors only, so that the box answers its own pings. */
-function guardsProxyIcmp(to: Endpoint, packet: View): bool {
-  return (to.flags & ENDPOINT_PROXY) != 0 && packet.headAvailable > packet.headerLength && isError(packet, load<u8>(packet.layer4));
+function guardsProxyIcmp(to: Endpoint | null, packet: View): bool {
+  return to != null && (to.flags & ENDPOINT_PROXY) != 0 && packet.headAvailable > packet.headerLength && isError(packet, load<u8>(packet.layer4));
 }
 
 /** Whether the ICMP message in hand is an error. */
@@ -102,17 +130,12 @@ function toVip(packet: View, to: Endpoint, rule: ImageRule, inHead: u32, now: u3
     return Reason.IcmpTruncated;
   }
   const type: u32 = load<u8>(packet.layer4);
-  if (type == (packet.isIpv6 ? ECHO_REQUEST6 : ECHO_REQUEST)) {
-    if (packet.isIpv6 ? isMartian6(packet.sourceHead, packet.sourceTail) : isMartian4(unmapped(packet.sourceTail))) return Reason.MartianSource;
-    counters.icmpEchoProcessed += 1;
-    answerEcho(packet);
-    return Reason.EchoAnswered;
-  }
+  if (isEchoRequest(packet)) return toAnswer(packet, counters);
   const isQuoting = isError(packet, type) && readQuoted(packet);
   const isQuoted = isQuoting && findQuotedFlow(packet, false);
   if (isQuoting && !isIlb) {
     if (isQuoted) return translateForServer(packet, rule, isTooBig(packet, type), now);
-    if (to.flags & ENDPOINT_PROXY && findSent(packet)) return translateForClient(packet, now);
+    if (findSent(packet)) return translateForClient(packet, now);
     const reason = sendDirect(packet, rule, isTooBig(packet, type), now);
     if (reason != NONE) return reason;
   }
@@ -137,27 +160,27 @@ function toTheBox(packet: View): u32 {
   return Reason.LocalIcmp;
 }
 
-/** Turns an echo request round where it stands (RFC 792, RFC 1122 section 3.2.2.6, RFC 4443 section 4.2). */
-function answerEcho(packet: View): void {
-  const ip: usize = packet.layer3;
+function isEchoRequest(packet: View): bool {
+  return load<u8>(packet.layer4) == (packet.isIpv6 ? ECHO_REQUEST6 : ECHO_REQUEST);
+}
+
+/** Answers an echo request, whole or its first fragment (RFC 792, RFC 1122 section 3.2.2.6, RFC 4443 section 4.2). */
+function toAnswer(packet: View, counters: RuleState): u32 {
+  if (packet.isIpv6 ? isMartian6(packet.sourceHead, packet.sourceTail) : isMartian4(unmapped(packet.sourceTail))) return Reason.MartianSource;
+  counters.icmpEchoProcessed += 1;
   const l4: usize = packet.layer4;
-  if (packet.isIpv6) {
-    store<u32>(ip, load<u32>(ip) & 0x0000f0ff);
-    store<u8>(ip, REPLY_TTL, 7);
-    const source = v128.load(ip, 8);
-    v128.store(ip, v128.load(ip, 24), 8);
-    v128.store(ip, source, 24);
-  } else {
-    const ttlBefore: u32 = load<u16>(ip, 8);
-    const ttlAfter: u32 = (ttlBefore & 0xff00) | REPLY_TTL;
-    store<u8>(ip, REPLY_TTL, 8);
-    store<u16>(ip, updated(load<u16>(ip, 10), delta16(ttlBefore, ttlAfter)), 10);
-    store<u64>(ip, rotl<u64>(load<u64>(ip, 12), 32), 12);
-  }
   const typeBefore: u32 = load<u16>(l4);
   const typeAfter = (typeBefore & 0xff00) | (packet.isIpv6 ? ECHO_REPLY6 : ECHO_REPLY);
   store<u16>(l4, typeAfter);
+  // In ICMPv6 the addresses count too, but swapped they add up to the same.
   store<u16>(l4, updated(load<u16>(l4, 2), delta16(typeBefore, typeAfter)), 2);
+  sendBack(packet);
+  return Reason.EchoAnswered;
+}
+
+/** Turns a packet round and sends it to where it came from. */
+export function sendBack(packet: View): void {
+  turnRound(packet);
   packet.outPort = packet.inPort;
   packet.outKind = packet.inKind;
   packet.nextHop = packet.sourceHop & MAC_BITS;
@@ -200,12 +223,16 @@ function sentReason(packet: View, isTooBig: bool): u32 {
   return isTooBig ? Reason.TooBigTranslated : Reason.IcmpErrorTranslated;
 }
 
-/** Whether the quoted packet is one that full NAT sent to a server. */
+/** Whether the quoted packet is one that we sent to a server, and the message is for its sender as that packet names him. */
 function findSent(packet: View): bool {
-  return findQuotedFlow(packet, true) && pairAt(flowAt(packet.flow).pair).type == RuleType.Nat;
+  if (packet.quotedSourceTail != packet.destinationTail || packet.quotedSourceHead != packet.destinationHead) return false;
+  return findQuotedFlow(packet, true);
 }
 
-/** A message about what full NAT sent to a server: it is for the client, who must not learn of anything behind the VIP. */
+/**
+ * A message about what we sent to a server: it is for the client, who must not learn of anything behind the VIP. In full
+ * NAT it came to the proxy address, in HALF-NAT to the client's own.
+ */
 function translateForClient(packet: View, now: u32): u32 {
   const flow = flowAt(packet.flow);
   const pair = pairAt(flow.pair);

@@ -19,6 +19,7 @@ import {
   ICMP_TOKEN_MS,
   ICMP_TOKENS,
   MADE_SIZE,
+  PORT_NONE,
   PortKind,
   REPLY_TTL,
   Reason,
@@ -239,7 +240,7 @@ export function makeFragments(packet: View): void {
  * Turns the packet in hand, rewritten and ready, into the first of its made frames: the same bytes where they are.
  * Call madeLeft first.
  */
-export function sendItselfAsMade(packet: View): void {
+export function sendItselfAsMade(packet: View, verdict: u32, reason: u32): void {
   const descriptor = changetype<Descriptor>(packet.descriptor);
   const made = take();
   const slot = made.slot;
@@ -247,19 +248,42 @@ export function sendItselfAsMade(packet: View): void {
   made.slot = slot;
   made.inPort = descriptor.inPort;
   made.outPort = descriptor.outPort;
-  made.verdict = <u8>Verdict.Forward;
-  made.reason = <u8>Reason.FragmentTranslated;
+  made.verdict = <u8>verdict;
+  made.reason = <u8>reason;
   attachMade(descriptor, made);
 }
 
 /** Makes a frame of a held packet, on the way of the packet in hand; call madeLeft first. @returns its layer 3 */
-export function sendCopy(packet: View, from: usize, length: u32): usize {
+export function sendCopy(packet: View, from: usize, length: u32, verdict: u32, reason: u32): usize {
   const made = take();
   const ip = layer3Of(made);
   memory.copy(ip, from, length);
-  finish(packet, made, ip, length, Verdict.Forward, Reason.FragmentTranslated, packet.outPort, packet.outKind, packet.nextHop, packet.nextSource);
+  finish(packet, made, ip, length, verdict, reason, packet.outPort, packet.outKind, packet.nextHop, packet.nextSource);
   attachMade(changetype<Descriptor>(packet.descriptor), made);
   return ip;
+}
+
+/** Place of the packet in hand in its batch. */
+export function receivedIndex(packet: View): u32 {
+  return <u32>((<usize>packet.descriptor - descriptors) / DESCRIPTOR_SIZE);
+}
+
+/**
+ * Makes a frame of a held one for the kernel, as it was received; call madeLeft first. No received frame names it, so it
+ * goes when all of the batch have gone. @param layer3 of the held frame, its link header of `link` bytes before it
+ * @param because index of the received frame that it goes with
+ */
+export function passCopy(layer3: usize, link: u32, length: u32, inPort: u32, because: u32): void {
+  const made = take();
+  made.frame = <u32>layer3Of(made) - link;
+  made.length = length + link;
+  made.headLength = made.length;
+  made.inPort = <u8>inPort;
+  made.outPort = <u8>PORT_NONE;
+  made.verdict = <u8>Verdict.Pass;
+  made.reason = <u8>Reason.VipFragment;
+  made.madeFirst = because;
+  memory.copy(made.frame, layer3 - link, made.length);
 }
 
 /** Sends the rewritten packet: gives it its link header, or makes its fragments. */

@@ -48,7 +48,7 @@ import { guardsFragment, guardsLater } from "./guarded";
 import { processIcmp } from "./icmp";
 import { destinationOf, findRule, guardsDestination, guardsSource, memberAt, serverAt, sourceOf } from "./image";
 import { emit } from "./made";
-import { freePort, obtainPool, portAfter, portCursor, releasePort, takePort } from "./nat-ports";
+import { findPool, freePort, obtainPool, portAfter, portCursor, releasePort, takePort } from "./nat-ports";
 import { passOn } from "./owner";
 import { obtainPair, pairAt, serverPort } from "./pairs";
 import { ACK, FIN, icmpOf, isFragment, parseFrame, parseTransport, RST, SYN, TCP, UDP } from "./parse";
@@ -58,7 +58,10 @@ import { addSticky, findSticky, hasStickyRoom, redirectSticky, stickyAt, touchSt
 import { ruleState, totals, view } from "./state";
 import { track } from "./tcp-tracking";
 
-/** Proxy ports that are tried beside each other before a pool counts as empty: others may use them through another pool. */
+/**
+ * Proxy ports that are tried beside each other before a pool counts as empty. The pools tell which ports are in use, so
+ * the first one does, unless a HALF-NAT client has the proxy's own address and port.
+ */
 const PORT_TRIES: u32 = 64;
 
 /** Decides about the frame of a descriptor and carries the decision out. @returns its Reason, or HANDED_OVER */
@@ -319,9 +322,10 @@ function leaseOne(packet: View, pair: PairRecord, proxyIndex: u32, now: u32): u3
   if (pool == NONE) return NONE;
   const sourceTail = following(pair.proxyFirstTail, proxyIndex);
   const serverPortBe = swap16(serverPort(pair, packet.destinationPort));
+  const other = findPool(pair.proxyFirstHead, sourceTail, pair.serverHead, pair.serverTail, pair.flags & PAIR_PORT_RANGE ? swap16(serverPortBe) : 0);
   let from = portCursor(pool);
   for (let tried: u32 = 0; tried < PORT_TRIES; tried++) {
-    const port = freePort(pool, from);
+    const port = freePort(pool, other, from);
     if (port == NONE) return NONE;
     if (findSlot(reverseKey(pair, pair.proxyFirstHead, sourceTail, swap16(port), serverPortBe, packet.protocol)) == NONE) return (proxyIndex << 16) | port;
     from = portAfter(port);

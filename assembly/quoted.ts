@@ -2,13 +2,14 @@
  * The packet that an ICMP error quotes: read, looked up, rewritten. What becomes of the error is decided in icmp.ts.
  * Everything is read from the head block only; what does not lie there counts as not quoted.
  */
-import { mapped, swap16 } from "./address";
+import { isMapped, mapped, swap16 } from "./address";
 import { delta16, delta32, delta64, fold, udpChecksum, updated } from "./checksum";
 import { IPV6_HEADER, walkChain } from "./extension";
 import { belongsQuoted, flowAt } from "./flows";
 import { findSlot, metaOf, recordOf } from "./flow-table";
-import { CHAIN_PLAIN, META_REVERSE, NONE, View } from "./gen/layout";
+import { CHAIN_PLAIN, ENDPOINT_SERVER, META_REVERSE, NONE, View } from "./gen/layout";
 import { tupleKey } from "./hash";
+import { findEndpoint } from "./image";
 import { OFFSET_BITS, TCP, UDP } from "./parse";
 
 /** ICMP header before the quoted packet (RFC 792, RFC 4443). */
@@ -79,6 +80,20 @@ export function quotedKey(packet: View): u64 {
     packet.isIpv6 != 0, packet.quotedDestinationHead, packet.quotedDestinationTail, packet.quotedSourceHead, packet.quotedSourceTail,
     rotl<u32>(packet.quotedPortsBe, 16), packet.quotedProtocol,
   );
+}
+
+/**
+ * Whether the destination of the quoted packet is a server of NAT or HALF-NAT: the guard's own question (decision record
+ * 0019), asked of the same bytes and before anything else of the quoted packet is looked at.
+ */
+export function isQuotedToServer(packet: View): bool {
+  const inner = quoted(packet);
+  if (inHeadFrom(packet, packet.layer4) < QUOTE + (packet.isIpv6 ? <u32>IPV6_HEADER : 20)) return false;
+  const head = packet.isIpv6 ? load<u64>(inner, 24) : 0;
+  const tail = packet.isIpv6 ? load<u64>(inner, 32) : mapped(load<u32>(inner, 16));
+  if (packet.isIpv6 && isMapped(head, tail)) return false;
+  const server = findEndpoint(head, tail);
+  return server != null && (server.flags & ENDPOINT_SERVER) != 0;
 }
 
 /**

@@ -1,7 +1,7 @@
 /** The edits: addresses, ports, TTL and checksums in one go, then the link header. The only code that changes a packet. */
 import { swap16, unmapped } from "./address";
-import { delta32, delta64, udpChecksum, updated, updatedPartial } from "./checksum";
-import { Descriptor, ETHERNET_HEADER, PairRecord, PortKind, View } from "./gen/layout";
+import { delta16, delta32, delta64, udpChecksum, updated, updatedPartial } from "./checksum";
+import { Descriptor, ETHERNET_HEADER, PairRecord, PortKind, REPLY_TTL, View } from "./gen/layout";
 import { IPV4_TYPE, IPV6_TYPE, MAC_BITS } from "./parse";
 
 /** What a TTL step adds to a sum of little-endian words: the low byte of TTL and protocol falls by one. */
@@ -22,6 +22,28 @@ export function stepTtl(packet: View): void {
   }
   store<u8>(ip, load<u8>(ip, 8) - 1, 8);
   store<u16>(ip, updated(load<u16>(ip, 10), TTL_STEP), 10);
+}
+
+/**
+ * Turns the packet at packet.layer3 round as an answer of the box: addresses swapped, TTL or hop limit REPLY_TTL, no flow
+ * label. What is behind the IP header stays.
+ */
+export function turnRound(packet: View): void {
+  const ip: usize = packet.layer3;
+  if (packet.isIpv6) {
+    store<u32>(ip, load<u32>(ip) & 0x0000f0ff);
+    store<u8>(ip, REPLY_TTL, 7);
+    const source = v128.load(ip, 8);
+    v128.store(ip, v128.load(ip, 24), 8);
+    v128.store(ip, source, 24);
+    return;
+  }
+  const before: u32 = load<u16>(ip, 8);
+  const after: u32 = (before & 0xff00) | REPLY_TTL;
+  store<u8>(ip, REPLY_TTL, 8);
+  // Swapped addresses add up to the same.
+  store<u16>(ip, updated(load<u16>(ip, 10), delta16(before, after)), 10);
+  store<u64>(ip, rotl<u64>(load<u64>(ip, 12), 32), 12);
 }
 
 /** Writes an IPv6 address in the place of another. @returns one's complement sum of the change */

@@ -3,8 +3,9 @@
  * SWEEP_PERIOD_MS as long as a slice is called at least once in SWEEP_SLICE_MS. No timer per flow.
  */
 import { buckets } from "./bases";
-import { META_PAIR_SHIFT, META_REVERSE, SWEEP_BEHIND_MS, SWEEP_PERIOD_MS, SWEEP_SLICE } from "./gen/layout";
-import { expireHeld } from "./held";
+import { sweepFragments } from "./fragments";
+import { FRAGMENT_SETS, META_PAIR_SHIFT, META_REVERSE, SWEEP_BEHIND_MS, SWEEP_PERIOD_MS, SWEEP_SLICE } from "./gen/layout";
+import { giveUpExpired } from "./held";
 import { flowAt, isOver, removeFlow } from "./flows";
 import { bucketCount, bucketAt, metaOf, recordOf, setDeadline, deadlineOf } from "./flow-table";
 import { comparePairs, isDrained, pairAt, sweepPairs } from "./pairs";
@@ -67,11 +68,12 @@ export function sweepSlice(now: u32): bool {
     s.sweepStarted = 1;
     s.sweptMs = now;
   }
-  expireHeld(now);
+  giveUpExpired(now);
   const elapsed = now - s.sweptMs;
   if (elapsed > SWEEP_BEHIND_MS) s.sweptMs = now - SWEEP_BEHIND_MS;
   const due = min(now - s.sweptMs, sliceMs());
   s.sweptMs += due;
+  sweepFragments(due, s.sweptMs, now);
   sweepPairs(share(flowMemory().pairsTop, due));
   if (due != 0) {
     sweepBuckets(share(bucketCount(), due), now);
@@ -84,7 +86,8 @@ export function sweepSlice(now: u32): bool {
 /** Everything once. For replay and tests; a worker uses slices. */
 export function sweepAll(now: u32): void {
   const s = state();
-  expireHeld(now);
+  giveUpExpired(now);
+  sweepFragments(FRAGMENT_SETS, now, now);
   comparePairs();
   sweepPairs(flowMemory().pairsTop);
   s.bucketCursor = 0;

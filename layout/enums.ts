@@ -125,6 +125,7 @@ export const REASONS: readonly (readonly [name: string, verdict: string, meaning
   ["LocalSynAck", "Pass", "answers a connection that the box itself opened from a VIP of its own"],
   ["LocalIcmp", "Pass", "ICMP to a VIP of the box itself that answers the box's own traffic"],
   ["ProxyIcmp", "Pass", "ICMP to a proxy address that quotes no flow"],
+  ["ServerIcmp", "Pass", "ICMP error about a packet to a server that belongs to no flow"],
   ["ServerFragment", "Pass", "fragment from a server that belongs to no flow"],
   ["ProxyFragment", "Pass", "fragment to a proxy address that belongs to no flow"],
   ["VipFragment", "Pass", "fragment to a VIP of a packet that the kernel has"],
@@ -211,7 +212,11 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
 
   ["ENDPOINT_VIP", 1, "Endpoint flag: ICMP and fragments to it are the engine's."],
   ["ENDPOINT_VIP_LOCAL", 2, "Endpoint flag: the VIP is an address of the box."],
-  ["ENDPOINT_SERVER", 4, "Endpoint flag: later fragments from it are the engine's."],
+  [
+    "ENDPOINT_SERVER",
+    4,
+    "Endpoint flag: later fragments from it and ICMP errors about packets to it are the engine's.",
+  ],
   ["ENDPOINT_PROXY", 8, "Endpoint flag: ICMP errors and later fragments to it are the engine's."],
 
   ["RULE_ENABLED", 1, "Rule flag."],
@@ -256,6 +261,7 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
   ["FRAGMENT_KERNEL", 2, "FragmentRecord.outcome: the kernel has it."],
   ["FRAGMENT_DROPPED", 3, "FragmentRecord.outcome: went nowhere."],
   ["FRAGMENT_GIVEN", 4, "FragmentRecord.outcome: handed over to a worker; those that follow go there too."],
+  ["FRAGMENT_ANSWERED", 5, "FragmentRecord.outcome: of an echo request; those that follow are turned round too."],
   ["HELD_FRAGMENTS", 64, "Fragments that wait for their first one."],
   ["HELD_PER_PACKET", 16, "Those of one packet."],
   ["HELD_MS", 1000, "They wait for this long."],

@@ -40,7 +40,11 @@ export const RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["direction", "u8", "Direction"],
       ["flowState", "u8", "FlowState"],
       ["slot", "u16", "index of the head and tail block; made frames: index in the made pool"],
-      ["madeFirst", "u32", "descriptor index (64..127) of the first frame made because of this one"],
+      [
+        "madeFirst",
+        "u32",
+        "descriptor index (64..127) of the first frame made because of this one; of a made frame with verdict PASS: of the received one",
+      ],
       [
         "madeCount",
         "u32",

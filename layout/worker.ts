@@ -298,7 +298,7 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
     ],
   },
   HeldRecord: {
-    doc: "A later fragment that came before the first one; its packet lies in the block of the same index.",
+    doc: "A later fragment that came before the first one; its frame lies in the block of the same index, as in a head block.",
     size: 64,
     fields: [
       ["source", "addr", "source address"],
@@ -307,7 +307,9 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["kind", "u32", "as in FragmentRecord"],
       ["heldMs", "u32", "when it came"],
       ["sequence", "u32", "order of arrival, wraps"],
-      ["bytes", "u32", "length of the packet"],
+      ["bytes", "u16", "length of the packet"],
+      ["isKernels", "u8", "1: the kernel gets it when no first one comes"],
+      ["pad0", "u8", "zero"],
       ["live", "u8", "1: in use"],
       ["isToVip", "u8", "1: its destination is a VIP"],
       ["wantsOffload", "u8", "1: its virtio header asked for something; it will not leave"],

@@ -138,8 +138,8 @@ ILB_API int ilb_io_receive(struct ilb_io *io, uint32_t timeout_us, uint32_t spin
 /*
  * Sends by verdict. FORWARD and REPLY: the frame to its out_port, or, when made_count is not 0, descriptors made_first
  * .. made_first + made_count - 1 in its place, each to its own out_port. PASS: unmodified to the pass port of in_port.
- * Then the made frames among ILB_BATCH_SIZE .. + `made` - 1 that no received frame named. Order is kept per port; a frame
- * that the kernel refuses is counted and skipped. Of the vnet flags only NEEDS_CSUM is handed on.
+ * Then the made frames among ILB_BATCH_SIZE .. + `made` - 1 that no received frame named, those with verdict PASS to the
+ * pass port of in_port. Order is kept per port; a frame that the kernel refuses is counted and skipped. Of the vnet flags only NEEDS_CSUM is handed on.
  * A full socket is waited for, briefly (about a millisecond per port and call), then the rest of the port's run is
  * dropped and counted. A frame dropped by the interface's queue is not offered again: that is congestion, as in a router. Returns the number of frames handed to the kernel, -EINVAL for count or made out of range.
  */

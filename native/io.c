@@ -484,14 +484,14 @@ static unsigned place_frame(struct ilb_io *io, unsigned index) {
   return 0;
 }
 
-/* Made frames `first`..; a frame leaves once, whoever names it. */
+/* Made frames `first`..; a frame leaves once, whoever names it. Those with verdict PASS are for the kernel. */
 static unsigned place_made(struct ilb_io *io, uint32_t first, uint32_t end, uint32_t limit) {
   unsigned sent = 0;
   if (first < ILB_BATCH_SIZE) return 0;
   for (uint32_t i = first; i < end && i < limit; i++) {
     if (io->placed[i]) continue;
     io->placed[i] = true;
-    sent += place_frame(io, i);
+    sent += io->descriptors[i].verdict == ILB_VERDICT_PASS ? pass_frame(io, i) : place_frame(io, i);
   }
   return sent;
 }

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0x6d067c05u
+#define ILB_LAYOUT_FINGERPRINT 0xcf3eda90u
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64
@@ -90,7 +90,7 @@ struct ilb_descriptor {
   uint8_t flow_state;
   /* index of the head and tail block; made frames: index in the made pool */
   uint16_t slot;
-  /* descriptor index (64..127) of the first frame made because of this one */
+  /* descriptor index (64..127) of the first frame made because of this one; of a made frame with verdict PASS: of the received one */
   uint32_t made_first;
   /* number of frames that leave in place of this one; 0: the frame itself leaves, if its verdict says so */
   uint32_t made_count;

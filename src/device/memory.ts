@@ -98,7 +98,10 @@ export class MemoryPacketIo implements PacketIo {
       if (madeCount === 0) send(i);
       else if (first >= BATCH_SIZE) for (let m = first; m < Math.min(first + madeCount, end); m++) send(m);
     }
-    for (let m = BATCH_SIZE; m < end; m++) send(m);
+    for (let m = BATCH_SIZE; m < end; m++) {
+      if (this.#frames.u8(m, Descriptor.verdict) !== Verdict.Pass) send(m);
+      else if (this.#pass(m)) sent++;
+    }
     return sent;
   }
 

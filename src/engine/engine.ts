@@ -151,6 +151,11 @@ export interface Outcome {
   readonly flow: FlowState;
   /** What is sent because of this frame, in order: the frame itself, its fragments, or an answer. Empty for PASS, DROP, IGNORE. */
   readonly out: readonly FrameOut[];
+  /**
+   * Frames that had waited and are given back to the kernel now, as they were received but for padding: fragments whose
+   * first one this frame is; with the first frame of a batch also those for which no first one has come.
+   */
+  readonly passed: readonly FrameOut[];
 }
 
 /** The counters of a rule, 64 bit each. The only list of their names. */

@@ -3,6 +3,7 @@
  * engines behind the PacketEngine interface; a packet worker copies nothing.
  */
 import {
+  BATCH_SIZE,
   Descriptor,
   FRAME_VLAN,
   HEAD_L3_CAPACITY,
@@ -70,7 +71,7 @@ export class FrameMemory {
   }
 
   /** What the engine has written about descriptor `index`, and what leaves because of it. */
-  outcome(index: number): Outcome {
+  outcome(index: number, made: number): Outcome {
     const at = this.#regions.descriptors + index * Descriptor.size;
     const verdict = this.#data.getUint8(at + Descriptor.verdict) as Verdict;
     return {
@@ -81,7 +82,23 @@ export class FrameMemory {
       direction: DIRECTIONS[this.#data.getUint8(at + Descriptor.direction)]!,
       flow: FLOW_STATES[this.#data.getUint8(at + Descriptor.flowState)]!,
       out: this.#leaving(at, verdict),
+      passed: this.#passed(index, made),
     };
+  }
+
+  /** The frame of a received descriptor as it is now. */
+  frame(index: number): FrameOut {
+    const at = this.#regions.descriptors + index * Descriptor.size;
+    return { ...this.#frame(at), port: this.#data.getUint8(at + Descriptor.inPort) };
+  }
+
+  /** The made frames that the kernel gets because of a received one. */
+  #passed(index: number, made: number): FrameOut[] {
+    return Array.from({ length: made }, (_, i) => BATCH_SIZE + i)
+      .map((place) => ({ place, at: this.#regions.descriptors + place * Descriptor.size }))
+      .filter(({ at }) => this.#data.getUint8(at + Descriptor.verdict) === Verdict.Pass)
+      .filter(({ at }) => this.#data.getUint32(at + Descriptor.madeFirst, true) === index)
+      .map(({ place }) => this.frame(place));
   }
 
   /** The frame itself, or what was made in its place. */

@@ -43,6 +43,7 @@ import {
   seal,
   steppedCopy,
   type Way,
+  wayBack,
   wayToClient,
   wayToServer,
 } from "./reference/egress.ts";
@@ -56,9 +57,9 @@ import {
   type Tuple,
   trackTcp,
 } from "./reference/flows.ts";
-import { FragmentMemory, type Held, type Trail } from "./reference/fragments.ts";
-import { isGuarded, isGuardedByAddress, isHosts } from "./reference/guarding.ts";
-import { KINDS, messageAsTransport } from "./reference/icmp.ts";
+import { type Answered, FragmentMemory, type Held, type Trail } from "./reference/fragments.ts";
+import { isGuarded, isGuardedByAddress } from "./reference/guarding.ts";
+import { KINDS, messageAsTransport, turnedRound } from "./reference/icmp.ts";
 import { Messages } from "./reference/messages.ts";
 import {
   ACK,
@@ -146,6 +147,7 @@ export class ReferenceEngine implements PacketEngine {
   process(frames: readonly FrameIn[], nowMs: number): Outcome[] {
     this.#madeInBatch = 0;
     this.#fragments.expire(nowMs);
+    const unclaimed = this.#givenBack(this.#fragments.takeKernels(nowMs));
     return frames.map((frame, index) => {
       this.#frameIndex = index;
       const decision = this.#decide(frame, nowMs);
@@ -159,6 +161,7 @@ export class ReferenceEngine implements PacketEngine {
         direction: decision.direction ?? "none",
         flow: decision.flow ?? "none",
         out: decision.out ?? [],
+        passed: [...(index === 0 ? unclaimed : []), ...(decision.passed ?? [])],
       };
     });
   }
@@ -255,24 +258,21 @@ export class ReferenceEngine implements PacketEngine {
 
   /** IPv6 packets that the guard keeps from the kernel and nobody balances. */
   #unbalanced(ip: Ip, nowMs: number): Decision {
-    if (isFragment(ip) && ip.fragmentOffset === 0 && isGuardedByAddress(ip, this.#tables)) {
-      this.#fragments.remember(ip, "kernel", nowMs);
-    }
-    if (!isGuarded(ip, this.#tables)) return ignore(Reason.Unguarded);
+    const isFirst = isFragment(ip) && ip.fragmentOffset === 0;
+    const passed = isFirst ? this.#leftToKernel(ip, nowMs) : [];
+    if (!isGuarded(ip, this.#tables)) return { ...ignore(Reason.Unguarded), passed };
     if (isFragment(ip) && this.#tables.isGuardedVip(ip.destination)) this.#counting.fragmentsIn++;
-    return pass(Reason.ExtensionHeader);
+    return { ...pass(Reason.ExtensionHeader), passed };
   }
 
   // ---- fragments ----
 
-  /** Mode `ilb`, and ICMP in either mode: nobody translates them. */
+  /** Mode `ilb`: nobody translates them. */
   #fragment(ip: Ip): Decision {
     if (!isGuarded(ip, this.#tables)) return ignore(Reason.Unguarded);
     if (!this.#tables.isGuardedVip(ip.destination)) return this.#fragmentToKernel(ip);
-    if (this.#compat === "ilb") {
-      this.#counting.fragmentsIn++;
-      this.#counting.fragmentsDropped++;
-    }
+    this.#counting.fragmentsIn++;
+    this.#counting.fragmentsDropped++;
     return drop(Reason.FragmentToVip);
   }
 
@@ -287,9 +287,6 @@ export class ReferenceEngine implements PacketEngine {
 
   /** Mode `modern`. */
   #fragmentCounted(arrival: Arrival): Decision {
-    // Nobody may cut neighbour discovery (RFC 6980), and it is the host's anyway.
-    const isIcmp6 = arrival.ip.protocol === KINDS[6].protocol && arrival.ip.family === 6;
-    if (isIcmp6 && arrival.ip.fragmentOffset === 0 && isHosts(arrival.ip)) return ignore(Reason.Unguarded);
     const decision = this.#fragmentOfFlow(arrival);
     if (this.#tables.isGuardedVip(arrival.ip.destination)) {
       this.#counting.fragmentsIn++;
@@ -301,59 +298,107 @@ export class ReferenceEngine implements PacketEngine {
 
   #fragmentOfFlow(arrival: Arrival): Decision {
     const { ip, nowMs } = arrival;
-    const isTransport = ip.protocol === TCP || ip.protocol === UDP;
-    if (ip.fragmentOffset === 0) return isTransport ? this.#firstFragment(arrival) : this.#strangeFirst(ip);
+    if (ip.fragmentOffset === 0) return this.#firstFragment(arrival);
     const fate = this.#fragments.fateOf(ip, nowMs);
     if (fate === "dropped") return drop(Reason.FragmentToVip);
     if (fate === "kernel") return this.#fragmentToKernel(ip);
-    if (fate !== undefined) return this.#laterFragment(arrival, fate);
-    const maySomeDayBe = isTransport || (ip.family === 6 && EXTENSIONS.includes(ip.protocol));
-    if (!maySomeDayBe)
-      return ip.protocol === KINDS[ip.family].protocol ? this.#fragment(ip) : this.#fragmentToKernel(ip);
+    if (fate !== undefined) return "way" in fate ? this.#laterFragment(arrival, fate) : this.#answer(arrival, fate);
     if (!isGuardedByAddress(ip, this.#tables)) return ignore(Reason.Unguarded);
+    if (!this.#mayConcern(ip)) return this.#fragmentToKernel(ip);
     const isToVip = this.#tables.isGuardedVip(ip.destination);
-    return drop(this.#fragments.hold(arrival, isToVip) ? Reason.FragmentHeld : Reason.FragmentHoldFull);
+    const isOthers = isToVip || this.#tables.isProxy(ip.destination);
+    const isKernels = !isOthers || this.#tables.isLocalVip(ip.destination);
+    if (this.#fragments.hold(arrival, { isToVip, isKernels })) return drop(Reason.FragmentHeld);
+    return isKernels ? this.#fragmentToKernel(ip) : drop(Reason.FragmentHoldFull);
   }
 
-  /** First fragments that are neither TCP nor UDP. */
-  #strangeFirst(ip: Ip): Decision {
-    return ip.protocol === KINDS[ip.family].protocol ? this.#fragment(ip) : ignore(Reason.Unguarded);
+  /** Whether a first fragment that is yet to come may be one that is translated or answered. */
+  #mayConcern({ family, protocol, destination }: Ip): boolean {
+    if (protocol === TCP || protocol === UDP || (family === 6 && EXTENSIONS.includes(protocol))) return true;
+    const isAnswered = this.#tables.newestRule(destination) !== undefined && !this.#tables.isLocalVip(destination);
+    return protocol === KINDS[family].protocol && isAnswered;
   }
 
-  /** Decided like a whole packet; what follows it goes the same way. */
+  /** Decided like a whole packet; what belongs to it goes the same way. */
   #firstFragment(arrival: Arrival): Decision {
     const { ip, nowMs } = arrival;
-    const decision = this.#transport(arrival);
-    const { trail, verdict } = decision;
-    const isGivenBack = verdict === Verdict.Pass || verdict === Verdict.Ignore;
-    if (trail !== undefined || isGuardedByAddress(ip, this.#tables)) {
-      this.#fragments.remember(ip, trail ?? (isGivenBack ? "kernel" : "dropped"), nowMs);
+    const decision = this.#decideFirst(arrival);
+    const { trail, verdict, reason } = decision;
+    if (verdict === Verdict.Pass || verdict === Verdict.Ignore) {
+      return { ...decision, passed: this.#leftToKernel(ip, nowMs) };
     }
+    const answered = reason === Reason.EchoAnswered ? { rule: decision.rule! } : undefined;
+    const fate = trail ?? answered;
+    if (fate !== undefined) this.#fragments.remember(ip, fate, nowMs);
+    else if (isGuardedByAddress(ip, this.#tables)) this.#fragments.remember(ip, "dropped", nowMs);
     const waiting = this.#fragments.take(ip);
     const own = decision.out ?? [];
-    const released = trail === undefined ? [] : this.#released(waiting, trail, own.length);
+    const released = fate === undefined ? [] : this.#released(waiting, fate, arrival, own.length);
     for (const held of waiting) if (!released.some((one) => one.held === held)) this.#fragments.giveUp(held);
     return { ...decision, out: [...own, ...released.map((one) => one.frame)] };
+  }
+
+  #decideFirst(arrival: Arrival): Decision {
+    const { ip } = arrival;
+    if (ip.protocol === TCP || ip.protocol === UDP) return this.#transport(arrival);
+    return ip.protocol === KINDS[ip.family].protocol
+      ? this.#messages.decideFirstFragment(arrival)
+      : ignore(Reason.Unguarded);
+  }
+
+  /** The first fragment is the kernel's: so are the others, those that wait too. */
+  #leftToKernel(ip: Ip, nowMs: number): readonly FrameOut[] {
+    if (!isGuardedByAddress(ip, this.#tables)) return [];
+    this.#fragments.remember(ip, "kernel", nowMs);
+    return this.#givenBack(this.#fragments.take(ip));
+  }
+
+  /** Held fragments as the kernel gets them back, as far as there is room. */
+  #givenBack(waiting: readonly Held[]): readonly FrameOut[] {
+    return waiting.flatMap((held) => {
+      const { frame, link, ip } = held.arrival;
+      if (offloadWish(held.arrival) || this.#madeInBatch >= MADE_FRAMES_PER_BATCH) {
+        this.#fragments.giveUp(held);
+        return [];
+      }
+      this.#madeInBatch++;
+      return [{ bytes: frame.bytes.slice(0, link.linkBytes + ip.totalLength), port: frame.port, vnet: PLAIN }];
+    });
   }
 
   /**
    * What may leave behind a first fragment that leaves as `ownFrames` frames. When anything does, a first one in one piece
    * has to be a frame of the engine's making too, for there is no other way to keep the order.
    */
-  #released(waiting: readonly Held[], trail: Trail, ownFrames: number): { held: Held; frame: FrameOut }[] {
+  #released(
+    waiting: readonly Held[],
+    fate: Trail | Answered,
+    first: Arrival,
+    ownFrames: number,
+  ): { held: Held; frame: FrameOut }[] {
+    const way = "way" in fate ? fate.way : wayBack(first);
     const fitting = waiting.filter(({ arrival }) => {
-      const isWhole = passage(arrival, messageAsTransport(arrival.ip), trail.way) === "whole";
-      return isWhole && !offloadWish(arrival);
+      // An answer has a TTL of its own and goes where the question has come through.
+      const fits = !("way" in fate) || passage(arrival, messageAsTransport(arrival.ip), way) === "whole";
+      return fits && !offloadWish(arrival);
     });
     const forFirst = ownFrames === 1 ? 1 : 0;
     const room = MADE_FRAMES_PER_BATCH - this.#madeInBatch - forFirst;
     const leaving = fitting.slice(0, Math.max(0, room));
     if (leaving.length > 0) this.#madeInBatch += forFirst + leaving.length;
     return leaving.map((held) => {
-      countOnPair(trail.pair, held.arrival.ip);
-      const bytes = seal(this.#readdressed(held.arrival, trail), trail.way);
-      return { held, frame: { bytes, port: trail.way.portIndex, vnet: PLAIN } };
+      if ("way" in fate) countOnPair(fate.pair, held.arrival.ip);
+      const packet = "way" in fate ? this.#readdressed(held.arrival, fate) : turnedRound(held.arrival.ip);
+      return { held, frame: { bytes: seal(packet, way), port: way.portIndex, vnet: PLAIN } };
     });
+  }
+
+  /** A later fragment of an echo request that is answered. */
+  #answer(arrival: Arrival, { rule }: Answered): Decision {
+    const belongs: Belongs = { rule, server: 0, direction: "client-to-server", flow: "none" };
+    if (offloadWish(arrival)) return { ...belongs, ...drop(Reason.MalformedOffload) };
+    const out = leaveWhole(arrival, turnedRound(arrival.ip), wayBack(arrival));
+    return { ...belongs, verdict: Verdict.Reply, reason: Reason.EchoAnswered, out };
   }
 
   #laterFragment(arrival: Arrival, trail: Trail): Decision {

@@ -76,8 +76,8 @@ export class WasmEngine implements PacketEngine {
     frames.forEach((frame, index) => {
       this.#frames.place(frame, index);
     });
-    this.#exports.processBatch(frames.length, nowMs >>> 0);
-    return frames.map((_, index) => this.#frames.outcome(index));
+    const made = this.#exports.processBatch(frames.length, nowMs >>> 0);
+    return frames.map((_, index) => this.#frames.outcome(index, made));
   }
 
   sweep(nowMs: number): void {

@@ -36,12 +36,19 @@ export interface TableFrame {
   readonly what: string;
 }
 
+/** Offset and length in bits. */
+const QUOTED_DESTINATION = { 4: "@th,192,32", 6: "@th,256,128" } as const;
+
 /**
  * The rules that match exactly the interest set, each ending in `verdict`. The transport header of a later fragment does
  * not exist for `th`, so such a packet meets the address-only rules at the end, whatever its protocol. ICMP to proxy
  * addresses: 3, 11 and 12, the errors that quote packets (ICMPv6: 1 to 4). ICMPv6 to VIPs: all but 130 to 137 and 143,
  * neighbour discovery and multicast listeners, which belong to the kernel alone. Protocols stand as numbers: a minimal
  * system has no /etc/protocols, and nftables would not know their names.
+ *
+ * Errors about packets to servers, to whatever address (HALF-NAT: the client's, decision record 0019): nftables knows no
+ * quoted header, so its destination is raw payload, 8 + 16 or 8 + 24 bytes behind the beginning of the ICMP header,
+ * whatever options either header has. Raw payload is of no address type, hence sets of their own with numbers in them.
  */
 export const interestRules = (verdict: string): string => `
   ip daddr . ip protocol . th dport @dst4 ${verdict}
@@ -52,6 +59,8 @@ export const interestRules = (verdict: string): string => `
   ip protocol 1 ip daddr @prx4 icmp type { 3, 11, 12 } ${verdict}
   meta l4proto 58 ip6 daddr @vip6 icmpv6 type != { 130-137, 143 } ${verdict}
   meta l4proto 58 ip6 daddr @prx6 icmpv6 type { 1-4 } ${verdict}
+  ip protocol 1 icmp type { 3, 11, 12 } ${QUOTED_DESTINATION[4]} @quo4 ${verdict}
+  meta l4proto 58 icmpv6 type { 1-4 } ${QUOTED_DESTINATION[6]} @quo6 ${verdict}
   ip frag-off & 0x1fff != 0 ip daddr @vip4 ${verdict}
   ip frag-off & 0x1fff != 0 ip daddr @prx4 ${verdict}
   ip frag-off & 0x1fff != 0 ip saddr @srv4 ${verdict}
@@ -62,7 +71,7 @@ export const interestRules = (verdict: string): string => `
 /** Names of the address sets and of the lists of Interest that they hold. */
 const ADDRESS_SETS = { vip: "vips", prx: "proxies", srv: "servers" } as const;
 
-/** Declarations of all sets, per family: dst4 src4 vip4 prx4 srv4, and the same with 6. */
+/** Declarations of all sets, per family: dst4 src4 vip4 prx4 srv4 quo4, and the same with 6. `quo`: `srv` as numbers. */
 const SETS = ([4, 6] as const)
   .map((family) => {
     const address = family === 4 ? "ipv4_addr" : "ipv6_addr";
@@ -70,7 +79,8 @@ const SETS = ([4, 6] as const)
       (name) => `set ${name}${family} { type ${address} . inet_proto . inet_service; flags interval; }`,
     );
     const addresses = Object.keys(ADDRESS_SETS).map((name) => `set ${name}${family} { type ${address}; }`);
-    return [...ports, ...addresses].join("\n");
+    const quoted = `set quo${family} { typeof ${QUOTED_DESTINATION[family]}; }`;
+    return [...ports, ...addresses, quoted].join("\n");
   })
   .join("\n");
 
@@ -198,7 +208,9 @@ function explained(error: unknown, table: string): unknown {
       ? "another ilbd in this network namespace owns it (one is allowed), or CAP_NET_ADMIN is missing"
       : error.details.includes("not supported")
         ? "tables with an owner need Linux 5.12, ingress chains CONFIG_NF_TABLES_NETDEV and CONFIG_NETFILTER_INGRESS"
-        : null;
+        : error.details.includes("syntax error")
+          ? "this libnftables is too old; install nftables 1.0.3 or later"
+          : null;
   return way === null ? error : new NftError(`${error.message}: ${way}`, error.details);
 }
 
@@ -232,6 +244,8 @@ function spellOut(interest: Interest): Contents {
   for (const [name, list] of Object.entries(ADDRESS_SETS))
     for (const address of interest[list])
       upsert(addresses, `${name}${address.family}`, () => new Set<string>()).add(textOf(address));
+  for (const address of interest.servers)
+    upsert(addresses, `quo${address.family}`, () => new Set<string>()).add(`0x${address.value.toString(16)}`);
   return compacted({ ports, addresses });
 }
 

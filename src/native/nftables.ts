@@ -33,7 +33,7 @@ export class Nft {
   constructor() {
     this.#handle = checked(native().ilb_nft_open(), "use nftables", {
       ENOENT: "libnftables.so.1 is missing; install the package nftables",
-      ENOSYS: "libnftables.so.1 is too old; install a newer nftables package (1.0.2 or later)",
+      ENOSYS: "libnftables.so.1 is too old; install a newer nftables package (1.0.3 or later)",
     });
   }
 

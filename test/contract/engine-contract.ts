@@ -8,6 +8,7 @@ import { choosing } from "./engine/choosing.ts";
 import { errors } from "./engine/errors.ts";
 import { extensions } from "./engine/extensions.ts";
 import { fragments } from "./engine/fragments.ts";
+import { fragmentsLeft } from "./engine/fragments-left.ts";
 import { Ground } from "./engine/ground.ts";
 import { icmp } from "./engine/icmp.ts";
 import { leaving } from "./engine/leaving.ts";
@@ -51,5 +52,6 @@ export function engineContract(
     extensions(ground);
     errors(ground);
     fragments(ground);
+    fragmentsLeft(ground);
   });
 }

@@ -46,9 +46,10 @@ const spellFrame = (frame: FrameOut): string =>
 
 /** An outcome in words, for messages. */
 export function spellOutcome(outcome: Outcome): string {
-  const { verdict, reason, ruleId, serverId, direction, flow, out } = outcome;
+  const { verdict, reason, ruleId, serverId, direction, flow, out, passed } = outcome;
   const head = `${nameOf(Verdict, verdict)} ${nameOf(Reason, reason)} rule ${ruleId} server ${serverId} ${direction} flow ${flow}`;
-  return [head, ...out.map((frame) => `      ${spellFrame(frame)}`)].join("\n");
+  const frames = [...out.map(spellFrame), ...passed.map((frame) => `to the kernel: ${spellFrame(frame)}`)];
+  return [head, ...frames.map((text) => `      ${text}`)].join("\n");
 }
 
 const sameBytes = (a: Uint8Array, b: Uint8Array): boolean => Buffer.compare(a, b) === 0;
@@ -66,12 +67,16 @@ function outcomeDifference(a: Outcome, b: Outcome): string | null {
   for (const field of ["verdict", "reason", "ruleId", "serverId", "direction", "flow"] as const) {
     if (a[field] !== b[field]) return field;
   }
-  if (a.out.length !== b.out.length) return "number of frames sent";
-  for (const [i, frame] of a.out.entries()) {
-    const other = b.out[i]!;
-    if (frame.port !== other.port) return `egress port of frame ${i}`;
-    if (!sameBytes(frame.bytes, other.bytes)) return `bytes of frame ${i}`;
-    if (!sameVnet(frame.vnet, other.vnet)) return `virtio header of frame ${i}`;
+  return framesDifference(a.out, b.out, "sent") ?? framesDifference(a.passed, b.passed, "given back");
+}
+
+function framesDifference(a: readonly FrameOut[], b: readonly FrameOut[], what: string): string | null {
+  if (a.length !== b.length) return `number of frames ${what}`;
+  for (const [i, frame] of a.entries()) {
+    const other = b[i]!;
+    if (frame.port !== other.port) return `port of frame ${i} ${what}`;
+    if (!sameBytes(frame.bytes, other.bytes)) return `bytes of frame ${i} ${what}`;
+    if (!sameVnet(frame.vnet, other.vnet)) return `virtio header of frame ${i} ${what}`;
   }
   return null;
 }

@@ -9,6 +9,7 @@ import type { Address } from "../../src/model/address.ts";
 import { addressFromBytes } from "../support/addresses.ts";
 
 const ICMP_ERRORS_THAT_QUOTE = [3, 11, 12];
+const ICMP6_ERRORS = [1, 2, 3, 4];
 
 const same = (a: Address, b: Address): boolean => a.family === b.family && a.value === b.value;
 const has = (list: readonly Address[], address: Address): boolean => list.some((one) => same(one, address));
@@ -29,19 +30,27 @@ function portsMatch(interest: Interest, protocol: number, source: Address, desti
   );
 }
 
+/** An error whose raw payload names a server as the destination of what it quotes; beyond the packet there may be padding. */
+function quotesServer(interest: Interest, message: Uint8Array, errors: readonly number[], at: number, bytes: number) {
+  if (!errors.includes(message[0]!)) return false;
+  if (message.length < at + bytes) return null;
+  return has(interest.servers, addressFromBytes(message.subarray(at, at + bytes)));
+}
+
 /** What the kernel makes of a chain of extension headers; null where it reads padding or gives up. */
-function walk(packet: Uint8Array): { protocol: number; at: number; isLater: boolean } | null {
+function walk(packet: Uint8Array): { protocol: number; at: number; isLater: boolean; headers: number } | null {
   let protocol = packet[6]!;
   let fragments = 0;
-  for (let at = 40; ; ) {
-    if (![0, 43, 44, 51, 60].includes(protocol)) return { protocol, at, isLater: false };
+  let headers = 0;
+  for (let at = 40; ; headers++) {
+    if (![0, 43, 44, 51, 60].includes(protocol)) return { protocol, at, isLater: false, headers };
     if (at + 8 > packet.length) return null;
     const units = packet[at + 1]!;
     const next = packet[at]!;
     // nftables looks at the first fragment header only; packets with two are nobody's, and the engine drops them.
     if (protocol === 44 && ++fragments > 1) return null;
     if (protocol === 44 && packet[at + 2]! * 256 + (packet[at + 3]! & 0xf8) !== 0) {
-      return { protocol: next, at: at + 8, isLater: true };
+      return { protocol: next, at: at + 8, isLater: true, headers };
     }
     at += protocol === 44 ? 8 : protocol === 51 ? 4 * units + 8 : 8 * units + 8;
     if (at > packet.length) return null;
@@ -68,9 +77,12 @@ function guardDrops6(whole: Uint8Array, interest: Interest): boolean | null {
   const type = data[0];
   if (type === undefined) return null;
   const isNeighbours = (type >= 130 && type <= 137) || type === 143;
-  return (
-    (has(interest.vips, destination) && !isNeighbours) || (has(interest.proxies, destination) && type >= 1 && type <= 4)
-  );
+  const isToUs =
+    (has(interest.vips, destination) && !isNeighbours) ||
+    (has(interest.proxies, destination) && ICMP6_ERRORS.includes(type));
+  // Nothing but a quote tells that it is ours, and the engine looks for that behind eight headers and 512 bytes at the most.
+  const isBuried = end.headers > 8 || end.at > 40 + 512;
+  return isToUs || (isBuried ? null : quotesServer(interest, data, ICMP6_ERRORS, 32, 16));
 }
 
 /** Whether the guard keeps an IPv4 packet from the kernel; null where nftables reads padding and the answer is moot. */
@@ -93,7 +105,8 @@ function guardDrops(packet: Uint8Array, interest: Interest): boolean | null {
   if (protocol === 1) {
     if (has(interest.vips, destination)) return true;
     if (data.length === 0) return null;
-    return has(interest.proxies, destination) && ICMP_ERRORS_THAT_QUOTE.includes(data[0]!);
+    const isToProxy = has(interest.proxies, destination) && ICMP_ERRORS_THAT_QUOTE.includes(data[0]!);
+    return isToProxy || quotesServer(interest, data, ICMP_ERRORS_THAT_QUOTE, 24, 4);
   }
   return portsMatch(interest, protocol, source, destination, data);
 }

@@ -471,9 +471,16 @@ export class Traffic {
     const side = fromServer ? server : client;
     const payload = random.bytes(random.of([100, 200, 1200, 3000]));
     const contents = { flags: random.of(["A", "PA", "PA", "S", "FA"]), payload };
-    const segment = protocol === "tcp" ? tcp({ ...side, ...contents }, side) : udp({ ...side, payload }, side);
+    const { family } = side.destination;
+    const isEcho = random.chance(0.15);
+    const echo = { type: family === 4 ? 8 : 128, code: 0, rest: random.next(), payload };
+    const ping = family === 4 ? icmp4(echo) : icmp6(echo, side);
+    const plain = protocol === "tcp" ? tcp({ ...side, ...contents }, side) : udp({ ...side, payload }, side);
+    const segment = isEcho ? ping : plain;
     const usual = protocol === "tcp" ? PROTOCOL_TCP : PROTOCOL_UDP;
-    const number = random.chance(0.1) ? random.of([PROTOCOL_ICMP, PROTOCOL_ICMP6, 47, 50]) : usual;
+    const icmp = family === 4 ? PROTOCOL_ICMP : PROTOCOL_ICMP6;
+    const others = [PROTOCOL_ICMP, PROTOCOL_ICMP6, 47, 50];
+    const number = isEcho ? icmp : random.chance(0.1) ? random.of(others) : usual;
     // Few numbers, so that packets meet the memory of those before.
     const identification = random.chance(0.7) ? random.below(65536) : random.below(3);
     const size = random.of([124, 580, 1400, 1500]);

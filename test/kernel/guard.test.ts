@@ -15,6 +15,7 @@ import {
   icmp6,
   ipv4,
   ipv6,
+  optionsExtension,
   PROTOCOL_ICMP,
   PROTOCOL_ICMP6,
   PROTOCOL_TCP,
@@ -303,6 +304,67 @@ X`,
       ];
       expect(await passes(ours, "seen6")).toEqual(ours.map(() => false));
       expect(await passes(kernels, "seen6")).toEqual(kernels.map(() => true));
+    }));
+
+  test("errors about packets to servers, to whatever address, by the destination that they quote", () =>
+    withGuard(async (guard) => {
+      const server6 = ip("2001:db8:2::20");
+      const client6 = ip("2001:db8:9::7");
+      await guard.apply(
+        interestOf([
+          { ...RULE, type: "HALF-NAT", proxySource: null },
+          {
+            ...RULE,
+            type: "HALF-NAT",
+            vip: ip("2001:db8:1::10"),
+            proxySource: null,
+            servers: [{ address: server6, ports: null }],
+          },
+        ]),
+      );
+      const other = ip("192.0.2.99");
+      const options = new Uint8Array(8).fill(1);
+      const quote = (destination: Address, with8 = false) =>
+        ipv4({
+          source: CLIENT,
+          destination,
+          protocol: PROTOCOL_TCP,
+          payload: new Uint8Array(8),
+          ...(with8 ? { options } : {}),
+        });
+      const error4 =
+        (type: number, payload: Uint8Array, outer = {}, bytes = payload.length) =>
+        (id: number) => {
+          const message = icmp4({ type, payload: payload.subarray(0, bytes) });
+          const fields = { source: other, destination: CLIENT, protocol: PROTOCOL_ICMP, identification: id };
+          return frame(ipv4({ ...fields, payload: message, ...outer }), 0x0800);
+        };
+      const ours = [3, 11, 12].map((type) => error4(type, quote(SERVER)));
+      const optioned = [error4(3, quote(SERVER), { options }), error4(3, quote(SERVER, true))];
+      const kernels = [error4(3, quote(other)), error4(5, quote(SERVER)), error4(0, quote(SERVER))];
+      const cut = [error4(3, quote(SERVER), {}, 20), error4(3, quote(SERVER), {}, 19)];
+      expect(await passes([...ours, ...optioned, ...kernels, ...cut])).toEqual([
+        ...[false, false, false, false, false],
+        ...[true, true, true],
+        ...[false, true],
+      ]);
+      const quote6 = (destination: Address) =>
+        ipv6({ source: client6, destination, nextHeader: PROTOCOL_TCP, payload: new Uint8Array(8) });
+      const error6 =
+        (type: number, destination: Address, extensions = [] as ReturnType<typeof fragmentExtension>[], bytes = 48) =>
+        (id: number) => {
+          const ends = { source: ip("2001:db8::2"), destination: client6 };
+          const payload = icmp6({ type, payload: quote6(destination).subarray(0, bytes) }, ends);
+          return frame(ipv6({ ...ends, nextHeader: PROTOCOL_ICMP6, payload, flowLabel: id, extensions }), 0x86dd);
+        };
+      const hopByHop = optionsExtension(0);
+      const ours6 = [1, 2, 3, 4].map((type) => error6(type, server6));
+      const behind = [error6(2, server6, [hopByHop]), error6(2, server6, [], 40)];
+      const kernels6 = [error6(2, ip("2001:db8:2::21")), error6(128, server6), error6(2, server6, [], 39)];
+      expect(await passes([...ours6, ...behind, ...kernels6], "seen6")).toEqual([
+        ...[false, false, false, false, false, false],
+        ...[true, true, true],
+      ]);
     }));
 
   test("seeded random rules and packets: the kernel drops exactly what the interest set holds", () =>

@@ -50,7 +50,7 @@ class KernelTwin implements NftRunner {
 }
 
 /** One spelling per address: what nft is given may be shortened. */
-const canonical = (text: string): string => addressText(ip(text));
+const canonical = (text: string): string => (text.startsWith("0x") ? text : addressText(ip(text)));
 
 function split(element: string): { key: string; min: number; max: number } {
   const [address, protocol, ports] = element.split(" . ");
@@ -73,6 +73,7 @@ function contentsOf(interest: Interest): Set<string> {
   const sets = { vip: interest.vips, srv: interest.servers, prx: interest.proxies };
   for (const [name, list] of Object.entries(sets))
     for (const address of list) all.add(`${name}${address.family} ${addressText(address)} 0`);
+  for (const { family, value } of interest.servers) all.add(`quo${family} 0x${value.toString(16)} 0`);
   return all;
 }
 

@@ -19,7 +19,7 @@ import type {
 import { FrameMemory } from "../../src/engine/frame-memory.ts";
 import { EngineHost, fixedHashKey } from "../../src/engine/host.ts";
 import { WorkerEngine } from "../../src/engine/worker-engine.ts";
-import { BATCH_SIZE, Descriptor, HANDED_COPY } from "../../src/gen/layout.ts";
+import { BATCH_SIZE, Descriptor, HANDED_COPY, Verdict } from "../../src/gen/layout.ts";
 import { Random } from "./random.ts";
 import { MODULE_BYTES } from "./wasm-engine.ts";
 
@@ -80,13 +80,17 @@ export class WorkerGroup implements PacketEngine {
   #one(frame: FrameIn, nowMs: number): Outcome {
     const receiver = this.receiver ?? this.#random.below(this.workers.length);
     this.#frames[receiver]!.place(frame, 0);
-    this.workers[receiver]!.process(1, nowMs);
-    const outcomes = [this.#frames[receiver]!.outcome(0)];
+    const made = this.workers[receiver]!.process(1, nowMs);
+    const outcomes = [this.#frames[receiver]!.outcome(0, made)];
     const followers: Outcome[] = [];
     for (let round = 0; this.#takeAll(nowMs, outcomes, followers); round++)
       if (round === MOST_ROUNDS) throw new Error("a frame is handed over again and again");
     const decided = outcomes.at(-1)!;
-    return { ...decided, out: [...decided.out, ...followers.flatMap(({ out }) => out)] };
+    return {
+      ...decided,
+      out: [...decided.out, ...followers.flatMap(({ out }) => out)],
+      passed: [...outcomes, ...followers].flatMap(({ passed }) => passed),
+    };
   }
 
   /** Every worker takes what it has been given. @returns whether anybody had been given anything */
@@ -95,10 +99,13 @@ export class WorkerGroup implements PacketEngine {
     this.workers.forEach((worker, number) => {
       for (let count = worker.takeHandedOver(); count > 0; count = worker.takeHandedOver()) {
         hadAny = true;
-        worker.process(count, nowMs);
+        const made = worker.process(count, nowMs);
         for (let index = 0; index < count; index++) {
           const isCopy = (this.#handOverMarks(number, index) & HANDED_COPY) !== 0;
-          (isCopy ? followers : outcomes).push(this.#frames[number]!.outcome(index));
+          const outcome = this.#frames[number]!.outcome(index, made);
+          const isGivenBack = isCopy && outcome.verdict === Verdict.Pass;
+          const passed = isGivenBack ? [this.#frames[number]!.frame(index), ...outcome.passed] : outcome.passed;
+          (isCopy ? followers : outcomes).push({ ...outcome, passed });
         }
         worker.releaseHandedOver();
       }
@@ -112,8 +119,8 @@ export class WorkerGroup implements PacketEngine {
     frames.forEach((frame, index) => {
       this.#frames[worker]!.place(frame, index);
     });
-    this.workers[worker]!.process(frames.length, nowMs);
-    return frames.map((_, index) => this.#frames[worker]!.outcome(index));
+    const made = this.workers[worker]!.process(frames.length, nowMs);
+    return frames.map((_, index) => this.#frames[worker]!.outcome(index, made));
   }
 
   /** A worker takes one batch of what it has been given. */
@@ -121,8 +128,8 @@ export class WorkerGroup implements PacketEngine {
     const engine = this.workers[worker]!;
     const count = engine.takeHandedOver();
     if (count === 0) return [];
-    engine.process(count, nowMs);
-    const outcomes = Array.from({ length: count }, (_, index) => this.#frames[worker]!.outcome(index));
+    const made = engine.process(count, nowMs);
+    const outcomes = Array.from({ length: count }, (_, index) => this.#frames[worker]!.outcome(index, made));
     engine.releaseHandedOver();
     return outcomes;
   }

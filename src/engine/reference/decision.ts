@@ -12,6 +12,7 @@ export interface Decision {
   readonly direction?: Direction;
   readonly flow?: FlowState;
   readonly out?: readonly FrameOut[];
+  readonly passed?: readonly FrameOut[];
   /** Of TCP and UDP that left: where and how, for the fragments that follow. */
   readonly trail?: Trail;
 }

@@ -17,10 +17,17 @@ export interface Trail {
   readonly belongs: Belongs;
 }
 
+/** How the first fragment of an echo request that was answered fared: the others are turned round as well. */
+export interface Answered {
+  readonly rule: number;
+}
+
 /** How a first fragment fared. */
-export type Fate = Trail | "kernel" | "dropped";
+export type Fate = Trail | Answered | "kernel" | "dropped";
 
 const REMEMBERED_MS = 5_000;
+/** The contract asks for the latest eight at least and for an end; which ones go between is an engine's own affair. */
+const MOST_REMEMBERED = 1_024;
 const HELD_MS = 1_000;
 const MOST_HELD = 64;
 const MOST_HELD_OF_ONE = 16;
@@ -31,11 +38,15 @@ export interface Held {
   readonly key: string;
   readonly arrival: Arrival;
   readonly isToVip: boolean;
+  /** The kernel gets it when no first one comes. */
+  readonly isKernels: boolean;
 }
 
 /** RFC 791 3.2: addresses, protocol, identification. RFC 8200 4.5: no protocol, it may differ among fragments. */
 const keyOf = ({ family, source, destination, protocol, identification }: Ip): string =>
   `${addressKey(source)} ${addressKey(destination)} ${family === 4 ? protocol : ""} ${identification}`;
+
+const isLate = ({ arrival }: Held, nowMs: number): boolean => nowMs - arrival.nowMs >= HELD_MS;
 
 export class FragmentMemory {
   readonly #fates = new Map<string, { readonly fate: Fate; readonly atMs: number }>();
@@ -48,7 +59,14 @@ export class FragmentMemory {
   }
 
   remember(ip: Ip, fate: Fate, nowMs: number): void {
-    this.#fates.set(keyOf(ip), { fate, atMs: nowMs });
+    const key = keyOf(ip);
+    // A map lists its keys in the order in which they were set.
+    this.#fates.delete(key);
+    this.#fates.set(key, { fate, atMs: nowMs });
+    for (const oldest of this.#fates.keys()) {
+      if (this.#fates.size <= MOST_REMEMBERED) break;
+      this.#fates.delete(oldest);
+    }
   }
 
   /** How the first fragment of the packet fared; undefined when it is not known. */
@@ -58,14 +76,14 @@ export class FragmentMemory {
   }
 
   /** Keeps a copy until the first fragment comes; false when there is no room for it. */
-  hold(arrival: Arrival, isToVip: boolean): boolean {
+  hold(arrival: Arrival, { isToVip, isKernels }: Pick<Held, "isToVip" | "isKernels">): boolean {
     const key = keyOf(arrival.ip);
     const ofSame = this.#held.filter((one) => one.key === key).length;
     const { totalLength } = arrival.ip;
     if (this.#held.length >= MOST_HELD || ofSame >= MOST_HELD_OF_ONE || totalLength > LARGEST_HELD_BYTES) return false;
     // Padding of the frame does not wait with it.
     const bytes = arrival.ip.bytes.slice(0, totalLength);
-    this.#held.push({ key, arrival: { ...arrival, ip: { ...arrival.ip, bytes } }, isToVip });
+    this.#held.push({ key, arrival: { ...arrival, ip: { ...arrival.ip, bytes } }, isToVip, isKernels });
     return true;
   }
 
@@ -77,13 +95,21 @@ export class FragmentMemory {
     return taken;
   }
 
+  /** Takes out what has waited too long and is the kernel's, in order of arrival. */
+  takeKernels(nowMs: number): readonly Held[] {
+    const isOver = (one: Held): boolean => isLate(one, nowMs) && one.isKernels;
+    const taken = this.#held.filter(isOver);
+    this.#held = this.#held.filter((one) => !isOver(one));
+    return taken;
+  }
+
   giveUp({ isToVip }: Held): void {
     this.#onGivenUp(isToVip);
   }
 
-  /** Gives up what has waited too long, forgets what is too old. */
+  /** Gives up what has waited too long and is not the kernel's, forgets what is too old. */
   expire(nowMs: number): void {
-    const isOver = ({ arrival }: Held): boolean => nowMs - arrival.nowMs >= HELD_MS;
+    const isOver = (one: Held): boolean => isLate(one, nowMs) && !one.isKernels;
     for (const one of this.#held.filter(isOver)) this.giveUp(one);
     this.#held = this.#held.filter((one) => !isOver(one));
     for (const [key, { atMs }] of this.#fates) if (nowMs - atMs >= REMEMBERED_MS) this.#fates.delete(key);

@@ -38,15 +38,24 @@ export const KINDS: Readonly<Record<Family, Kinds>> = {
   },
 };
 
-/** The request turned round: same identifier, sequence, data, options; TTL or hop limit 64; no flow label. */
-export function echoReply(arrival: Arrival): FrameOut[] {
-  const { ip } = arrival;
+/** A packet of the box that answers another one: addresses swapped; TTL or hop limit 64; no flow label; the rest as it was. */
+export function turnedRound(ip: Ip): Uint8Array {
   const reply = ip.bytes.slice();
   setAddresses(reply, ip.destination, ip.source);
   reply[ip.ttlAt] = 64;
   if (ip.family === 6) reply.set([reply[1]! & 0xf0, 0, 0], 1);
-  reply[ip.headerBytes] = KINDS[ip.family].echoReply;
   mendHeader(ip.bytes, reply);
+  return reply;
+}
+
+/**
+ * The request turned round: same identifier, sequence, data, options. Of a first fragment the checksum covers bytes that
+ * are elsewhere; it is mended by what has changed, so they need not be known.
+ */
+export function echoReply(arrival: Arrival): FrameOut[] {
+  const { ip } = arrival;
+  const reply = turnedRound(ip);
+  reply[ip.headerBytes] = KINDS[ip.family].echoReply;
   mendIcmp(ip.bytes, reply, ip.headerBytes, ip.totalLength);
   return leaveWhole(arrival, reply, wayBack(arrival));
 }

@@ -10,7 +10,7 @@ import type { Counting } from "./counting.ts";
 import { type Belongs, type Decision, drop, ignore, pass } from "./decision.ts";
 import { type Arrival, steppedCopy, type Way, wayToClient, wayToServer } from "./egress.ts";
 import type { Flow, FlowTable } from "./flows.ts";
-import { isErrorToProxy, isHosts } from "./guarding.ts";
+import { isErrorAboutServer, isErrorToProxy, isGuarded, isHosts } from "./guarding.ts";
 import {
   echoReply,
   KINDS,
@@ -21,7 +21,7 @@ import {
   towardsServer,
   translateError,
 } from "./icmp.ts";
-import { type Ip, isMartian, type Transport } from "./packet.ts";
+import { type Ip, isMartian, sameAddress, type Transport } from "./packet.ts";
 import type { Tables } from "./tables.ts";
 
 /** What the engine lends. */
@@ -67,8 +67,9 @@ export class Messages {
     const quote = this.#quoteOf(ip, message);
     if (rule === undefined) {
       if (tables.isGuardedVip(ip.destination)) return pass(Reason.RuleGone);
-      if (!isErrorToProxy(ip, tables)) return ignore(Reason.Unguarded);
-      return this.#errorAtProxy(arrival, quote) ?? pass(Reason.ProxyIcmp);
+      if (isErrorToProxy(ip, tables)) return this.#errorToClient(arrival, quote) ?? pass(Reason.ProxyIcmp);
+      if (isErrorAboutServer(ip, tables)) return this.#errorToClient(arrival, quote) ?? pass(Reason.ServerIcmp);
+      return ignore(Reason.Unguarded);
     }
     const belongs: Belongs = { rule: rule.id, server: 0, direction: "client-to-server", flow: "none" };
     const refuse = (reason: Reason, counter: RuleCounterName): Decision => {
@@ -86,6 +87,24 @@ export class Messages {
     return kinds.isTooBig(type, message[1]!)
       ? refuse(Reason.TooBigUnknown, "icmpTooBigDropped")
       : refuse(Reason.IcmpToVip, "icmpDropped");
+  }
+
+  /**
+   * The first fragment of a message, mode `modern`: an echo request to a remote VIP is answered as far as it goes, so that
+   * its fragments become those of the answer. What a VIP of the box itself gets is for the kernel to put together.
+   */
+  decideFirstFragment(arrival: Arrival): Decision {
+    const { ip } = arrival;
+    const tables = this.#world.tables();
+    if (!isGuarded(ip, tables)) return ignore(Reason.Unguarded);
+    if (!tables.isGuardedVip(ip.destination)) {
+      return pass(tables.isProxy(ip.destination) ? Reason.ProxyFragment : Reason.ServerFragment);
+    }
+    const rule = tables.newestRule(ip.destination);
+    if (rule === undefined || tables.isLocalVip(ip.destination)) return pass(Reason.VipFragment);
+    const isEcho = ip.totalLength - ip.headerBytes >= 8 && ip.bytes[ip.headerBytes] === KINDS[ip.family].echoRequest;
+    if (!isEcho) return drop(Reason.FragmentToVip);
+    return this.#echo(arrival, rule, { rule: rule.id, server: 0, direction: "client-to-server", flow: "none" });
   }
 
   /** What an ICMP error quotes, as far as it is of use. */
@@ -110,8 +129,7 @@ export class Messages {
     const found = this.#world.flows.find(quote.protocol, quote.tuple);
     if (found?.fromClient) return this.#errorToServer(arrival, rule, quote, found.flow);
     if (this.#world.compat === "ilb") return null;
-    const atProxy = this.#world.tables().isProxy(arrival.ip.destination) ? this.#errorAtProxy(arrival, quote) : null;
-    return atProxy ?? this.#errorToDirect(arrival, rule, quote);
+    return this.#errorToClient(arrival, quote) ?? this.#errorToDirect(arrival, rule, quote);
   }
 
   /** About a packet that a VIP sent: for the server behind the flow. Too big counts and keeps the flow alive. */
@@ -128,11 +146,14 @@ export class Messages {
     });
   }
 
-  /** About a packet that a proxy address sent: for the client behind the flow; null when there is none. */
-  #errorAtProxy(arrival: Arrival, quote: Quote | null): Decision | null {
+  /**
+   * About a packet that the box sent to a server, as the proxy (NAT) or as the client (HALF-NAT), and to whom that packet
+   * says it is from: for the client of the flow; null when there is none.
+   */
+  #errorToClient(arrival: Arrival, quote: Quote | null): Decision | null {
     if (quote === null || this.#world.compat === "ilb") return null;
     const flow = this.#world.flows.ofServer(quote.protocol, quote.tuple);
-    if (flow === undefined || flow.lease === null) return null;
+    if (flow === undefined || !sameAddress(arrival.ip.destination, flow.inner.source)) return null;
     const { ruleId, serverId } = flow.pair;
     const belongs: Belongs = { rule: ruleId, server: serverId, direction: "server-to-client", flow: "found" };
     const way = wayToClient(flow.clientHop, this.#world.ports);

@@ -39,6 +39,11 @@ export class Tables {
     return rules.sort((a, b) => b.sequence - a.sequence)[0];
   }
 
+  /** Whether the address is a VIP and one of the box's own. */
+  isLocalVip(vip: Address): boolean {
+    return this.image.rules.some((rule) => rule.vipIsLocal && sameAddress(rule.vip, vip));
+  }
+
   ruleById(id: number): ImageRule | undefined {
     return this.image.rules.find((rule) => rule.id === id);
   }

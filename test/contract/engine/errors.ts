@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import type { Outcome } from "../../../src/engine/engine.ts";
 import { Reason, Verdict } from "../../../src/gen/layout.ts";
 import { arriving, type Bench, CLIENT_SIDE, onlyPacket, SERVER_SIDE, serverMac } from "../../support/engine-bench.ts";
-import { membersOf } from "../../support/image-builder.ts";
+import { membersOf, onePort } from "../../support/image-builder.ts";
 import { type Decoded, decodeEthernet, decodeIp, faults } from "../../support/packet-decoder.ts";
 
 import { type Ground, isOpen, pairCounters, reasonOf, ruleCounters } from "./ground.ts";
@@ -62,25 +62,76 @@ export function errors(ground: Ground): void {
     expect(isOpen(world)).toBe(false);
   });
 
-  test.each([...kinds, ["too big", numbers.tooBig]] as const)(
-    "modern: %s about a packet of a proxy address is translated for the client",
-    (_, [type, code]) => {
-      const world = bench([ruleOf({ type: "NAT", members: one })]);
-      const outcome = world.send(arriving(about(sentToServer(world), [type, code], PROXY), SERVER_SIDE));
-      const isTooBig = type === numbers.tooBig[0] && code === numbers.tooBig[1];
-      const reason = isTooBig ? Reason.TooBigTranslated : Reason.IcmpErrorTranslated;
-      expect(reasonOf(outcome)).toEqual([Verdict.Forward, reason]);
-      expect(outcome).toMatchObject({ ruleId: 1, serverId: 101, direction: "server-to-client", flow: "found" });
-      expect(outcome.out[0]!.port).toBe(CLIENT_SIDE);
-      const error = packetOf(outcome);
-      expect([host(error.source), host(error.destination)]).toEqual([host(VIP), host(CLIENT)]);
-      const quoted = decodeIp(error.icmp!.payload);
-      expect(faults(error.icmp!.payload)).toEqual([]);
-      expect([host(quoted.source), host(quoted.destination)]).toEqual([host(CLIENT), host(VIP)]);
-      expect([quoted.tcp!.sourcePort, quoted.tcp!.destinationPort]).toEqual([40000, 80]);
-      expect(ruleCounters(world)).toMatchObject({ icmpTooBigProcessed: 0n });
-    },
-  );
+  const allKinds = [...kinds, ["too big", numbers.tooBig]] as const;
+  test.each(
+    allKinds.flatMap(([name, kind]) => (["HALF-NAT", "NAT"] as const).map((nat) => [name, nat, kind] as const)),
+  )("modern: %s about a %s packet to a server is translated for the client", (_, nat, [type, code]) => {
+    const world = bench([ruleOf({ type: nat, members: one })]);
+    // In HALF-NAT the packet bears the client's own address, so the message is for him and passes the box by chance.
+    const to = nat === "NAT" ? PROXY : CLIENT;
+    const outcome = world.send(arriving(about(sentToServer(world), [type, code], to), SERVER_SIDE));
+    const isTooBig = type === numbers.tooBig[0] && code === numbers.tooBig[1];
+    const reason = isTooBig ? Reason.TooBigTranslated : Reason.IcmpErrorTranslated;
+    expect(reasonOf(outcome)).toEqual([Verdict.Forward, reason]);
+    expect(outcome).toMatchObject({ ruleId: 1, serverId: 101, direction: "server-to-client", flow: "found" });
+    expect(outcome.out[0]!.port).toBe(CLIENT_SIDE);
+    const error = packetOf(outcome);
+    expect([host(error.source), host(error.destination)]).toEqual([host(VIP), host(CLIENT)]);
+    const quoted = decodeIp(error.icmp!.payload);
+    expect(faults(error.icmp!.payload)).toEqual([]);
+    expect([host(quoted.source), host(quoted.destination)]).toEqual([host(CLIENT), host(VIP)]);
+    expect([quoted.tcp!.sourcePort, quoted.tcp!.destinationPort]).toEqual([40000, 80]);
+    expect(ruleCounters(world)).toMatchObject({ icmpTooBigProcessed: 0n });
+  });
+
+  test("modern: an error about a packet to a server that is no flow, or not for the packet's sender, goes back to the kernel", () => {
+    const world = bench([ruleOf({ members: one })]);
+    const quoted = sentToServer(world);
+    const toServer = { from: CLIENT, to: SERVERS[0]!.address };
+    const others = [
+      about(tcpPacket({ ...toServer, sourcePort: 5000 }), numbers.tooBig, CLIENT),
+      about(quoted, numbers.tooBig, ip("203.0.113.201")),
+      about(quoted.subarray(0, ground.headerBytes + 7), numbers.tooBig, CLIENT),
+      about(quoted.subarray(0, ground.headerBytes), numbers.timeExceeded, CLIENT),
+    ];
+    for (const packet of others) {
+      expect(reasonOf(world.send(arriving(packet, SERVER_SIDE)))).toEqual([Verdict.Pass, Reason.ServerIcmp]);
+    }
+  });
+
+  test("what quotes no packet to a server, no whole address, or is no error, never leaves the kernel", () => {
+    const world = bench([ruleOf({ members: one }), ruleOf({ id: 2, slot: 1, type: "DSR", ports: onePort(81) })]);
+    const quoted = sentToServer(world);
+    const others = [
+      about(tcpPacket({ from: CLIENT, to: ip("203.0.113.9") }), numbers.tooBig, CLIENT),
+      about(tcpPacket({ from: CLIENT, to: VIP }), numbers.tooBig, CLIENT),
+      about(quoted.subarray(0, ground.headerBytes - 1), numbers.tooBig, CLIENT),
+      about(quoted, [numbers.echoReply, 0], CLIENT),
+      about(quoted, [5, 0], CLIENT),
+    ];
+    for (const packet of others) {
+      expect(reasonOf(world.send(arriving(packet, SERVER_SIDE)))).toEqual([Verdict.Ignore, Reason.Unguarded]);
+    }
+  });
+
+  test("modern: an error of the client about a packet of the VIP, and one of a router about a packet to the server, both of one flow", () => {
+    for (const type of ["HALF-NAT", "NAT"] as const) {
+      const world = bench([ruleOf({ type, members: one })]);
+      const quoted = sentToServer(world);
+      const toServer = world.send(arriving(about(sentByVip(), numbers.timeExceeded)));
+      const toClient = world.send(
+        arriving(about(quoted, numbers.timeExceeded, type === "NAT" ? PROXY : CLIENT), SERVER_SIDE),
+      );
+      expect([toServer.direction, toClient.direction]).toEqual(["client-to-server", "server-to-client"]);
+      expect([toServer.out[0]!.port, toClient.out[0]!.port]).toEqual([SERVER_SIDE, CLIENT_SIDE]);
+    }
+  });
+
+  test("--compat ilb gives errors about packets to servers back to the kernel, whatever they quote", () => {
+    const world = benchIlb([ruleOf({ members: one })]);
+    const outcome = world.send(arriving(about(sentToServer(world), numbers.tooBig, CLIENT), SERVER_SIDE));
+    expect(reasonOf(outcome)).toEqual([Verdict.Pass, Reason.ServerIcmp]);
+  });
 
   test("an error to a proxy address that quotes no flow goes back to the kernel", () => {
     const world = bench([ruleOf({ type: "NAT", members: one })]);

@@ -1,68 +1,19 @@
 /** Engine contract: fragments, translated in mode `modern` and left alone in mode `ilb`. */
 import { expect, test } from "bun:test";
-import type { FrameOut, Outcome } from "../../../src/engine/engine.ts";
 import { Reason, Verdict } from "../../../src/gen/layout.ts";
-import type { Address } from "../../../src/model/address.ts";
-import { arriving, type Bench, hopOf, onlyPacket, SERVER_SIDE } from "../../support/engine-bench.ts";
+import { arriving, hopOf, onlyPacket, SERVER_SIDE } from "../../support/engine-bench.ts";
 import { onePort } from "../../support/image-builder.ts";
-import { concat, fragmentIpv4, fragmentIpv6, ipv4, ipv6, PROTOCOL_UDP, udp } from "../../support/packet-builder.ts";
-import { type Decoded, decodeEthernet, decodeIp, faults } from "../../support/packet-decoder.ts";
+import { fragmentIpv6, ipv4 } from "../../support/packet-builder.ts";
 
 import { type Ground, pairCounters, reasonOf, ruleCounters } from "./ground.ts";
-
-const PAYLOAD = Uint8Array.from({ length: 1_000 }, (_, i) => i * 7);
-
-interface Datagram {
-  readonly from?: Address;
-  readonly to?: Address;
-  readonly sourcePort?: number;
-  readonly destinationPort?: number;
-  readonly identification?: number;
-  /** Data bytes of a fragment; a multiple of 8. */
-  readonly step?: number;
-  readonly payload?: Uint8Array;
-}
+import { PAYLOAD, piecesOn } from "./pieces.ts";
 
 export function fragments(ground: Ground): void {
-  const { family, headerBytes, bench, benchIlb, ruleOf, udpPacket, icmpPacket, numbers, host } = ground;
+  const { family, bench, benchIlb, ruleOf, host } = ground;
   const { VIP, CLIENT, PROXY, SERVERS, one, testWhole } = ground;
+  const { fragmentsOf, sent, reassembled, sendAll, outOf, dropped } = piecesOn(ground);
   const dns = (changes: Parameters<typeof ruleOf>[0] = {}) =>
     ruleOf({ protocol: "udp", ports: onePort(53), members: one, ...changes });
-
-  /** A UDP datagram in fragments, by default of 400 bytes each from the client to VIP port 53. */
-  const fragmentsOf = (spec: Datagram = {}): Uint8Array[] => {
-    const ends = { source: spec.from ?? CLIENT, destination: spec.to ?? VIP };
-    const { sourcePort = 40000, destinationPort = 53, identification = 77, step = 400, payload = PAYLOAD } = spec;
-    const datagram = udp({ sourcePort, destinationPort, payload }, ends);
-    return family === 4
-      ? fragmentIpv4({ ...ends, protocol: PROTOCOL_UDP, payload: datagram, identification }, 20 + step)
-      : fragmentIpv6({ ...ends, nextHeader: PROTOCOL_UDP, payload: datagram }, identification, 48 + step);
-  };
-  const sent = ({ bytes }: FrameOut): Decoded => decodeIp(decodeEthernet(bytes).payload);
-  /** Puts fragments together again; throws unless they fill the datagram without gap. */
-  const reassembled = (frames: readonly FrameOut[]): Decoded => {
-    const parts = frames.map(sent).sort((a, b) => a.fragmentOffset - b.fragmentOffset);
-    let end = 0;
-    for (const [i, part] of parts.entries()) {
-      expect([part.fragmentOffset, part.moreFragments]).toEqual([end, i + 1 < parts.length]);
-      end += part.body.length;
-    }
-    const [{ source, destination, protocol }] = parts as [Decoded];
-    const payload = concat(...parts.map((part) => part.body));
-    const whole =
-      family === 4
-        ? ipv4({ source, destination, protocol, payload })
-        : ipv6({ source, destination, nextHeader: protocol, payload });
-    expect(faults(whole)).toEqual([]);
-    return decodeIp(whole);
-  };
-  const sendAll = (world: Bench, packets: readonly Uint8Array[], port?: number): Outcome[] =>
-    packets.map((packet) => world.send(arriving(packet, port)));
-  const outOf = (outcomes: readonly Outcome[]): FrameOut[] => outcomes.flatMap(({ out }) => [...out]);
-  const dropped = (world: Bench): readonly bigint[] => {
-    const { fragmentsIn, fragmentsDropped } = world.engine.counters();
-    return [fragmentsIn, fragmentsDropped];
-  };
 
   if (family === 4)
     test("ILB-172 --compat ilb drops a fragment to a VIP and counts it globally only", () => {
@@ -242,18 +193,5 @@ export function fragments(ground: Ground): void {
     dying[ground.ttlAt] = 1;
     // RFC 1122 3.2.2: in IPv4 nobody complains about any fragment but the first.
     expect(world.send(arriving(dying)).reason).toBe(family === 4 ? Reason.TimeExceededUnsent : Reason.TimeExceededSent);
-  });
-
-  test("modern: ICMP in fragments to a VIP is dropped and counted", () => {
-    const world = bench([dns()]);
-    const echo = icmpPacket({ type: numbers.echo, payload: new Uint8Array(200) });
-    const body = echo.subarray(headerBytes);
-    const parts =
-      family === 4
-        ? fragmentIpv4({ source: CLIENT, destination: VIP, protocol: 1, payload: body }, 124)
-        : fragmentIpv6({ source: CLIENT, destination: VIP, nextHeader: 58, payload: body }, 9, 148);
-    expect(new Set(sendAll(world, parts).map(({ reason }) => reason))).toEqual(new Set([Reason.FragmentToVip]));
-    expect(dropped(world)).toEqual([BigInt(parts.length), BigInt(parts.length)]);
-    expect(world.send(arriving(udpPacket())).reason).toBe(Reason.FlowNew);
   });
 }
