@@ -13,11 +13,13 @@ exchange HOST PORT SOURCE PORT MTU
        "silent": true when no answer can come}
     Prints {"answered": {number: ID}, "wrong": [text], "missing": [number]}.
 
-probe udp|tcp|echo HOST PORT SOURCE TTL BYTES [COUNT]
-    COUNT packets (1) of BYTES in all with DF and this TTL; waits for the first answer to one of them, and when COUNT is
-    above 1 for all that comes until a second passes in silence. Prints what came, as a list:
-    {"from": address, "kind": "answer"|"error", "type", "code", "mtu", "sent": hex, "quote": hex, "quoteSummed":
-    whether the ICMP checksum holds} and last {"tookMs": time}.
+probe
+    Packets with DF, one kind for each line of JSON on standard input, one kind after the other:
+      {"kind": "udp"|"tcp"|"echo", "host", "port", "source", "ttl", "bytes": length of the whole packet, "count"}
+    Waits for the first answer to one of them, and when count is above 1 for all that comes until a second passes in
+    silence. Prints a list with one element for each line: {"tookMs": time, "answers": [...]}, each answer being
+      {"from": address, "kind": "answer"|"error", "type", "code", "sent": hex} and, of errors, {"mtu", "quote": hex,
+      "quoteSummed": whether the ICMP checksum holds}.
 
 Both families: an address with a colon is IPv6.
 """
@@ -30,6 +32,7 @@ import sys
 import time
 
 PATIENCE_S = 20
+IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
 UDP, TCP, ICMP, FRAGMENT, ICMP6 = 17, 6, 1, 44, 58
 
 
@@ -110,6 +113,9 @@ class RawSender:
     def __init__(self, address):
         self.socket = socket.socket(family_of(address), socket.SOCK_RAW, socket.IPPROTO_RAW)
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
+        # What the kernel has learnt about the path is not for what is sent on purpose.
+        level, option = (socket.IPPROTO_IPV6, IPV6_MTU_DISCOVER) if is_v6(address) else (socket.SOL_IP, IP_MTU_DISCOVER)
+        self.socket.setsockopt(level, option, PMTUDISC_PROBE)
 
     def send(self, packet, destination):
         self.socket.sendto(packet, (destination, 0))
@@ -242,15 +248,19 @@ def read_icmp(data, peer, source, source_port, v6):
     return found | {"quote": icmp[8:].hex(), "quoteSummed": internet_sum(covered) == 0}
 
 
-def probe(kind, host, port, source, ttl, length, count="1"):
-    v6, count = is_v6(host), int(count)
+def probe():
+    say([probe_one(**json.loads(line)) for line in sys.stdin if line.strip()])
+
+
+def probe_one(kind, host, port, source, ttl, bytes, count=1):
+    v6 = is_v6(host)
     icmp = socket.socket(family_of(host), socket.SOCK_RAW, ICMP6 if v6 else ICMP)
     icmp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
     other = socket.socket(family_of(host), socket.SOCK_RAW, UDP if kind == "udp" else TCP)
     # Holds the port, so that this kernel complains about no answer.
     held = udp_socket(source, 0)
     source_port = held.getsockname()[1]
-    packet = probe_packet(kind, host, int(port), source, source_port, int(ttl), int(length))
+    packet = probe_packet(kind, host, port, source, source_port, ttl, bytes)
     sender, began = RawSender(host), time.monotonic()
     for _ in range(count):
         sender.send(packet, host)
@@ -264,12 +274,12 @@ def probe(kind, host, port, source, ttl, length, count="1"):
             if one is icmp:
                 found = read_icmp(data, peer[0], source, source_port, v6)
             else:
-                ports = struct.pack("!HH", int(port), source_port)
+                ports = struct.pack("!HH", port, source_port)
                 is_answer = transport_of(data, v6)[:4] == ports
                 found = {"from": peer[0], "kind": "answer", "type": 0, "code": 0} if is_answer else None
             if found:
                 came.append(found | {"sent": packet.hex()})
-    say(came + [{"tookMs": (time.monotonic() - began) * 1000}])
+    return {"tookMs": (time.monotonic() - began) * 1000, "answers": came}
 
 
 if __name__ == "__main__":

@@ -105,9 +105,13 @@ export interface Probe extends WireTarget {
   readonly count?: number;
 }
 
-/** Sends hand-made packets that may not be fragmented. @returns what came, and how long that took in milliseconds. */
-export async function probe(lab: Lab, one: Probe): Promise<{ answers: ProbeAnswer[]; tookMs: number }> {
-  const words = ["probe", one.kind, one.host, one.port, one.source, one.ttl, one.bytes, one.count ?? 1];
-  const came = await run<(ProbeAnswer & { tookMs?: number })[]>(lab, words);
-  return { answers: came.slice(0, -1), tookMs: came.at(-1)?.tookMs ?? 0 };
+/** What came back to one kind of probe, and how long sending and waiting took. */
+export interface Probed {
+  readonly answers: readonly ProbeAnswer[];
+  readonly tookMs: number;
+}
+
+/** Sends hand-made packets that may not be fragmented, one kind after the other. @returns what came, in the same order */
+export function probe(lab: Lab, probes: readonly Probe[]): Promise<Probed[]> {
+  return run(lab, ["probe"], probes.map((one) => `${JSON.stringify(one)}\n`).join(""));
 }
