@@ -32,7 +32,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "device/device.ts",
   ],
   http: ["gen", "model", "command", "control", "native", "engine/engine.ts"],
-  cli: ["model", "command"],
+  // Types alone: no code of the server or of the layout gets into a program that uses it.
+  client: ["gen/api.ts"],
+  cli: ["model", "command", "client"],
   // A box without a machine: the daemon's controller, the engine, captures; and what writes for the caller.
   replay: ["gen", "model", "command", "control", "engine", "device", "cli/export-file.ts", "cli/output.ts"],
   lab: [],

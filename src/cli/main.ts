@@ -4,16 +4,18 @@
  * subcommand beyond that.
  */
 import { readFileSync } from "node:fs";
+import { type Client, createClient, NotReachable, type Target } from "../client/client.ts";
 import { errorText } from "../command/errors.ts";
 import type { Chunk } from "../command/run.ts";
 import { check, fileUse } from "../command/run.ts";
 import { usageList } from "../command/usage.ts";
-import { ask, NotReachable, type Query, type Target } from "./connection.ts";
 import { ExportFailed, ExportFile } from "./export-file.ts";
 import { parseOptions } from "./options.ts";
 import { ReaderGone, writeAll } from "./output.ts";
 
 const NDJSON = "application/x-ndjson";
+/** Asks for the output as it comes. */
+const STREAM = { headers: { accept: NDJSON } };
 
 /** Runs one command line. @returns the exit status */
 export async function main(
@@ -51,18 +53,15 @@ async function talk(target: Target, argv: readonly string[]): Promise<number> {
       writeAll(2, usageList());
       return 1;
     }
-    const name = encodeURIComponent(use.file ?? "-");
-    const where = `/v1/config?preserve=${use.preserve}&dryRun=${use.dryRun}&name=${name}`;
-    return send(
-      target,
-      { method: "PUT", path: where, contentType: "text/plain", accept: NDJSON, body: input },
-      TO_CALLER,
-    );
+    const { file, preserve, dryRun } = use;
+    const query = { preserve: `${preserve}`, dryRun: `${dryRun}`, name: file ?? "-" } as const;
+    const text = { headers: { ...STREAM.headers, "content-type": "text/plain" }, init: { body: input } };
+    return send(target, (client) => client.v1.config.$put({ query }, text), TO_CALLER);
   }
-  const body = JSON.stringify({ argv });
-  const query: Query = { method: "POST", path: "/v1/ilbadm", contentType: "application/json", accept: NDJSON, body };
-  if (use === null || use.file === null) return send(target, query, TO_CALLER);
-  return exportTo(use.file, (stdout) => send(target, query, { stdout, stderr: TO_CALLER.stderr }));
+  const run = (sink: Sink): Promise<number> =>
+    send(target, (client) => client.v1.ilbadm.$post({ json: { argv } }, STREAM), sink);
+  if (use === null || use.file === null) return run(TO_CALLER);
+  return exportTo(use.file, (stdout) => run({ stdout, stderr: TO_CALLER.stderr }));
 }
 
 /** The daemon's output into FILE, all of it or nothing. */
@@ -93,10 +92,13 @@ interface Sink {
 }
 const TO_CALLER: Sink = { stdout: (text) => writeAll(1, text), stderr: (text) => writeAll(2, text) };
 
-async function send(target: Target, query: Query, sink: Sink): Promise<number> {
-  let answer: Response;
+/** As much of an answer as is read here, whatever its type says about the rest. */
+type Answer = Pick<Response, "ok" | "status" | "headers" | "body" | "text">;
+
+async function send(target: Target, ask: (client: Client) => Promise<Answer>, sink: Sink): Promise<number> {
+  let answer: Answer;
   try {
-    answer = await ask(target, query);
+    answer = await ask(createClient(target));
   } catch (error) {
     if (error instanceof NotReachable) return complain(errorText("E-SOCKET"), hint(target, error.message));
     throw error;
@@ -120,7 +122,7 @@ function hint(target: Target, reason: string): string {
 }
 
 /** What an answer that is no command output says. */
-async function problemText(answer: Response): Promise<string> {
+async function problemText(answer: Answer): Promise<string> {
   const text = await answer.text().catch(() => "");
   try {
     const { detail } = JSON.parse(text) as { detail?: unknown };
@@ -132,7 +134,7 @@ async function problemText(answer: Response): Promise<string> {
 }
 
 /** The objects of a stream of lines, as they come. Ends quietly where the stream ends. */
-async function* pieces(answer: Response): AsyncGenerator<Chunk & { readonly exit?: number }> {
+async function* pieces(answer: Answer): AsyncGenerator<Chunk & { readonly exit?: number }> {
   const decoder = new TextDecoder();
   let rest = "";
   for await (const bytes of answer.body ?? []) {

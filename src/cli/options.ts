@@ -3,7 +3,7 @@
  * grammar (command/) and is not looked at here.
  */
 import { readFileSync } from "node:fs";
-import type { Target } from "./connection.ts";
+import type { Target } from "../client/client.ts";
 
 export const DEFAULT_SOCKET = "/run/ilb/ilbd.sock";
 

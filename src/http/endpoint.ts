@@ -52,7 +52,8 @@ function guard(operation: Operation): MiddlewareHandler<AppEnv> {
         return problemResponse(c.req.raw, httpFailure("E-PARAMETER", `${name} is given more than once`, name));
       seen.add(name);
     }
-    if (offered.length > 0 && preferred(c.req.header("accept") ?? null, offered) === null)
+    // Where there is only one form it is given, as generated clients ask for JSON everywhere (RFC 9110 section 12.4.1).
+    if (offered.length > 1 && preferred(c.req.header("accept") ?? null, offered) === null)
       return problemResponse(c.req.raw, httpFailure("E-NOTACCEPTABLE", `there is only ${offered.join(", ")}`));
     return next();
   };

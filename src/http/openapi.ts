@@ -64,7 +64,9 @@ const REFUSALS: Readonly<Record<number, string>> = {
   503: "The daemon is starting.",
   507: "A limit fixed at start is reached; nothing has changed.",
 };
-const ALWAYS = [400, 401, 403, 406, 500, 503];
+const EVERYWHERE = [400, 401, 403, 500, 503];
+/** Where the answer has several forms. */
+const ALWAYS = [...EVERYWHERE, 406];
 const WITH_BODY = [408, 413, 415, 502];
 
 const refusalName = (status: number | string): string => `refused-${status}`;
@@ -176,7 +178,7 @@ export const streamOperation = (route: Route): Operation => ({
     200: answer("One event per interval, the first at once, each a statistics object in JSON.", {
       [EVENTS_TYPE]: { schema: TEXT },
     }),
-    ...refusals(...ALWAYS),
+    ...refusals(...EVERYWHERE),
   },
 });
 
@@ -187,7 +189,7 @@ export const exportOperation = (route: Route): Operation => ({
   responses: {
     200: text("The text that export-config writes; ETag names its state."),
     304: { description: "It is still the one that If-None-Match names." },
-    ...refusals(...ALWAYS),
+    ...refusals(...EVERYWHERE),
   },
 });
 
@@ -254,7 +256,7 @@ const plain = (operationId: string, summary: string, responses: Readonly<Record<
 });
 export const DOCUMENT_OPERATION = plain("get-openapi", "This document", {
   200: answer("OpenAPI 3.1.", { [JSON_TYPE]: { schema: { type: "object" } } }),
-  ...refusals(...ALWAYS),
+  ...refusals(...EVERYWHERE),
 });
 export const METRICS_OPERATION = plain("get-metrics", "Metrics for Prometheus", {
   200: text("Text exposition format 0.0.4."),

@@ -52,10 +52,11 @@ describe("media types", () => {
       ["/v1/rules", "text/html", 406],
       ["/v1/rules", "application/json;q=0", 406],
       ["/v1/rules", "text/html, */*;q=0.1", 200],
-      ["/v1/config", "application/json", 406],
-      ["/v1/config", "text/*", 200],
-      ["/v1/statistics/stream", "application/json", 406],
-      ["/metrics", "application/openmetrics-text", 200], // a watcher takes what it gets
+      ["/v1/rules/nosuch", "image/png", 406],
+      // Where there is no choice, everybody gets what there is.
+      ["/v1/config", "application/json", 200],
+      ["/v1/statistics/stream", "application/json", 200],
+      ["/metrics", "application/openmetrics-text", 200],
     ];
     for (const [path, accept, status] of cases) {
       const answer = await app.ask(path, { headers: { accept } });

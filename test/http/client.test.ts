@@ -1,0 +1,62 @@
+/** src/client: the typed client that ilbadm uses, over the socket and over TCP, against a real daemon. */
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { createHash } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { type Client, createClient, NotReachable } from "../../src/client/client.ts";
+import { Daemon, Place } from "../daemon/daemon.ts";
+
+const place = new Place();
+let daemon: Daemon;
+beforeAll(async () => {
+  const file = join(place.directory, "tokens");
+  writeFileSync(file, `reader show ${createHash("sha256").update("read-only").digest("hex")}\n`, { mode: 0o600 });
+  daemon = await Daemon.start(place, "--listen", "127.0.0.1:0", "--token-file", file);
+});
+afterAll(async () => {
+  await daemon.stop();
+  place.remove();
+});
+
+const overSocket = (): Client => createClient({ socket: place.socket, url: null, token: null });
+const overTcp = (token: string | null): Client =>
+  createClient({ socket: null, url: `http://127.0.0.1:${daemon.tcpPort}`, token });
+
+test("answers have the types that the document gives them, refusals too", async () => {
+  const { v1 } = overSocket();
+  const made = await v1.servergroups.$post({ json: { name: "web", servers: ["192.0.2.1"] } });
+  if (made.status !== 201) throw new Error((await made.json()).detail);
+  const group = await made.json();
+  const first: string | undefined = group.servers[0]?.id;
+  expect(first).toBe("_web.0");
+  const again = await v1.servergroups.$post({ json: { name: "WEB" } });
+  expect(again.status).toBe(409);
+  if (again.status === 409) expect((await again.json()).code).toBe("E-SGEXISTS");
+  const one = await v1.servergroups[":name"].$get({ param: { name: "Web" } });
+  if (one.ok) expect((await one.json()).name).toBe("web");
+  const page = await v1.servergroups.$get({ query: { limit: "1" } });
+  if (page.ok) expect((await page.json()).items).toHaveLength(1);
+  // @ts-expect-error a field that the API does not have
+  expect((await v1.servergroups.$post({ json: { name: "x", colour: "red" } })).status).toBe(400);
+  // @ts-expect-error a path that the API does not have
+  expect((await v1.nosuch.$get()).status).toBe(404);
+});
+
+test("over TCP the token decides, and what a reader may not do is refused", async () => {
+  expect((await overTcp(null).v1.rules.$get()).status).toBe(401);
+  expect((await overTcp("wrong").v1.rules.$get()).status).toBe(401);
+  const reader = overTcp("read-only");
+  expect((await reader.v1.rules.$get()).status).toBe(200);
+  const refused = await reader.v1.rules.$delete();
+  expect([refused.status, (await refused.json()) as unknown]).toMatchObject([403, { code: "E-AUTH" }]);
+});
+
+test("nobody there is an error of its own", async () => {
+  const nobody = createClient({ socket: join(place.directory, "none"), url: null, token: null });
+  await expect(nobody.v1.rules.$get()).rejects.toBeInstanceOf(NotReachable);
+});
+
+test("ilbadm carries nothing of the server with it", () => {
+  const bundle = readFileSync(join(import.meta.dir, "../../dist/ilbadm.js"), "utf8");
+  for (const piece of ["Bun.serve", "ZodType", "bun:sqlite", "bun:ffi", "openapi"]) expect(bundle).not.toContain(piece);
+});
