@@ -1,0 +1,127 @@
+/**
+ * Reading commands taken apart again: what has to be said to get them. bind of what is said gives the same command (a
+ * law that tests hold). The way back of changes is in bind.ts.
+ */
+import type { Command, Output, Query, ShowStatistics } from "./command.ts";
+import {
+  AUDIT_FIELDS,
+  type FieldSet,
+  HISTORY_FIELDS,
+  RULE_FIELDS,
+  RULE_ITEM_FIELDS,
+  SERVER_FIELDS,
+  SERVER_ITEM_FIELDS,
+  STATISTICS_FIELDS,
+} from "./fields.ts";
+import { type AnyKey, type FlagOption, KEYS, OPTIONS, PACKET_KEYS, type TextOption } from "./spec.ts";
+
+/** Everything that is said behind the subcommand's name. */
+export interface Said {
+  readonly flags: ReadonlySet<FlagOption>;
+  readonly texts: ReadonlyMap<TextOption, string>;
+  /** Values by key; of a list key, the list. */
+  readonly values: ReadonlyMap<AnyKey, unknown>;
+  readonly operands: readonly string[];
+}
+
+interface Parts {
+  readonly flags?: readonly (FlagOption | false)[];
+  readonly texts?: readonly (readonly [TextOption, string | null])[];
+  readonly values?: readonly (readonly [AnyKey, unknown])[];
+  readonly operands?: readonly (string | null)[];
+}
+
+function say({ flags = [], texts = [], values = [], operands = [] }: Parts): Said {
+  return {
+    flags: new Set(flags.filter((flag) => flag !== false)),
+    texts: new Map(texts.flatMap(([option, text]) => (text === null ? [] : [[option, text] as const]))),
+    values: new Map(values),
+    operands: operands.filter((operand) => operand !== null),
+  };
+}
+
+const sameFields = (a: readonly string[], b: readonly string[]): boolean => a.join() === b.join();
+
+/** `-o` where the fields are not what comes without, and `-p`. */
+function sayOutput({ fields, parsable }: Output, defaults: readonly string[]): Parts {
+  const isDefault = !parsable && sameFields(fields, defaults);
+  return { flags: [parsable && OPTIONS.parsable], texts: [[OPTIONS.fields, isDefault ? null : fields.join(",")]] };
+}
+
+function sayStatistics(query: ShowStatistics): Parts {
+  const ofItems = query.server === null ? RULE_ITEM_FIELDS : SERVER_ITEM_FIELDS;
+  const set: FieldSet = query.itemize ? ofItems : STATISTICS_FIELDS;
+  const { flags = [], texts = [] } = sayOutput(query.output, set.defaults);
+  return {
+    flags: [
+      ...flags,
+      query.mode === "absolute" && OPTIONS.absolute,
+      query.mode === "delta" && OPTIONS.delta,
+      query.itemize && OPTIONS.itemize,
+    ],
+    texts: [...texts, [OPTIONS.ofRule, query.rule], [OPTIONS.ofServer, query.server]],
+    operands: [query.intervalSeconds, query.count].map((number) => (number === null ? null : String(number))),
+  };
+}
+
+/** What is asked, but for `--json`. */
+function sayAsked(query: Query): Parts {
+  switch (query.kind) {
+    case "show-rule": {
+      const states = [query.enabled === true && OPTIONS.onlyEnabled, query.enabled === false && OPTIONS.onlyDisabled];
+      const { flags = [], texts = [] } = query.full
+        ? { flags: [OPTIONS.full] }
+        : sayOutput(query.output, RULE_FIELDS.defaults);
+      return { flags: [...states, ...flags], texts, operands: query.names };
+    }
+    case "show-servergroup":
+      return { ...(query.output === null ? {} : sayOutput(query.output, [])), operands: query.names };
+    case "show-server":
+      return { ...sayOutput(query.output, SERVER_FIELDS.defaults), operands: query.names };
+    case "show-healthcheck":
+    case "show-hc-result":
+      return { operands: query.names };
+    case "show-nat":
+    case "show-persist":
+      return { operands: [sayCount(query.limit)] };
+    case "show-audit":
+    case "history": {
+      const set = query.kind === "history" ? HISTORY_FIELDS : AUDIT_FIELDS;
+      return { ...sayOutput(query.output, set.defaults), operands: [sayCount(query.limit)] };
+    }
+    case "show-statistics":
+      return sayStatistics(query);
+    case "explain": {
+      const { protocol, source, destination, sourcePort, destinationPort } = query.packet;
+      const values: readonly (readonly [AnyKey, unknown])[] = [
+        [PACKET_KEYS.source, source],
+        [PACKET_KEYS.destination, destination],
+        [KEYS.protocol, protocol],
+        [PACKET_KEYS.sourcePort, sourcePort],
+        [PACKET_KEYS.destinationPort, destinationPort],
+      ];
+      return { values };
+    }
+  }
+}
+
+const sayCount = (limit: number | null): string | null => (limit === null ? null : BigInt(limit).toString());
+
+/** Takes a command that is no row of changes apart. */
+export function utterQuery(command: Exclude<Command, { kind: "changes" }>): Said {
+  switch (command.kind) {
+    case "export-config":
+      return say({ operands: [command.file] });
+    case "import-config":
+      return say({
+        flags: [command.preserve && OPTIONS.preserve, command.dryRun && OPTIONS.dryRun],
+        operands: [command.file],
+      });
+    case "rollback":
+      return say({ flags: [command.dryRun && OPTIONS.dryRun], operands: [String(command.id)] });
+    default: {
+      const parts = sayAsked(command);
+      return say({ ...parts, flags: [...(parts.flags ?? []), command.json && OPTIONS.json] });
+    }
+  }
+}
