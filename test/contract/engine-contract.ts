@@ -12,6 +12,7 @@ import { fragmentsLeft } from "./engine/fragments-left.ts";
 import { Ground } from "./engine/ground.ts";
 import { icmp } from "./engine/icmp.ts";
 import { leaving } from "./engine/leaving.ts";
+import { limits } from "./engine/limits.ts";
 import { counting, refusing } from "./engine/refusing.ts";
 import { rewriting } from "./engine/rewriting.ts";
 import { tracking } from "./engine/tracking.ts";
@@ -53,5 +54,6 @@ export function engineContract(
     errors(ground);
     fragments(ground);
     fragmentsLeft(ground);
+    limits(ground);
   });
 }
