@@ -41,3 +41,8 @@ export function reachesCheckout(argv: readonly string[]): boolean {
   const probe = [...argv, "sh", "-c", `test -x "${process.execPath}" && test -r "${main}"`];
   return Bun.spawnSync(probe, { cwd: "/", stderr: "ignore" }).exitCode === 0;
 }
+
+/** This program is installed. */
+export function hasProgram(name: string): boolean {
+  return Bun.which(name) !== null;
+}
