@@ -47,6 +47,14 @@ enum ilb_port_kind {
 ILB_API int64_t ilb_packet_open(const char *interface, uint32_t flags, uint32_t buffer_bytes, uint32_t pass_mark);
 
 /*
+ * Lets several receiving packet sockets on one interface share its frames: each frame goes to one of them, by a hash of
+ * addresses and ports that is the same for both directions; fragments by addresses alone. `group`: -1 begins a new group,
+ * else what the first socket was answered. All that is to be shared must have joined before anybody relies on it: a
+ * socket gets every frame until it joins. Returns the group. Errors: -EINVAL no receiving packet socket or no such group.
+ */
+ILB_API int ilb_packet_share(struct ilb_port *port, int group);
+
+/*
  * A TUN interface of our own with `queues` (1..16) queues, virtio-net headers, checksum and segmentation offload (UDP
  * too where the kernel offers it). It vanishes when its last queue is closed. Address, MTU and up are the caller's work.
  * Writes one handle per queue to `handles`. Returns 0. Errors: -ENOENT, -EACCES, -ENODEV, -ENXIO opening /dev/net/tun;
@@ -117,6 +125,13 @@ struct ilb_io;
  * the memory or misaligned, -ENOMEM, or what eventfd(2) says.
  */
 ILB_API int64_t ilb_io_create(uint8_t *base, uint64_t bytes, uint64_t descriptors, uint64_t heads, uint64_t tails);
+
+/*
+ * Names a word (offset from `base`, multiple of 4) that is not 0 while the caller lets receive wait though work of another
+ * kind may come. When another thread makes it 0 a receive that spins returns 0; one that blocks is woken as ever.
+ * Before the first receive. -EINVAL: outside the memory or misaligned.
+ */
+ILB_API int ilb_io_watch(struct ilb_io *io, uint64_t word);
 
 /* Puts a port at an index (0..ILB_MAX_PORTS-1), before the first receive. -EEXIST: taken, -EINVAL: index. */
 ILB_API int ilb_io_set_port(struct ilb_io *io, uint32_t index, struct ilb_port *port);

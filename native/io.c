@@ -56,6 +56,7 @@ struct ilb_io {
   uint32_t next; /* place in `active` whose turn it is */
 
   int wake_fd;
+  const uint32_t *watched; /* see ilb_io_watch; NULL: none */
   uint8_t history;
   uint64_t batch_bytes;   /* of the batch being gathered */
   uint64_t average_bytes; /* per batch, over some sixteen of them */
@@ -136,6 +137,12 @@ int64_t ilb_io_create(uint8_t *base, uint64_t bytes, uint64_t descriptors, uint6
   io->now_ms = ilb_clock_ms();
   prepare(io);
   return ilb_handle(io);
+}
+
+int ilb_io_watch(struct ilb_io *io, uint64_t word) {
+  if (!region_fits(io->memory_bytes, word, sizeof *io->watched, sizeof *io->watched)) return -EINVAL;
+  io->watched = (const uint32_t *)(io->memory + word);
+  return 0;
 }
 
 int ilb_io_set_port(struct ilb_io *io, uint32_t index, struct ilb_port *port) {
@@ -311,6 +318,11 @@ static inline void relax(void) {
 #endif
 }
 
+/* Whether work of another kind has come since the caller let us wait. */
+static inline bool is_called(const struct ilb_io *io) {
+  return io->watched && __atomic_load_n(io->watched, __ATOMIC_SEQ_CST) == 0;
+}
+
 /* Nothing was there: spin if that pays, then block. Returns frames, 0 or -errno. */
 static int receive_later(struct ilb_io *io, uint64_t timeout_ns, uint64_t spin_ns) {
   const uint64_t started = now_ns();
@@ -319,13 +331,13 @@ static int receive_later(struct ilb_io *io, uint64_t timeout_ns, uint64_t spin_n
   unsigned count = 0;
   const uint64_t spin_limit = spin_ns < timeout_ns ? spin_ns : timeout_ns;
   if (io->history >= HISTORY_SPIN && io->average_bytes < BULK_BYTES) {
-    while (count == 0 && now - io->idle_since_ns < spin_limit) {
+    while (count == 0 && !is_called(io) && now - io->idle_since_ns < spin_limit) {
       relax();
       count = try_ports(io);
       now = now_ns();
     }
   }
-  if (count == 0 && now - started < timeout_ns) {
+  if (count == 0 && !is_called(io) && now - started < timeout_ns) {
     const int ready = wait_for_ports(io, timeout_ns - (now - started));
     if (ready < 0) return ready;
     if (ready > 0) count = gather(io, true);

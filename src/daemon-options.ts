@@ -37,7 +37,7 @@ const OPTIONS = [
   ["--tls-cert", "FILE", "certificate chain, PEM", "none"],
   ["--tls-key", "FILE", "its key, PEM", "none"],
   ["--config", "FILE", "import this once if the database is empty", "none"],
-  ["--workers", "N", "packet workers", "1"],
+  ["--workers", "N", "packet workers, 1 to 7; flows are divided among them", "1"],
   ["--max-flows", "N", "flow table size, fixed at start", "1000000"],
   ["--compat", "ilb|modern", "fragments, ICMP errors, IPv6 extension headers as the original or better", "modern"],
   ["--log-level", LOG_LEVELS.join("|"), "least level that is logged", "info"],
@@ -91,8 +91,6 @@ export function parseRunOptions(argv: readonly string[]): Result<RunOptions> {
 }
 
 function refuseTogether(options: RunOptions): Result<never> | null {
-  if (options.workers > 1)
-    return wrong(`--workers ${options.workers}: this version runs one packet worker; leave the option out`);
   if (options.listen === null && (options.tokenFile !== null || options.tls !== null))
     return wrong("--token-file, --tls-cert and --tls-key mean nothing without --listen");
   if (options.listen === null) return null;

@@ -219,6 +219,7 @@ class Daemon {
       refusals: this.refusals,
       counters: () => controller.counters(),
       ports: () => plane.ports(),
+      workers: () => plane.workers(),
       isReady: () => this.ready && plane.missingDevices().length === 0,
     };
   }

@@ -5,7 +5,7 @@
 import { NO_KERNEL, NoEngine } from "./control/no-plane.ts";
 import type { EngineControl, KernelControl, Log } from "./control/ports.ts";
 import type { RunOptions } from "./daemon-options.ts";
-import type { PortFigures } from "./http/service.ts";
+import type { PortFigures, WorkerFigures } from "./http/service.ts";
 import { ok, type Result } from "./model/result.ts";
 
 export interface DataPlane {
@@ -18,6 +18,8 @@ export interface DataPlane {
   ports(): readonly PortFigures[];
   /** Names of owned interfaces that were removed: what comes in there is not balanced until the next start. */
   missingDevices(): readonly string[];
+  /** What each packet worker has done, by number. */
+  workers(): readonly WorkerFigures[];
   /** Resolves with one clear line when the plane has failed on its own; never before, never rejects. */
   readonly failed: Promise<string>;
   /** Called when addresses of the box changed. */
@@ -48,6 +50,7 @@ function noPlane(): DataPlane {
     start: async () => undefined,
     ports: () => [],
     missingDevices: () => [],
+    workers: () => [],
     failed: new Promise(() => undefined),
     onLocalChange: () => undefined,
     stop: async () => undefined,

@@ -8,13 +8,15 @@ import type { EngineControl, KernelControl, Log } from "./control/ports.ts";
 import { EngineBlocked, KernelRefused } from "./control/ports.ts";
 import type { RunOptions } from "./daemon-options.ts";
 import type { DataPlane } from "./data-plane.ts";
-import { openPacketPort } from "./device/afpacket.ts";
+import { openPacketPorts } from "./device/afpacket.ts";
+import { type FrameGeometry, sumCounters } from "./device/device.ts";
 import { closePort, KernelPacketIo, type KernelPort, setPassDescriptor } from "./device/kernel-io.ts";
 import { openTun } from "./device/tun.ts";
 import type { EngineLimits } from "./engine/engine.ts";
 import { EngineHost, PublishBlocked, randomHashKey } from "./engine/host.ts";
 import { mostFlows, regionMap } from "./engine/memory.ts";
 import { readEngineModule } from "./engine/module.ts";
+import { WorkerControl } from "./gen/layout.ts";
 import {
   type Host,
   type Kernel,
@@ -27,7 +29,7 @@ import {
 import { missingRequirement } from "./kernel/requirements.ts";
 import { fail, ok, type Result } from "./model/result.ts";
 import { monotonicMs, useHugePages } from "./native/system.ts";
-import { PacketWorker } from "./worker/workers.ts";
+import { PacketWorker, WorkerTeam } from "./worker/workers.ts";
 
 /**
  * Sizes that no option sets; docs/memory.md says what they cost. Rules: three times the 10,000 that are promised, because
@@ -83,7 +85,7 @@ async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Pro
   const host = openHost({ io, devices: options.devices, runDirectory, log });
   undo.push(() => host.close());
   const engine = await createEngine(options, log);
-  const ports = openPorts(host, io, (step) => undo.push(step));
+  const ports = openPorts(host, io, options.workers, (step) => undo.push(step));
   const listeners: (() => void)[] = [];
   const mode: ModeOptions = {
     onNextHop: (index, hop) => engine.setNextHop(index, hop),
@@ -96,37 +98,60 @@ async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Pro
   const describePorts = (): void => {
     for (const [index, port] of kernel?.ports().entries() ?? []) engine.setPort(index, port);
   };
-  const opened = io === "tun" ? await openTunMode(host, ports[0]!.name, mode) : await openPacketMode(host, mode);
+  const opened = io === "tun" ? await openTunMode(host, ports[0]![0]!.name, mode) : await openPacketMode(host, mode);
   undo.push(() => opened.close());
   kernel = opened;
   describePorts();
-  for (const [index, fd] of opened.passDescriptors.entries()) setPassDescriptor(ports[index]!, fd);
-  const packetIo = KernelPacketIo.create(engine.memory.buffer, frameGeometry(engine), ports, SPIN_US);
-  undo.push(() => packetIo.close());
-  const worker = new PacketWorker({
-    seat: engine.seat(0),
-    io: packetIo.handOver,
-    askToStop: () => {
-      engine.requestStop(0);
-      packetIo.wake();
-    },
-    heartbeatMs: () => engine.heartbeatMs(0),
-    nowMs: monotonicMs,
+  for (const [index, fd] of opened.passDescriptors.entries())
+    for (const own of ports) setPassDescriptor(own[index]!, fd);
+  const ios = ports.map((own, worker) => {
+    const packetIo = KernelPacketIo.create(engine.memory.buffer, frameGeometry(engine, worker), own, SPIN_US);
+    undo.push(() => packetIo.close());
+    return packetIo;
   });
-  undo.push(() => worker.stop());
-  await worker.prepare();
-  log.info("devices open", { io, devices: ports.map((port) => port.name).join(",") });
+  const team = startTeam(engine, ios);
+  undo.push(() => team.stop());
+  await team.prepare();
+  const names = ports[0]!.map((port) => port.name);
+  log.info("devices open", { io, devices: names.join(",") });
+  const wakeAll = (): void => {
+    for (const packetIo of ios) packetIo.wake();
+  };
   return {
-    engine: engineControl(engine, () => packetIo.wake(), ports),
+    engine: engineControl(engine, wakeAll, names),
     kernel: kernelControl(opened),
     nowMs: monotonicMs,
-    start: () => worker.run(),
-    ports: () => ports.map((port, index) => ({ name: port.name, counters: packetIo.counters(index) })),
+    start: () => team.run(),
+    ports: () =>
+      names.map((name, index) => ({ name, counters: sumCounters(ios.map((packetIo) => packetIo.counters(index))) })),
+    workers: () => engine.workers(),
     missingDevices: () => opened.missingDevices(),
-    failed: worker.failed,
+    failed: team.failed,
     onLocalChange: (listener) => void listeners.push(listener),
     stop,
   };
+}
+
+/** A thread per io, by number. The engine's memory was laid out for as many. */
+function startTeam(engine: EngineHost, ios: readonly KernelPacketIo[]): WorkerTeam {
+  const isAlone = ios.length === 1;
+  const peers = isAlone ? [] : ios.map((packetIo) => packetIo.handOver);
+  const workers = ios.map(
+    (packetIo, number) =>
+      new PacketWorker({
+        seat: engine.seat(number),
+        io: packetIo.handOver,
+        peers,
+        ...(isAlone ? {} : { name: `packet worker ${number}` }),
+        askToStop: () => {
+          engine.requestStop(number);
+          packetIo.wake();
+        },
+        heartbeatMs: () => engine.heartbeatMs(number),
+        nowMs: monotonicMs,
+      }),
+  );
+  return new WorkerTeam(workers);
 }
 
 function limitsOf({ maxFlows }: RunOptions): EngineLimits {
@@ -151,25 +176,28 @@ async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> 
   return engine;
 }
 
-/** In the order of their indexes: the TUN first, then the devices. */
-function openPorts(host: Host, io: "packet" | "tun", defer: (undo: Undo) => void): KernelPort[] {
-  const ports: KernelPort[] = [];
-  const add = (port: KernelPort): void => {
-    ports.push(port);
-    defer(() => closePort(port));
+/** Per worker, in the order of their indexes: the TUN first, then the devices. An index means the same device everywhere. */
+function openPorts(host: Host, io: "packet" | "tun", workers: number, defer: (undo: Undo) => void): KernelPort[][] {
+  const ports: KernelPort[][] = Array.from({ length: workers }, () => []);
+  const add = (shared: readonly KernelPort[]): void => {
+    for (const [worker, port] of shared.entries()) {
+      ports[worker]!.push(port);
+      defer(() => closePort(port));
+    }
   };
-  if (io === "tun") for (const port of openTun("ilb%d", 1)) add(port);
+  if (io === "tun") add(openTun("ilb%d", workers));
   for (const { name } of host.devices)
-    add(openPacketPort(name, io === "tun" ? { direction: "transmit" } : { passMark: PASS_MARK }));
+    add(openPacketPorts(name, workers, io === "tun" ? { direction: "transmit" } : { passMark: PASS_MARK }));
   return ports;
 }
 
-function frameGeometry(engine: EngineHost): { descriptors: number; heads: number; tails: number } {
-  const { descriptors, heads, tails } = engine.map.workers[0]!;
-  return { descriptors, heads, tails };
+function frameGeometry(engine: EngineHost, worker: number): FrameGeometry {
+  const { descriptors, heads, tails, control } = engine.map.workers[worker]!;
+  const frames = { descriptors, heads, tails };
+  return engine.map.workers.length === 1 ? frames : { ...frames, sleeping: control + WorkerControl.sleeping };
 }
 
-function engineControl(engine: EngineHost, wake: () => void, ports: readonly KernelPort[]): EngineControl {
+function engineControl(engine: EngineHost, wake: () => void, ports: readonly string[]): EngineControl {
   return {
     stage(image) {
       try {
@@ -196,7 +224,7 @@ function engineControl(engine: EngineHost, wake: () => void, ports: readonly Ker
     flowsFrom: (place) => engine.flowsFrom(place),
     stickyFrom: (place) => engine.stickyFrom(place),
     live: () => engine.live(),
-    portName: (index) => ports[index]?.name ?? null,
+    portName: (index) => ports[index] ?? null,
   };
 }
 

@@ -2,8 +2,8 @@
  * Opens packet sockets on Ethernet interfaces: all IPv4 and IPv6 frames that arrive there, whole super-packets with their
  * offload header, none of our own. The kernel still sees every frame; keeping it from answering is the guard's work.
  */
-import { PACKET_RECEIVE, PACKET_TRANSMIT, PACKET_VLAN, packetOpen } from "../native/packet-io.ts";
-import { describePort, type KernelPort } from "./kernel-io.ts";
+import { PACKET_RECEIVE, PACKET_TRANSMIT, PACKET_VLAN, packetOpen, packetShare } from "../native/packet-io.ts";
+import { closePort, describePort, type KernelPort } from "./kernel-io.ts";
 
 export interface PacketPortOptions {
   /** `transmit`: only a way out (DSR beside a TUN device). Default `both`. */
@@ -38,4 +38,25 @@ export function openPacketPort(name: string, options: PacketPortOptions = {}): K
   const { direction = "both", vlan = false, passMark = 0, bufferBytes = DEFAULT_BUFFER_BYTES } = options;
   const flags = DIRECTIONS[direction] | (vlan ? PACKET_VLAN : 0);
   return describePort(packetOpen(name, flags, bufferBytes, passMark, HINTS));
+}
+
+/**
+ * Packet sockets for `count` workers on one interface. What arrives is dealt out by the kernel, both directions of a
+ * connection to one socket as long as addresses stay; each may send.
+ * @returns one port per worker. Throws NativeError with cause and way out; then nothing is left open.
+ */
+export function openPacketPorts(name: string, count: number, options: PacketPortOptions = {}): KernelPort[] {
+  const ports: KernelPort[] = [];
+  let group: number | null = null;
+  try {
+    for (let worker = 0; worker < count; worker++) {
+      const port = openPacketPort(name, options);
+      ports.push(port);
+      if (count > 1 && options.direction !== "transmit") group = packetShare(port.handle, name, group);
+    }
+    return ports;
+  } catch (error) {
+    for (const port of ports) closePort(port);
+    throw error;
+  }
 }

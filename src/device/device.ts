@@ -28,6 +28,8 @@ export interface FrameGeometry {
   readonly heads: number;
   /** BATCH_SIZE tail blocks at TAIL_STRIDE; multiple of 8. */
   readonly tails: number;
+  /** A word that is not 0 while receive may wait though other workers may have work for this one; absent: no such work. */
+  readonly sleeping?: number;
 }
 
 export interface PacketIo {
@@ -56,4 +58,15 @@ export interface PacketIo {
 
   /** Frees what the batches need; ports that were handed in stay open. No call may be under way. */
   close(): void;
+}
+
+/** The counters of one interface to which several workers have a port each: sums, but for what is no count. */
+export function sumCounters(ports: readonly PortCounters[]): PortCounters {
+  const [first, ...others] = ports as [PortCounters, ...PortCounters[]];
+  const added = Object.entries(first).map(([name, value]) => {
+    const values = [value, ...others.map((other) => other[name as CounterName])];
+    const isCount = name !== "lastErrno" && name !== "portDead";
+    return [name, isCount ? values.reduce((sum, n) => sum + n, 0n) : (values.find((n) => n !== 0n) ?? 0n)];
+  });
+  return Object.fromEntries(added) as PortCounters;
 }

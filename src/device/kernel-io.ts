@@ -12,6 +12,7 @@ import {
   ioNowMs,
   ioSetPort,
   ioWake,
+  ioWatch,
   type PortHandle,
   portClose,
   portCounters,
@@ -81,6 +82,7 @@ export class KernelPacketIo implements PacketIo {
   ): KernelPacketIo {
     const io = ioCreate(memory, geometry.descriptors, geometry.heads, geometry.tails);
     try {
+      if (geometry.sleeping !== undefined) ioWatch(io, geometry.sleeping);
       ports.forEach((port, index) => {
         ioSetPort(io, index, port.handle);
       });

@@ -3,7 +3,7 @@
  * compiled per module, so the worker's instance runs fast from its first packet and its tables never see a trace.
  */
 import { BATCH_SIZE, Descriptor, HEAD_L3_OFFSET, HEAD_STRIDE } from "../gen/layout.ts";
-import { instantiate, viewsOf } from "./abi.ts";
+import { type EngineExports, instantiate, viewsOf } from "./abi.ts";
 import type { Port, TableImage } from "./engine.ts";
 import { EngineHost, fixedHashKey } from "./host.ts";
 
@@ -54,16 +54,24 @@ function image(): TableImage {
       ),
     ),
     drains: [],
-    interest: { entries: [], vips: families.map((family) => addressOf(family, VIP)), servers: [], proxies: [] },
+    interest: {
+      entries: [],
+      vips: families.map((family) => addressOf(family, VIP)),
+      servers: families.map((family) => addressOf(family, SERVER)),
+      proxies: [],
+    },
   };
 }
 
-/** Runs about 100,000 packets: UDP and TCP of the three types, both ways and in both families, an echo request and strangers in every batch. */
-export function runWarmUp(module: WebAssembly.Module): void {
+/**
+ * Runs about 100,000 packets: UDP and TCP of the three types, both ways and in both families, an echo request and strangers in every batch.
+ * @param isAlone false: a second worker takes over what is its own
+ */
+export function runWarmUp(module: WebAssembly.Module, isAlone = true): void {
   // A host needs bytes to compile; the module is compiled already, so its parts are used one by one.
   const host = EngineHost.prepare(
     { maxFlows: 4096, maxRules: 12, maxPairs: 64, maxSticky: 16 },
-    1,
+    isAlone ? 1 : 2,
     fixedHashKey(),
     module,
   );
@@ -73,8 +81,11 @@ export function runWarmUp(module: WebAssembly.Module): void {
   host.setNextHop(0, { state: "resolved", port: 0, destinationMac: mac, sourceMac: mac, mtu: 1500 });
   host.publish(image());
   const regions = host.map.workers[0]!;
-  const engine = instantiate(module, host.memory, regions.map);
-  engine.leaveQuiescent();
+  const [engine, ...others] = host.map.workers.map(({ map }) => instantiate(module, host.memory, map)) as [
+    EngineExports,
+    ...EngineExports[],
+  ];
+  for (const one of [engine, ...others]) one.leaveQuiescent();
   const views = viewsOf(host.memory);
   const data = new DataView(host.memory.buffer);
   for (let round = 0; round < ROUNDS; round++) {
@@ -89,7 +100,15 @@ export function runWarmUp(module: WebAssembly.Module): void {
       data.setUint32(at + Descriptor.headLength, length, true);
     }
     engine.processBatch(BATCH_SIZE, round);
+    for (const other of others) takeOver(other, round);
     engine.sweepSlice(round);
+  }
+}
+
+function takeOver(engine: EngineExports, round: number): void {
+  for (let count = engine.takeHandedOver(); count > 0; count = engine.takeHandedOver()) {
+    engine.processBatch(count, round);
+    engine.releaseHandedOver();
   }
 }
 

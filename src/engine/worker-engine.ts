@@ -35,6 +35,7 @@ export class WorkerEngine {
   readonly geometry: FrameGeometry;
   readonly #module: WebAssembly.Module;
   readonly #exports: EngineExports;
+  readonly #isAlone: boolean;
 
   /** Attaches. Throws when module, memory and program do not fit together. */
   constructor(seat: WorkerSeat) {
@@ -44,6 +45,7 @@ export class WorkerEngine {
         `the memory was laid out for ${seat.map.workers.length} workers; there is no number ${seat.workerIndex}`,
       );
     this.memory = seat.memory;
+    this.#isAlone = seat.map.workers.length === 1;
     this.#module = compileModule(seat.moduleBytes);
     this.#exports = instantiate(this.#module, seat.memory, regions.map);
     this.geometry = {
@@ -137,6 +139,6 @@ export class WorkerEngine {
 
   /** Brings the hot code to the top compiler tier before devices open. Leaves no trace in the worker's tables. */
   warmUp(): void {
-    runWarmUp(this.#module);
+    runWarmUp(this.#module, this.#isAlone);
   }
 }

@@ -90,6 +90,7 @@ function registerOverview(app: App, service: Service): void {
       sample,
       counters: service.counters(),
       ports: service.ports(),
+      workers: service.workers(),
     });
     return textResponse(text, METRICS_TYPE);
   });

@@ -1,7 +1,7 @@
 /** /metrics: Prometheus text exposition format, version 0.0.4. Counters are written whole, never as floating point. */
 import type { StatisticsSample } from "../command/host.ts";
 import type { EngineCounters } from "../engine/engine.ts";
-import type { PortFigures } from "./service.ts";
+import type { PortFigures, WorkerFigures } from "./service.ts";
 import { flowsOfPairs, reasonAt, totalFlows } from "./statistics.ts";
 
 export const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -31,9 +31,18 @@ export interface MetricsInput {
   readonly sample: StatisticsSample;
   readonly counters: EngineCounters;
   readonly ports: readonly PortFigures[];
+  readonly workers: readonly WorkerFigures[];
 }
 
-export function metricsText({ version, ready, sample, counters, ports }: MetricsInput): string {
+/** Figure of a packet worker -> name, type and meaning of its metric. */
+const WORKER_METRICS = [
+  ["packetsIn", "ilb_worker_packets_total", "counter", "packets that a packet worker decided about"],
+  ["flows", "ilb_worker_flows", "gauge", "connection entries of a packet worker"],
+  ["handedOver", "ilb_worker_handed_over_total", "counter", "packets that a packet worker gave to others"],
+  ["takenOver", "ilb_worker_taken_over_total", "counter", "packets that a packet worker took from others"],
+] as const;
+
+export function metricsText({ version, ready, sample, counters, ports, workers }: MetricsInput): string {
   const { rules } = sample;
   const pairs = rules.flatMap((rule) => rule.servers.map((server) => ({ rule, server })));
   const pairRow = ({ rule, server }: (typeof pairs)[number], value: bigint | number): Row => [
@@ -79,6 +88,14 @@ export function metricsText({ version, ready, sample, counters, ports }: Metrics
         "counter",
         help,
         rules.map((rule) => [{ rule: rule.name }, rule[counter]]),
+      ),
+    ),
+    ...WORKER_METRICS.map(([figure, name, type, help]) =>
+      family(
+        name,
+        type,
+        help,
+        workers.map((worker, number): Row => [{ worker: `${number}` }, worker[figure]]),
       ),
     ),
     family(

@@ -11,6 +11,14 @@ export interface PortFigures {
   readonly counters: Readonly<Record<string, bigint>>;
 }
 
+/** What one packet worker has done. */
+export interface WorkerFigures {
+  readonly packetsIn: bigint;
+  readonly flows: number;
+  readonly handedOver: bigint;
+  readonly takenOver: bigint;
+}
+
 export interface Service {
   readonly version: string;
   readonly log: Log;
@@ -20,6 +28,8 @@ export interface Service {
   readonly refusals: RefusalAudit;
   counters(): EngineCounters;
   ports(): readonly PortFigures[];
+  /** By number; empty without packet workers. */
+  workers(): readonly WorkerFigures[];
   /** Tables are loaded, devices are open, and their interfaces still exist. */
   isReady(): boolean;
 }

@@ -6,12 +6,14 @@ import { addressOf, bind, checked } from "./library.ts";
 
 const native = bind({
   ilb_packet_open: { args: ["text", "u32", "u32", "u32"], returns: "i64" },
+  ilb_packet_share: { args: ["address", "i32"], returns: "i32" },
   ilb_tun_open: { args: ["text", "u32", "buffer"], returns: "i32" },
   ilb_port_info: { args: ["address", "buffer"], returns: "i32" },
   ilb_port_counters: { args: ["address", "buffer"], returns: "i32" },
   ilb_port_set_pass: { args: ["address", "i32"], returns: "i32" },
   ilb_port_close: { args: ["address"], returns: "i32" },
   ilb_io_create: { args: ["address", "u64", "u64", "u64", "u64"], returns: "i64" },
+  ilb_io_watch: { args: ["address", "u64"], returns: "i32" },
   ilb_io_set_port: { args: ["address", "u32", "address"], returns: "i32" },
   ilb_io_receive: { args: ["address", "u32", "u32"], returns: "i32" },
   ilb_io_transmit: { args: ["address", "u32", "u32"], returns: "i32" },
@@ -83,6 +85,14 @@ export function packetOpen(
   return checked(native().ilb_packet_open(name, flags, bufferBytes, passMark), `open interface ${name}`, hints);
 }
 
+/** @param group null begins one @returns the group, for the next socket. See ilb_packet_share. */
+export function packetShare(port: PortHandle, name: string, group: number | null): number {
+  return checked(
+    native().ilb_packet_share(port, group ?? -1),
+    `share the packets of interface ${name} between workers`,
+  );
+}
+
 /** @returns one handle per queue. See ilb_tun_open. */
 export function tunOpen(name: string, queues: number, hints: Hints): PortHandle[] {
   const handles = new BigInt64Array(Math.max(queues, 1));
@@ -129,6 +139,11 @@ export function portClose(port: PortHandle): void {
 export function ioCreate(memory: ArrayBufferLike, descriptors: number, heads: number, tails: number): IoHandle {
   const io = native().ilb_io_create(addressOf(memory), memory.byteLength, descriptors, heads, tails);
   return checked(io, "prepare packet batches", { EINVAL: "a frame region lies outside the memory or is misaligned" });
+}
+
+/** @param word linear offset of the word. See ilb_io_watch. */
+export function ioWatch(io: IoHandle, word: number): void {
+  checked(native().ilb_io_watch(io, word), "watch for work of other packet workers");
 }
 
 export function ioSetPort(io: IoHandle, index: number, port: PortHandle): void {

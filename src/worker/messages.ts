@@ -4,7 +4,13 @@ import type { WorkerSeat } from "../engine/host.ts";
 
 /** To the worker, in this order. `prepare`: attach and warm up. `run`: enter the loop, which ends by the stop flag. */
 export type ToWorker =
-  | { readonly kind: "prepare"; readonly seat: WorkerSeat; readonly io: IoHandOver }
+  | {
+      readonly kind: "prepare";
+      readonly seat: WorkerSeat;
+      readonly io: IoHandOver;
+      /** Of every worker by its number, this one included, to wake them; none when there is one worker. */
+      readonly peers: readonly IoHandOver[];
+    }
   | { readonly kind: "run" };
 
 /** From the worker. */

@@ -1,6 +1,6 @@
 /**
- * Starts, watches and stops the packet worker thread. It decides nothing about packets; a worker that fails ends the
- * daemon, because the kernel must have its packets back rather than lose them.
+ * Starts, watches and stops the packet worker threads. They decide nothing about packets here; a worker that fails ends
+ * the daemon, because the kernel must have its packets back rather than lose them.
  */
 import type { IoHandOver } from "../device/kernel-io.ts";
 import type { WorkerSeat } from "../engine/host.ts";
@@ -9,6 +9,10 @@ import type { FromWorker, ToWorker } from "./messages.ts";
 export interface WorkerOptions {
   readonly seat: WorkerSeat;
   readonly io: IoHandOver;
+  /** Of every worker by its number, when there are several. */
+  readonly peers?: readonly IoHandOver[];
+  /** How messages call it, when there are several. */
+  readonly name?: string;
   /** Sets the stop flag in shared memory and wakes the worker. */
   readonly askToStop: () => void;
   /** Engine clock of the worker's last sign of life, milliseconds, wrapped to u32. */
@@ -30,7 +34,7 @@ const STOP_MS = 1000;
 export class PacketWorker {
   /** Resolves with one line when the worker ends without being asked to. */
   readonly failed: Promise<string>;
-  private readonly fail: (reason: string) => void;
+  private readonly fail: (what: string) => void;
   private readonly worker: Worker;
   private readonly waiting = new Map<FromWorker["kind"], () => void>();
   private watch: ReturnType<typeof setInterval> | null = null;
@@ -39,21 +43,22 @@ export class PacketWorker {
   constructor(private readonly options: WorkerOptions) {
     const failed = Promise.withResolvers<string>();
     this.failed = failed.promise;
-    this.fail = (reason) => {
+    this.fail = (what) => {
       this.ended = true;
-      failed.resolve(reason);
+      failed.resolve(`${options.name ?? "the packet worker"} ${what}`);
     };
     this.worker = new Worker(ENTRY);
     this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.hear(data);
-    this.worker.onerror = ({ message }) => this.fail(`the packet worker failed: ${firstLine(message)}`);
+    this.worker.onerror = ({ message }) => this.fail(`failed: ${firstLine(message)}`);
     this.worker.addEventListener("close", () => {
-      if (!this.ended) this.fail("the packet worker ended");
+      if (!this.ended) this.fail("ended");
     });
   }
 
   /** Attaches and warms up. Rejects when the worker fails. */
   prepare(): Promise<void> {
-    return this.ask({ kind: "prepare", seat: this.options.seat, io: this.options.io }, "prepared");
+    const { seat, io, peers = [] } = this.options;
+    return this.ask({ kind: "prepare", seat, io, peers }, "prepared");
   }
 
   /** Enters the loop: packets flow from here on. Rejects when the worker fails. */
@@ -87,8 +92,8 @@ export class PacketWorker {
   }
 
   private hear(message: FromWorker): void {
-    if (message.kind === "failed") this.fail(`the packet worker failed: ${firstLine(message.reason)}`);
-    else if (message.kind === "stopped" && !this.ended) this.fail("the packet worker ended");
+    if (message.kind === "failed") this.fail(`failed: ${firstLine(message.reason)}`);
+    else if (message.kind === "stopped" && !this.ended) this.fail("ended");
     this.waiting.get(message.kind)?.();
   }
 
@@ -96,7 +101,34 @@ export class PacketWorker {
     const silentMs = (this.options.nowMs() - this.options.heartbeatMs()) >>> 0;
     // Just after the start there is no sign yet; half of the clock's range means that the worker is ahead of us.
     if (silentMs > HANG_MS && silentMs < 0x8000_0000 && this.options.heartbeatMs() !== 0)
-      this.fail(`the packet worker has hung for ${Math.round(silentMs / 1000)} s`);
+      this.fail(`has hung for ${Math.round(silentMs / 1000)} s`);
+  }
+}
+
+/** All workers of a daemon: what happens to one happens to all. */
+export class WorkerTeam {
+  /** Resolves with one line when a worker ends without being asked to. */
+  readonly failed: Promise<string>;
+  private readonly workers: readonly PacketWorker[];
+
+  constructor(workers: readonly PacketWorker[]) {
+    this.workers = workers;
+    this.failed = Promise.race(workers.map((worker) => worker.failed));
+  }
+
+  /** All attach and warm up. Rejects when one fails. */
+  async prepare(): Promise<void> {
+    await Promise.all(this.workers.map((worker) => worker.prepare()));
+  }
+
+  /** All enter the loop. Rejects when one fails. */
+  async run(): Promise<void> {
+    await Promise.all(this.workers.map((worker) => worker.run()));
+  }
+
+  /** Ends all. Does not reject. After it nobody uses the memory, the ports or another worker's io any more. */
+  async stop(): Promise<void> {
+    await Promise.all(this.workers.map((worker) => worker.stop()));
   }
 }
 

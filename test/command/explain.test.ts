@@ -147,6 +147,7 @@ describe("GET /v1/explain", () => {
       refusals: new RefusalAudit(() => undefined),
       counters: () => world.engine.counters(),
       ports: () => [],
+      workers: () => [],
       isReady: () => true,
     });
     return async (query, caller = ADMIN, accept = "application/json") =>

@@ -138,11 +138,12 @@ describe("what was changed is there after a restart", () => {
 });
 
 describe("a start that cannot be is refused in one line, and changes nothing", () => {
-  test("unknown option, bad values, more than one worker", async () => {
+  test("unknown option, bad values, too many workers", async () => {
     expect(await refused("--frobnicate")).toBe("unknown option --frobnicate; 'ilbd --help' lists them");
     expect(await refused("--io", "xdp")).toBe("--io xdp: one of packet, tun, none is needed");
     expect(await refused("--max-flows=many")).toContain("--max-flows many: a whole number");
-    expect(await refused("--workers", "2")).toContain("--workers 2: this version runs one packet worker");
+    for (const count of ["0", "8", "two"])
+      expect(await refused("--workers", count)).toBe(`--workers ${count}: a whole number from 1 to 7 is needed`);
     expect(await refused("--state")).toBe("--state needs a value");
     expect(existsSync(place.state)).toBe(false);
   });

@@ -5,7 +5,7 @@
  *   go, wake (no answer) · counters · returns (how often receive has come back) · frames COUNT (waits for so many)
  *   send JSON (SendFrame[], in this thread, while held) · stop
  */
-import { openPacketPort } from "../../src/device/afpacket.ts";
+import { openPacketPort, openPacketPorts } from "../../src/device/afpacket.ts";
 import { FrameTable } from "../../src/device/frames.ts";
 import { closePort, KernelPacketIo, type KernelPort, setPassDescriptor } from "../../src/device/kernel-io.ts";
 import { openTun } from "../../src/device/tun.ts";
@@ -20,9 +20,10 @@ const answer = (value: unknown) =>
   process.stdout.write(`${JSON.stringify(value, (_, v) => (typeof v === "bigint" ? Number(v) : v))}\n`);
 
 function openPorts(): KernelPort[] {
-  return spec.ports.flatMap((port) =>
-    port.kind === "packet" ? [openPacketPort(port.name, port.options)] : openTun(port.name, port.queues),
-  );
+  return spec.ports.flatMap((port) => {
+    if (port.kind === "packet") return [openPacketPort(port.name, port.options)];
+    return port.kind === "shared" ? openPacketPorts(port.name, port.sockets) : openTun(port.name, port.queues);
+  });
 }
 
 /** A TAP made by the library; its frames arrive on an interface of that name. */

@@ -205,6 +205,32 @@ describe.skipIf(NO_NAMESPACES !== null)(
       await box.stop();
     });
 
+    test("sockets that share an interface get each frame once, all of a connection at one of them, and none of our own", async () => {
+      const namespaces = topology();
+      const shared: PortSpec = { kind: "shared", name: "b0", sockets: 3 };
+      const box = await Box.start(namespaces, "box", { ports: [shared], work: "record" });
+      const connections = Array.from({ length: 60 }, (_, i) => datagram(80, i));
+      await sendFrom(namespaces, "client", "c0", [...connections, ...connections]);
+      const recorded = await box.frames(120);
+      expect(plain(recorded).sort()).toEqual([...connections, ...connections].map(toHex).sort());
+      const socketsOf = new Map<string, Set<number>>();
+      for (const { hex, port } of recorded) socketsOf.set(hex, (socketsOf.get(hex) ?? new Set()).add(port));
+      expect([...socketsOf.values()].every((sockets) => sockets.size === 1)).toBe(true);
+      expect(new Set(recorded.map(({ port }) => port))).toEqual(new Set([0, 1, 2]));
+      // What another socket of the box sends out of the interface is no arrival; the marker behind it is.
+      const sender = await Box.start(namespaces, "box", {
+        ports: [packetPort("b0", { direction: "transmit" })],
+        work: "record",
+        hold: true,
+      });
+      await sender.send([{ hex: forwarded(datagram(80, 1)), port: 0 }]);
+      await sendFrom(namespaces, "client", "c0", [datagram(90, 7)]);
+      expect(plain(await box.frames(1))).toEqual([toHex(datagram(90, 7))]);
+      sender.go();
+      await sender.stop();
+      await box.stop();
+    });
+
     test("tagged frames are flagged when asked for and left out otherwise", async () => {
       const namespaces = topology();
       const tagged = datagram(100, 1, { vlans: [42] });

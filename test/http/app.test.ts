@@ -50,6 +50,10 @@ beforeEach(async () => {
     refusals: new RefusalAudit((caller, command, code) => controller.auditRefusal(caller, command, code)),
     counters,
     ports: () => [{ name: "eth0", counters: { rxFrames: HUGE } }],
+    workers: () => [
+      { packetsIn: HUGE, flows: 3, handedOver: 5n, takenOver: 0n },
+      { packetsIn: 2n, flows: 1, handedOver: 0n, takenOver: 5n },
+    ],
     isReady: () => true,
   });
 });

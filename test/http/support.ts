@@ -33,6 +33,7 @@ export class TestApp {
       refusals: new RefusalAudit((caller, command, code) => controller.auditRefusal(caller, command, code)),
       counters: () => this.world.engine.counters(),
       ports: () => [],
+      workers: () => [],
       isReady: () => true,
     });
   }

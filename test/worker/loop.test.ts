@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { discardStale, type LoopEngine, type LoopIo, run, WAIT_US } from "../../src/worker/loop.ts";
+import { discardStale, type LoopEngine, type LoopIo, type LoopPeers, run, WAIT_US } from "../../src/worker/loop.ts";
 import { PacketWorker } from "../../src/worker/workers.ts";
 
 /** Plays the batches given, then asks for the stop; every call lands in one list. */
@@ -70,6 +70,78 @@ test("a worker that ends is quiescent for ever, and does not process what it has
   const { calls, engine, io } = play([9]);
   run(engine, io);
   expect(calls).toEqual(["enter", `receive ${WAIT_US}`, "leave", "enter"]);
+});
+
+/** Other workers that have handed over what is given, batch by batch; sleeping is refused while there is any. */
+function withPeers(calls: string[], handedOver: readonly number[], wakes: number): LoopPeers {
+  const waiting = [...handedOver];
+  let wakesLeft = wakes;
+  return {
+    takeHandedOver() {
+      const count = waiting.shift() ?? 0;
+      calls.push(`take ${count}`);
+      return count;
+    },
+    releaseHandedOver: () => void calls.push("release"),
+    announceSleep() {
+      calls.push("announce");
+      return waiting.length === 0;
+    },
+    endSleep: () => void calls.push("end sleep"),
+    takeWakes() {
+      const due = wakesLeft;
+      wakesLeft = 0;
+      return due;
+    },
+    wake: (worker) => void calls.push(`wake ${worker}`),
+  };
+}
+
+test("several workers: what others hand over is decided, sent and only then released, and sleepers are woken before sending", () => {
+  const { calls, engine, io } = play([3, 0, 0]);
+  run(engine, io, withPeers(calls, [64, 5], 0b1010));
+  expect(calls.slice(0, calls.indexOf("sweep 1005"))).toEqual([
+    "enter",
+    "receive 0",
+    "leave",
+    "process 3 1005",
+    "wake 1",
+    "wake 3",
+    "transmit 3 2",
+    "take 64",
+    "process 64 1005",
+    "transmit 64 2",
+    "release",
+    "take 5",
+    "process 5 1005",
+    "transmit 5 2",
+    "release",
+    "take 0",
+  ]);
+});
+
+test("several workers: one waits only after it has announced it and found nothing handed over", () => {
+  const { calls, engine, io } = play([0, 0, 0]);
+  run(engine, io, withPeers(calls, [], 0));
+  expect(calls.slice(0, 7)).toEqual([
+    "enter",
+    "receive 0",
+    "announce",
+    `receive ${WAIT_US}`,
+    "end sleep",
+    "leave",
+    "take 0",
+  ]);
+
+  const busy = play([0, 0, 0]);
+  run(busy.engine, busy.io, withPeers(busy.calls, [1], 0));
+  expect(busy.calls.slice(0, 5)).toEqual(["enter", "receive 0", "announce", "leave", "take 1"]);
+});
+
+test("several workers: the others cannot keep one from its own devices", () => {
+  const { calls, engine, io } = play([0, 0]);
+  run(engine, io, withPeers(calls, new Array(100).fill(64), 0));
+  expect(calls.filter((call) => call === "release").length).toBe(16);
 });
 
 test("what the sockets collected before the start is thrown away without waiting", () => {
