@@ -34,6 +34,7 @@ import { errorText, failed } from "./errors.ts";
 import type { ChangeContext } from "./host.ts";
 import { checkNewName } from "./names.ts";
 import { checkAddedServerPorts, checkRulePorts, overlaps } from "./port-rules.ts";
+import { unknownName } from "./suggest.ts";
 
 /** Server numbers are 0..999. */
 const SERVER_NUMBERS = 1000;
@@ -55,7 +56,7 @@ function createRule(config: Config, change: CreateRule): Result<Config> {
   if (!name.ok) return name;
   if (findRule(config, change.name)) return failed("E-DUPRULE");
   const group = findGroup(config, change.group);
-  if (group === undefined) return failed("E-SGUNAVAIL");
+  if (group === undefined) return unknownName("E-SGUNAVAIL", change.group, config.groups);
   for (const server of group.servers) {
     const ports = checkRulePorts(change, server.ports);
     if (!ports.ok) return ports;
@@ -63,7 +64,7 @@ function createRule(config: Config, change: CreateRule): Result<Config> {
   const family = groupFamily(config, group);
   if (family !== null && family !== change.vip.family) return failed("E-MISMATCHSG");
   const check = change.healthCheck === null ? null : findHealthCheck(config, change.healthCheck);
-  if (check === undefined) return failed("E-NOHCINFO");
+  if (check === undefined) return unknownName("E-NOHCINFO", change.healthCheck ?? "", config.healthChecks);
   if (check !== null && !suits(check.test, change.protocol)) return failed("E-HCMISMATCH");
   if (!isVirtualAddress(change.vip)) return failed("E-EINVAL");
   if (change.proxySource !== null && !isValidProxySource(change.proxySource)) return failed("E-EINVAL");
@@ -85,7 +86,8 @@ function makeRule(id: number, change: CreateRule, groupId: number, healthCheckId
 function deleteRule(config: Config, { name }: RuleChange): Result<Config> {
   if (name === null) return config.rules.length === 0 ? ok(config) : next(config, { rules: [] });
   const rule = findRule(config, name);
-  return rule ? next(config, { rules: ruleLists.remove(config.rules, rule.id) }) : failed("E-ENORULE");
+  if (rule === undefined) return unknownName("E-ENORULE", name, config.rules);
+  return next(config, { rules: ruleLists.remove(config.rules, rule.id) });
 }
 
 /** Enabling the enabled and disabling the disabled give the same Config back. */
@@ -98,7 +100,7 @@ function switchRule(config: Config, { name, kind }: RuleChange): Result<Config> 
       : next(config, { rules: config.rules.map(set) });
   }
   const rule = findRule(config, name);
-  if (rule === undefined) return failed("E-ENORULE");
+  if (rule === undefined) return unknownName("E-ENORULE", name, config.rules);
   return rule.enabled === enabled ? ok(config) : next(config, { rules: ruleLists.replace(config.rules, set(rule)) });
 }
 
@@ -119,7 +121,7 @@ function createServerGroup(config: Config, change: CreateServerGroup, context: C
 
 function deleteServerGroup(config: Config, name: string): Result<Config> {
   const group = findGroup(config, name);
-  if (group === undefined) return failed("E-SGUNAVAIL");
+  if (group === undefined) return unknownName("E-SGUNAVAIL", name, config.groups);
   if (isInUse(config, group)) return failed("E-SGINUSE");
   return next(config, { groups: groupLists.remove(config.groups, group.id) });
 }
@@ -142,10 +144,10 @@ function freeNumber(group: ServerGroup, draining: ReadonlySet<number>): number |
 /** Adds one server. Its failure names server and group, the group as stored if there is one. */
 function addServer(config: Config, groupName: string, server: NewServer, context: ChangeContext): Result<Config> {
   const group = findGroup(config, groupName);
-  const result = group ? addToGroup(config, group, server, context) : failed("E-ENOENT");
+  const result = group ? addToGroup(config, group, server, context) : unknownName("E-ENOENT", groupName, config.groups);
   if (result.ok) return result;
-  const { code, text } = result.failure;
-  return fail(code, errorText("E-ADD", formatAddress(server.address), group?.name ?? groupName, text));
+  const text = errorText("E-ADD", formatAddress(server.address), group?.name ?? groupName, result.failure.text);
+  return { ok: false, failure: { ...result.failure, text } };
 }
 
 function addToGroup(config: Config, group: ServerGroup, added: NewServer, context: ChangeContext): Result<Config> {
@@ -233,7 +235,7 @@ function makeTest(text: string, context: ChangeContext): Result<HealthTest> {
 /** Refused while an enabled rule uses it; disabled rules lose it. */
 function deleteHealthCheck(config: Config, name: string): Result<Config> {
   const check = findHealthCheck(config, name);
-  if (check === undefined) return failed("E-ENOENT");
+  if (check === undefined) return unknownName("E-ENOENT", name, config.healthChecks);
   const uses = (rule: Rule): boolean => rule.healthCheckId === check.id;
   if (config.rules.some((rule) => rule.enabled && uses(rule))) return failed("E-INUSE");
   const rules = config.rules.some(uses)

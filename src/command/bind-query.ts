@@ -4,7 +4,7 @@
  */
 import { ok, type Result } from "../model/result.ts";
 import type { Asked, Change, Command, Output, ShowStatistics, SubcommandName } from "./command.ts";
-import { type ErrorCode, failed, keyFailure } from "./errors.ts";
+import { type ErrorCode, failed, failure, keyFailure } from "./errors.ts";
 import {
   AUDIT_FIELDS,
   allFields,
@@ -22,6 +22,7 @@ import {
 } from "./fields.ts";
 import { checkOperands, getValue, type Request } from "./request.ts";
 import { KEYS, type KeySpec, OPTIONS, type OptionSpec, PACKET_KEYS } from "./spec.ts";
+import { failSuggesting } from "./suggest.ts";
 import { parseCount } from "./values.ts";
 
 const dash = (option: OptionSpec): string => `-${option.letter}`;
@@ -41,7 +42,8 @@ function bindFields(request: Request, set: FieldSet, defaults: readonly string[]
   const text = request.texts.get(OPTIONS.fields);
   if (text === undefined) return ok({ fields: defaults, parsable });
   const choice = chooseFields(set, text);
-  return choice.ok ? ok({ fields: Object.freeze(choice.fields), parsable }) : failed("E-OUTFIELD", choice.unknown);
+  if (choice.ok) return ok({ fields: Object.freeze(choice.fields), parsable });
+  return failSuggesting(failure("E-OUTFIELD", choice.unknown), choice.unknown, allFields(set));
 }
 
 function bindOutput(request: Request, set: FieldSet, defaults: readonly string[]): Result<Output> {

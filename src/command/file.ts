@@ -16,7 +16,7 @@ import { Pace } from "./pace.ts";
 import { type Plan, planOf } from "./plan.ts";
 import { printCommand } from "./print.ts";
 import { hasNames, lookUpNames } from "./request.ts";
-import { findSubcommand, SUBCOMMANDS } from "./spec.ts";
+import { findSubcommand, SUBCOMMANDS, unknownSubcommand } from "./spec.ts";
 import { checkStatisticsNames, listStatistics } from "./statistics.ts";
 import { scan } from "./text.ts";
 
@@ -87,7 +87,7 @@ type LineCheck = Result<Step["command"]>;
 
 async function readStep(line: FileLine, host: CommandHost, right: ImportOptions["right"]): Promise<LineCheck> {
   const spec = findSubcommand(line.words[0] as string);
-  if (spec === undefined) return failed("E-SUBCOMMAND");
+  if (spec === undefined) return unknownSubcommand(line.words[0] as string);
   if (spec.long === "import-config") return failed("E-RECURSIVE");
   if (spec.long === "export-config") return failed("E-EXPORT-IN-IMPORT");
   if (spec.long === "rollback") return failed("E-ROLLBACK-IN-IMPORT");

@@ -48,6 +48,7 @@ import {
   type ServerField,
 } from "./fields.ts";
 import type { CommandHost } from "./host.ts";
+import { unknownName } from "./suggest.ts";
 import { ports } from "./values.ts";
 
 /** Text lines with their newlines; the return value is the failure that ended the listing, if one did. */
@@ -61,7 +62,7 @@ function* chooseRules(config: Config, names: readonly string[]): Generator<Rule,
   if (names.length === 0) yield* config.rules;
   for (const name of names) {
     const rule = findRule(config, name);
-    if (rule === undefined) return failed("E-ENOENT");
+    if (rule === undefined) return unknownName("E-ENOENT", name, config.rules);
     yield rule;
   }
   return ok(undefined);
@@ -110,7 +111,7 @@ function* chooseGroups(config: Config, names: readonly string[]): Generator<Serv
   if (names.length === 0) yield* config.groups;
   for (const name of names) {
     const group = findGroup(config, name);
-    if (group === undefined) return failed("E-SGUNAVAIL");
+    if (group === undefined) return unknownName("E-SGUNAVAIL", name, config.groups);
     yield group;
   }
   return ok(undefined);
@@ -170,7 +171,7 @@ function* chooseHealthChecks(config: Config, names: readonly string[]): Generato
   if (names.length === 0) yield* config.healthChecks;
   for (const name of names) {
     const check = findHealthCheck(config, name);
-    if (check === undefined) return failed("E-ENOENT");
+    if (check === undefined) return unknownName("E-ENOENT", name, config.healthChecks);
     yield check;
   }
   return ok(undefined);
@@ -194,7 +195,8 @@ function* chooseCheckedRules(config: Config, names: readonly string[]): Generato
   if (names.length === 0) yield* config.rules.filter((rule) => rule.healthCheckId !== null);
   for (const name of names) {
     const rule = findRule(config, name);
-    if (rule === undefined || rule.healthCheckId === null) return failed("E-NOHC");
+    if (rule === undefined) return unknownName("E-NOHC", name, config.rules);
+    if (rule.healthCheckId === null) return failed("E-NOHC");
     yield rule;
   }
   return ok(undefined);

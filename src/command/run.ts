@@ -18,7 +18,7 @@ import { Pace } from "./pace.ts";
 import { isDifferent, type Plan, planLines, planOf } from "./plan.ts";
 import { printChange, printCommand } from "./print.ts";
 import { hasNames, lookUpNames, type Request } from "./request.ts";
-import { findSubcommand, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
+import { findSubcommand, SUBCOMMANDS, type SubcommandSpec, unknownSubcommand } from "./spec.ts";
 import { listStatistics } from "./statistics.ts";
 import { scan } from "./text.ts";
 import { usageList } from "./usage.ts";
@@ -61,7 +61,8 @@ const CHUNK_LENGTH = 32 * 1024;
 
 /** Every diagnostic begins with it. */
 const line = (text: string): string => `ilbadm: ${text}\n`;
-const refuse = (reason: Failure): Chunk => ({ stderr: line(reason.text) });
+const lines = ({ text, hint }: Failure): string => line(text) + (hint === undefined ? "" : line(`hint: ${hint}`));
+const refuse = (reason: Failure): Chunk => ({ stderr: lines(reason) });
 
 const answer = (status: number, stdout: string, stderr: string): LocalAnswer => ({ stdout, stderr, status });
 
@@ -90,9 +91,10 @@ type Parsed =
 function parse(argv: readonly string[], origin: Origin): Parsed {
   const frame = answerFrame(argv[0]);
   if (frame !== null) return { kind: "answer", answer: frame };
-  const spec = findSubcommand(argv[0] as string);
-  const request = spec ? scan(spec, argv.slice(1), origin === "import") : failed("E-SUBCOMMAND");
-  if (!request.ok) return { kind: "answer", answer: answer(1, "", line(request.failure.text)) };
+  const word = argv[0] as string;
+  const spec = findSubcommand(word);
+  const request = spec ? scan(spec, argv.slice(1), origin === "import") : unknownSubcommand(word);
+  if (!request.ok) return { kind: "answer", answer: answer(1, "", lines(request.failure)) };
   return { kind: "request", spec: request.value.spec, request: request.value };
 }
 
@@ -106,7 +108,7 @@ export function check(argv: readonly string[]): LocalAnswer | null {
   // What is wrong behind a name is for the daemon to say, after it has looked the name up.
   if (hasNames(parsed.request)) return null;
   const command = bind(parsed.request);
-  return command.ok ? null : answer(1, "", line(command.failure.text));
+  return command.ok ? null : answer(1, "", lines(command.failure));
 }
 
 /** What a command line wants of the caller's files. `file` null: standard input or output. */
@@ -373,7 +375,9 @@ export async function* run(
 }
 
 function authorize(needed: Right, canonical: string, options: Pick<RunOptions, "right">): Result<void> {
-  return options.right(needed, canonical) ? ok(undefined) : failed("E-AUTH");
+  if (options.right(needed, canonical)) return ok(undefined);
+  const hint = `this needs the right ${needed}: be root or in the group ilb-${needed}; over TCP, bring a token that has it`;
+  return { ok: false, failure: { ...failure("E-AUTH"), hint } };
 }
 
 /**

@@ -3,9 +3,10 @@
  * Scanner, printers, usage, JSON and OpenAPI read these rows; a keyword is spelled here and nowhere else. What a valid
  * request means is not here: bind.ts makes commands of requests, apply.ts judges them.
  */
-import type { Failure } from "../model/result.ts";
+import type { Failure, Result } from "../model/result.ts";
 import type { Right, SubcommandName } from "./command.ts";
 import { type ErrorCode, failure } from "./errors.ts";
+import { failSuggesting } from "./suggest.ts";
 import {
   address,
   addressRange,
@@ -519,6 +520,10 @@ const BY_NAME = new Map<string, SubcommandSpec>(
     [spec.short, spec],
   ]),
 );
+
+/** The failure of a word that is no subcommand. */
+export const unknownSubcommand = (word: string): Result<never> =>
+  failSuggesting(failure("E-SUBCOMMAND"), word, BY_NAME.keys());
 
 /** The row of a long or short name in any case, whole words only. */
 export function findSubcommand(word: string): SubcommandSpec | undefined {

@@ -12,6 +12,7 @@ import { failed } from "./errors.ts";
 import { type ItemField, RULE_ITEM_FIELDS, STATISTICS_FIELDS, type StatisticsField } from "./fields.ts";
 import type { CommandHost, RuleSample, StatisticsSample } from "./host.ts";
 import type { Listing } from "./listings.ts";
+import { unknownName } from "./suggest.ts";
 
 const SAMPLES_PER_HEADER = 10;
 
@@ -86,7 +87,7 @@ function cut(query: ShowStatistics, sample: StatisticsSample, config: Config): R
   let onlyServer: number | null = null;
   if (query.rule !== null) {
     const rule = findRule(config, query.rule);
-    if (rule === undefined) return failed("E-STATRULE");
+    if (rule === undefined) return unknownName("E-STATRULE", query.rule, config.rules);
     rules = rules.filter((candidate) => candidate.ruleId === rule.id);
   }
   if (query.server !== null) {

@@ -4,9 +4,10 @@
  * looked up, and whether the parts go together is for bind.ts.
  */
 import { ok, type Result } from "../model/result.ts";
-import { failed, keyFailure } from "./errors.ts";
+import { failed, failure, keyFailure } from "./errors.ts";
 import { type Given, parseValue, type Request } from "./request.ts";
 import type { AnyKey, FlagOption, KeysOption, SubcommandSpec, TextOption } from "./spec.ts";
+import { failSuggesting } from "./suggest.ts";
 
 interface Draft {
   readonly flags: Set<FlagOption>;
@@ -59,8 +60,18 @@ function store(draft: Draft, key: AnyKey, given: Given): void {
   draft.values.set(key, [...before, given]);
 }
 
+/** The failure of a key that the option does not have, with a hint where another option has it or it is misspelt. */
+function unknownKey(option: KeysOption, spelling: string, spec: SubcommandSpec): Result<never> {
+  const unknown = failure("E-KEYWORD", spelling);
+  const owner = spec.options.find((other) => other.kind === "keys" && findKey(other, spelling) !== undefined);
+  if (owner !== undefined)
+    return { ok: false, failure: { ...unknown, hint: `${spelling} goes with -${owner.letter}` } };
+  const spellings = option.keys.flatMap((key) => [key.key, ...key.aliases]);
+  return failSuggesting(unknown, spelling, spellings);
+}
+
 /** `key=value[,key=value...]`; once a list key stood, every further element is one of its values. */
-function scanKeys(option: KeysOption, argument: string, draft: Draft): Result<void> {
+function scanKeys(option: KeysOption, argument: string, draft: Draft, spec: SubcommandSpec): Result<void> {
   let list: AnyKey | null = null;
   for (const element of argument.split(",")) {
     if (element === "" || element.startsWith("=")) return failed("E-SYNTAX");
@@ -74,7 +85,7 @@ function scanKeys(option: KeysOption, argument: string, draft: Draft): Result<vo
     if (equals < 0) return { ok: false, failure: keyFailure(element, element, "E-ASSIGN") };
     const spelling = element.slice(0, equals);
     const key = findKey(option, spelling);
-    if (key === undefined) return failed("E-KEYWORD", spelling);
+    if (key === undefined) return unknownKey(option, spelling, spec);
     const text = element.slice(equals + 1);
     if (text === "") return { ok: false, failure: keyFailure(spelling, key.property, "E-NOVALUE") };
     const given = parseValue(spelling, key, text);
@@ -109,7 +120,7 @@ function scanOptionWord(spec: SubcommandSpec, word: string, words: Words, draft:
       return ok(undefined);
     }
     const joined = joinAfterComma(argument, words);
-    return joined.ok ? scanKeys(option, joined.value, draft) : joined;
+    return joined.ok ? scanKeys(option, joined.value, draft, spec) : joined;
   }
   return ok(undefined);
 }
@@ -136,7 +147,7 @@ export function scan(spec: SubcommandSpec, argv: readonly string[], lenient = fa
     } else if (lenient && spec.implied !== null && isImpliedArgument(spec, word, draft)) {
       words.take();
       const joined = joinAfterComma(word, words);
-      const done = joined.ok ? scanKeys(spec.implied.option, joined.value, draft) : joined;
+      const done = joined.ok ? scanKeys(spec.implied.option, joined.value, draft, spec) : joined;
       if (!done.ok) return done;
     } else {
       if (word === "--") words.take();

@@ -7,6 +7,8 @@ export interface Failure {
   readonly text: string;
   /** The key, operand or body field at fault, where there is one. */
   readonly field?: string;
+  /** What may help, for people; printed behind the text where a terminal may be. */
+  readonly hint?: string;
 }
 
 export type Result<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly failure: Failure };

@@ -264,7 +264,13 @@ describe("who may do what, by the operating system's word", () => {
       return { status: exit, ...output };
     });
   };
-  const E_AUTH = { status: 1, stdout: "", stderr: "ilbadm: user is not authorized to execute command\n" };
+  const eAuth = (right: "enable" | "config") => ({
+    status: 1,
+    stdout: "",
+    stderr: `ilbadm: user is not authorized to execute command
+ilbadm: hint: this needs the right ${right}: be root or in the group ilb-${right}; over TCP, bring a token that has it
+`,
+  });
   const OK = { status: 0, stdout: "", stderr: "" };
 
   /** The daemon in a mount namespace of its own, whose group file has our two groups. */
@@ -291,18 +297,18 @@ describe("who may do what, by the operating system's word", () => {
     await place.must("import-config", CONFIG);
     const nobody = 59_100;
 
-    expect(await asUser(nobody, "", "delete-rule", "-a")).toEqual(E_AUTH);
-    expect(await asUser(nobody, "", "disable-rule", "r1")).toEqual(E_AUTH);
+    expect(await asUser(nobody, "", "delete-rule", "-a")).toEqual(eAuth("config"));
+    expect(await asUser(nobody, "", "disable-rule", "r1")).toEqual(eAuth("enable"));
     expect((await asUser(nobody, "", "export-config")).stdout).toBe(CONFIG);
     expect((await asUser(nobody, "", "show-rule")).status).toBe(0);
 
     expect(await asUser(nobody, "59002", "disable-rule", "r1")).toEqual(OK);
     expect(await asUser(nobody, "59002", "disable-server", "_sg1.0")).toEqual(OK);
-    expect(await asUser(nobody, "59002", "create-servergroup", "x")).toEqual(E_AUTH);
-    expect(await asUser(nobody, "59002", "remove-server", "-s", "server=_sg1.0", "sg1")).toEqual(E_AUTH);
+    expect(await asUser(nobody, "59002", "create-servergroup", "x")).toEqual(eAuth("config"));
+    expect(await asUser(nobody, "59002", "remove-server", "-s", "server=_sg1.0", "sg1")).toEqual(eAuth("config"));
 
     expect(await asUser(nobody, "59001", "create-servergroup", "x")).toEqual(OK);
-    expect(await asUser(nobody, "59001", "enable-rule", "r1")).toEqual(E_AUTH);
+    expect(await asUser(nobody, "59001", "enable-rule", "r1")).toEqual(eAuth("enable"));
     expect(await asUser(59_001, "", "delete-servergroup", "x")).toEqual(OK); // by primary group
 
     await cleanUp();

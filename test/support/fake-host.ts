@@ -193,7 +193,7 @@ export async function setUp(host: CommandHost, ...lines: string[]): Promise<void
   }
 }
 
-/** Standard error of a failing command, which must print nothing else; throws when it succeeds. */
+/** Standard error of a failing command but for hints; it must print nothing else. Throws when it succeeds. */
 export async function errorOf(
   host: CommandHost,
   words: string | readonly string[],
@@ -201,7 +201,7 @@ export async function errorOf(
 ): Promise<string> {
   const { exit, stdout, stderr } = await ilbadm(host, words, options);
   if (exit !== 1 || stdout !== "") throw new Error(`expected a failure, got ${exit} ${stdout}${stderr}`);
-  return stderr;
+  return stderr.replace(/^ilbadm: hint: .*\n/gm, "");
 }
 
 /** Standard output of a succeeding command without diagnostics. */
