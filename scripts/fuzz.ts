@@ -75,6 +75,8 @@ interface Totals {
   jobs: number;
   compared: number;
   executions: number;
+  /** Most blocks of the engine that one process has reached, of all. */
+  blocks: { reached: number; all: number };
   readonly reasons: number[];
   readonly failures: { readonly job: Job; readonly command: string; readonly failure: string }[];
 }
@@ -90,6 +92,7 @@ class Run {
     jobs: 0,
     compared: 0,
     executions: 0,
+    blocks: { reached: 0, all: 0 },
     reasons: Object.values(Reason).map(() => 0),
     failures: [],
   };
@@ -112,10 +115,10 @@ class Run {
   }
 
   line(): string {
-    const { jobs, compared, executions } = this.totals;
+    const { jobs, compared, executions, blocks } = this.totals;
     const number = (value: number): string => value.toLocaleString("en-US");
     const rate = number(Math.round(executions / this.seconds));
-    return `${Math.round(this.seconds)} s: ${number(compared)} packets compared, ${number(executions)} executions, ${number(jobs)} runs, ${rate} packets/s`;
+    return `${Math.round(this.seconds)} s: ${number(compared)} packets compared, ${number(executions)} executions, ${number(jobs)} runs, ${rate} packets/s, ${blocks.reached} of ${blocks.all} blocks reached`;
   }
 
   /** Runs one child until the budget is used up; resolves when it is gone. */
@@ -152,6 +155,7 @@ class Run {
     totals.jobs++;
     totals.compared += result.compared;
     totals.executions += result.executions;
+    if (result.blocks.reached >= totals.blocks.reached) totals.blocks = result.blocks;
     for (const [reason, count] of result.reasons.entries()) totals.reasons[reason]! += count;
     if (result.failure !== null) this.#fail(job, result.failure);
   }

@@ -63,7 +63,7 @@ const sameVnet = (a: VnetHeader, b: VnetHeader): boolean =>
   a.csumOffset === b.csumOffset;
 
 /** Names the first field in which two outcomes differ. */
-function outcomeDifference(a: Outcome, b: Outcome): string | null {
+export function outcomeDifference(a: Outcome, b: Outcome): string | null {
   for (const field of ["verdict", "reason", "ruleId", "serverId", "direction", "flow"] as const) {
     if (a[field] !== b[field]) return field;
   }

@@ -2,7 +2,7 @@
  * A process that runs fuzz jobs until it is told to stop. Started by scripts/fuzz.ts with one argument, a ChildOrder in
  * JSON; sends a ChildMessage before and after every job. Of its own accord it ends only by a failure.
  */
-import { JOB_KINDS, type Job, type JobKind, type JobResult, runJob } from "./jobs.ts";
+import { JOB_KINDS, type Job, type JobKind, type JobResult, openWorkshop, runJob } from "./jobs.ts";
 
 export interface ChildOrder {
   readonly firstSeed: number;
@@ -30,10 +30,11 @@ async function main(): Promise<void> {
   };
   // When the parent is gone nobody wants to know.
   process.on("disconnect", () => process.exit(0));
+  const workshop = await openWorkshop();
   for (let n = 0; ; n++) {
     const job = jobOf(order, n);
     tell({ event: "begins", job });
-    const result = runJob(job);
+    const result = runJob(job, workshop);
     tell({ event: "done", job, result });
     if (result.failure !== null) return;
     // Lets messages out and a signal in.

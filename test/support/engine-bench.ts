@@ -55,7 +55,7 @@ const portOf = (kind: Port["kind"], portMac: Uint8Array, address4: Address): Por
   address4,
   address6: address6Of(address4),
 });
-const PORTS: readonly Port[] = [
+export const PORTS: readonly Port[] = [
   portOf("ethernet", BOX_MACS[0], BOX_CLIENT_SIDE),
   portOf("ethernet", BOX_MACS[1], ip("192.0.2.254")),
   portOf("ip", new Uint8Array(6), ip("203.0.113.254")),
