@@ -11,7 +11,7 @@ if (!(seconds > 0)) {
   process.stderr.write("usage: bun scripts/engine-coverage.ts [SECONDS]\n");
   process.exit(2);
 }
-const workshop = await openWorkshop();
+const workshop = await openWorkshop(["alone"]);
 const { blocks } = workshop.engine;
 const endMs = performance.now() + seconds * 1000;
 for (let seed = 1; performance.now() < endMs; seed++) {

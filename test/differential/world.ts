@@ -14,8 +14,8 @@ export const CLIENT_PORT = 0;
 export const SERVER_PORT = 1;
 export const TUN_PORT = 2;
 
-/** Named by next hops now and then, but never set. */
-const MISSING_PORT = 9;
+/** Named by next hops now and then, but never set; the second is beyond what ports can be. */
+const MISSING_PORTS = [9, 200];
 
 /** Addresses of both families that end alike. */
 const both = (network4: string, network6: string, lasts: readonly number[]): Address[] =>
@@ -26,9 +26,11 @@ export const VIPS: readonly Address[] = both("198.51.100.", "2001:db8:100::", [1
 const LOCAL_VIPS = both("198.51.100.", "2001:db8:100::", [13]);
 export const isLocalVip = (vip: Address): boolean => LOCAL_VIPS.some((local) => same(local, vip));
 export const SERVERS: readonly Address[] = both("192.0.2.", "2001:db8:2::", [10, 11, 12, 13, 14]);
-const PROXY_RANGES = (["203.0.113.", "2001:db8:113::"] as const).flatMap((network) => [
+/** The last of either family is a VIP too. */
+const PROXY_RANGES = (["203.0.113.", "2001:db8:113::"] as const).flatMap((network, i) => [
   { first: ip(`${network}1`), last: ip(`${network}1`) },
   { first: ip(`${network}2`), last: ip(`${network}4`) },
+  { first: VIPS[i * 4 + 1]!, last: VIPS[i * 4 + 1]! },
 ]);
 export const PROXIES: readonly Address[] = both("203.0.113.", "2001:db8:113::", [1, 2, 3, 4]);
 
@@ -114,10 +116,18 @@ export class World {
     const random = this.#random;
     return {
       state: resolved ? "resolved" : random.of(["resolved", "resolved", "resolved", "unresolved", "none"]),
-      port: random.of([SERVER_PORT, SERVER_PORT, SERVER_PORT, SERVER_PORT, CLIENT_PORT, TUN_PORT, MISSING_PORT]),
+      port: random.of([
+        SERVER_PORT,
+        SERVER_PORT,
+        SERVER_PORT,
+        SERVER_PORT,
+        CLIENT_PORT,
+        TUN_PORT,
+        ...MISSING_PORTS.slice(0, random.of([1, 1, 2])),
+      ]),
       destinationMac: mac(`02:01:00:00:00:${(0x10 + index).toString(16)}`),
       sourceMac: mac("02:00:00:00:00:02"),
-      mtu: random.of([1500, 1500, 1500, 1400, 1280, 580, 68]),
+      mtu: random.of([1500, 1500, 1500, 1400, 1280, 580, 68, 68, 48]),
     };
   }
 

@@ -20,7 +20,7 @@ const SIZES: readonly EngineLimits[] = [
   { maxFlows: 4_000, maxRules: 64, maxPairs: 1_024, maxSticky: 1_024 },
   { maxFlows: 40, maxRules: 64, maxPairs: 64, maxSticky: 16 },
   { maxFlows: 8, maxRules: 64, maxPairs: 64, maxSticky: 2 },
-  { maxFlows: 300, maxRules: 64, maxPairs: 64, maxSticky: 1 },
+  { maxFlows: 300, maxRules: 64, maxPairs: 12, maxSticky: 1 },
 ];
 const CANARIES = [0x5c, 0xa3] as const;
 
@@ -62,7 +62,7 @@ export function runAlone(modules: Modules, corpus: Corpus, seed: number, compat:
   ) as [GuardedEngine, GuardedEngine];
   const markers = engines[0].markers(corpus.reached.length);
   const world = new World(random);
-  const traffic = new Traffic(random, random.of(["steady", "busy"]));
+  const traffic = new Traffic(random, random.of(["steady", "busy", "crowded"]));
   const reasons: number[] = Object.values(Reason).map(() => 0);
   let nowMs = random.of([1_000_000, 2 ** 32 - 100_000]);
   let done = 0;

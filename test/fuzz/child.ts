@@ -30,7 +30,7 @@ async function main(): Promise<void> {
   };
   // When the parent is gone nobody wants to know.
   process.on("disconnect", () => process.exit(0));
-  const workshop = await openWorkshop();
+  const workshop = await openWorkshop(order.kinds);
   for (let n = 0; ; n++) {
     const job = jobOf(order, n);
     tell({ event: "begins", job });
