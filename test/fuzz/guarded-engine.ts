@@ -40,6 +40,7 @@ import {
   type Reason,
   TAIL_STRIDE,
   Verdict,
+  WorkerMap,
 } from "../../src/gen/layout.ts";
 
 /** Bytes behind the rest of a long frame that are watched. */
@@ -99,6 +100,8 @@ export class GuardedEngine implements PacketEngine {
   constructor({ limits, moduleBytes, hashKey, compat, canary, headBytes = HEAD_L3_CAPACITY }: GuardedOptions) {
     this.host = EngineHost.create({ limits, workers: 2, hashKey, moduleBytes, compat });
     this.#regions = this.host.map.workers[0]!;
+    // The one that runs is alone and hands nothing over.
+    new DataView(this.host.memory.buffer).setUint32(this.#regions.map + WorkerMap.workerCount, 1, true);
     this.#exports = instantiate(compileModule(moduleBytes), this.host.memory, this.#regions.map);
     this.#exports.leaveQuiescent();
     this.#bytes = new Uint8Array(this.host.memory.buffer);
@@ -273,7 +276,7 @@ export class GuardedEngine implements PacketEngine {
       ["descriptors", other.descriptors, other.heads],
       ["frames", other.heads, other.scratch],
       ["counters", other.counters, other.ruleStates],
-      ["flows and what follows", other.buckets, this.#bytes.length],
+      ["tables", other.buckets, other.chunks],
     ] as const) {
       if (this.#bytes.subarray(from, to).some((byte) => byte !== 0))
         throw new GuardFault(`${name} of the worker that does not run have changed`);
