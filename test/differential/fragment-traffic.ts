@@ -3,6 +3,8 @@ import type { Protocol } from "../../src/model/config.ts";
 import {
   fragmentIpv4,
   fragmentIpv6,
+  icmp4,
+  icmp6,
   ipv4,
   PROTOCOL_ICMP,
   PROTOCOL_ICMP6,
@@ -20,9 +22,15 @@ export function fragments(make: PacketMaker, protocol: Protocol, side: Side): Ui
   const { random } = make;
   const payload = random.bytes(random.of([0, 1, 100, 200, 1200, 3000]));
   const contents = { flags: random.of(["A", "PA", "PA", "S", "FA", "RA"]), payload };
-  const segment = protocol === "tcp" ? tcp({ ...side, ...contents }, side) : udp({ ...side, payload }, side);
-  const usual = protocol === "tcp" ? PROTOCOL_TCP : PROTOCOL_UDP;
-  const number = random.chance(0.1) ? random.of([PROTOCOL_ICMP, PROTOCOL_ICMP6, 47, 50]) : usual;
+  const { family } = side.destination;
+  const isPing = random.chance(0.15);
+  const ping = { type: family === 4 ? 8 : 128, code: 0, rest: random.next(), payload };
+  const message = family === 4 ? icmp4(ping) : icmp6(ping, side);
+  const icmp = family === 4 ? PROTOCOL_ICMP : PROTOCOL_ICMP6;
+  const plain = protocol === "tcp" ? tcp({ ...side, ...contents }, side) : udp({ ...side, payload }, side);
+  const segment = isPing ? message : plain;
+  const usual = isPing ? icmp : protocol === "tcp" ? PROTOCOL_TCP : PROTOCOL_UDP;
+  const number = !isPing && random.chance(0.1) ? random.of([PROTOCOL_ICMP, PROTOCOL_ICMP6, 47, 50]) : usual;
   // Few numbers, so that packets meet the memory of those before.
   const identification = random.chance(0.7) ? random.below(65536) : random.below(3);
   const size = random.of([68, 124, 580, 1400, 1500, 2600]);

@@ -20,7 +20,7 @@ const SIZES: readonly EngineLimits[] = [
   { maxFlows: 4_000, maxRules: 64, maxPairs: 1_024, maxSticky: 1_024 },
   { maxFlows: 40, maxRules: 64, maxPairs: 64, maxSticky: 16 },
   { maxFlows: 8, maxRules: 64, maxPairs: 64, maxSticky: 2 },
-  { maxFlows: 300, maxRules: 64, maxPairs: 12, maxSticky: 1 },
+  { maxFlows: 300, maxRules: 64, maxPairs: 30, maxSticky: 1 },
 ];
 const CANARIES = [0x5c, 0xa3] as const;
 

@@ -16,7 +16,6 @@ import type {
   EngineLimits,
   FlowSnapshot,
   FrameIn,
-  FrameOut,
   NextHop,
   Outcome,
   PacketEngine,
@@ -24,15 +23,14 @@ import type {
   StickySnapshot,
   TableImage,
 } from "../../src/engine/engine.ts";
+import { FrameMemory } from "../../src/engine/frame-memory.ts";
 import { EngineHost } from "../../src/engine/host.ts";
 import type { WorkerRegions } from "../../src/engine/memory.ts";
 import {
   BATCH_SIZE,
   Descriptor,
   FRAME_TRUNCATED,
-  FRAME_VLAN,
   HEAD_L3_CAPACITY,
-  HEAD_L3_OFFSET,
   HEAD_STRIDE,
   MADE_SIZE,
   PORT_NONE,
@@ -48,8 +46,6 @@ const TAIL_WATCH = 64;
 /** Bytes before the frame at the end of the memory that are watched. */
 const EDGE_WATCH = 64;
 const BLOCK_BYTES = BATCH_SIZE * HEAD_STRIDE;
-const DIRECTIONS = ["none", "client-to-server", "server-to-client"] as const;
-const FLOW_STATES = ["none", "new", "found"] as const;
 
 /** Something that no engine may do, whatever it was given. */
 export class GuardFault extends Error {
@@ -89,10 +85,9 @@ export class GuardedEngine implements PacketEngine {
   readonly #bytes: Uint8Array;
   readonly #data: DataView;
   readonly #regions: WorkerRegions;
-  readonly #headBytes: number;
   readonly #canary: number;
   readonly #canaries: Uint8Array;
-  readonly #linkBytes = new Map<number, number>();
+  readonly #frames: FrameMemory;
   /** Index of the frame that goes to the end of the memory; null: none. */
   edge: number | null = null;
   #packets = 0n;
@@ -106,7 +101,7 @@ export class GuardedEngine implements PacketEngine {
     this.#exports.leaveQuiescent();
     this.#bytes = new Uint8Array(this.host.memory.buffer);
     this.#data = new DataView(this.host.memory.buffer);
-    this.#headBytes = headBytes;
+    this.#frames = new FrameMemory(this.host.memory, this.#regions, headBytes);
     this.#canary = canary;
     this.#canaries = new Uint8Array(BLOCK_BYTES).fill(canary);
     this.#bytes.set(this.#canaries, this.#regions.heads);
@@ -118,7 +113,7 @@ export class GuardedEngine implements PacketEngine {
   }
 
   setPort(index: number, port: Port): void {
-    this.#linkBytes.set(index, port.kind === "ethernet" ? 14 : 0);
+    this.#frames.setPort(index, port);
     this.host.setPort(index, port);
   }
 
@@ -129,9 +124,9 @@ export class GuardedEngine implements PacketEngine {
   /** Throws a GuardFault, or whatever a trap throws. */
   process(frames: readonly GuardedFrame[], nowMs: number): Outcome[] {
     const placed = frames.map((frame, index) => this.#place(frame, index));
-    this.#exports.processBatch(frames.length, nowMs >>> 0);
+    const made = this.#exports.processBatch(frames.length, nowMs >>> 0);
     this.#packets += BigInt(frames.length);
-    const outcomes = frames.map((_, index) => this.#outcome(index));
+    const outcomes = frames.map((_, index) => this.#outcome(index, made));
     for (const [index, frame] of frames.entries()) this.#check(frame, index, placed[index]!, outcomes[index]!);
     for (const [index] of frames.entries()) this.#clear(placed[index]!);
     if (
@@ -142,94 +137,48 @@ export class GuardedEngine implements PacketEngine {
   }
 
   #place(frame: GuardedFrame, index: number): Placed {
-    const link = this.#linkBytes.get(frame.port) ?? 14;
-    const inHead = Math.min(frame.bytes.length, link + this.#headBytes);
-    const atEdge = index === this.edge;
-    const end = this.#bytes.length;
-    const start = atEdge ? end - inHead : this.#regions.heads + index * HEAD_STRIDE + HEAD_L3_OFFSET - link;
-    if (atEdge) this.#bytes.fill(this.#canary, start - EDGE_WATCH, start);
-    const tail = this.#regions.tails + index * TAIL_STRIDE;
+    this.#frames.place(frame, index);
+    const at = this.#regions.descriptors + index * Descriptor.size;
+    const data = this.#data;
+    const inHead = data.getUint32(at + Descriptor.headLength, true);
+    const tail = data.getUint32(at + Descriptor.tail, true);
     const rest = frame.bytes.length - inHead;
     if (rest > TAIL_STRIDE - TAIL_WATCH) throw new RangeError(`a frame of ${frame.bytes.length} bytes is too long`);
-    this.#bytes.set(inHead === frame.bytes.length ? frame.bytes : frame.bytes.subarray(0, inHead), start);
-    if (rest > 0) this.#bytes.set(frame.bytes.subarray(inHead), tail);
     this.#bytes.fill(this.#canary, tail + rest, tail + rest + TAIL_WATCH);
-    const at = this.#regions.descriptors + index * Descriptor.size;
-    this.#bytes.fill(this.#canary, at, at + Descriptor.size);
-    const { flags = 0, gsoType = 0, hdrLen = 0, gsoSize = 0, csumStart = 0, csumOffset = 0 } = frame.vnet ?? {};
-    const data = this.#data;
+    if (frame.truncated) {
+      data.setUint16(at + Descriptor.flags, data.getUint16(at + Descriptor.flags, true) | FRAME_TRUNCATED, true);
+    }
+    const usual = data.getUint32(at + Descriptor.frame, true);
+    if (index !== this.edge) return { start: usual, inHead, tail };
+    const start = this.#bytes.length - inHead;
+    this.#bytes.fill(this.#canary, start - EDGE_WATCH, start);
+    this.#bytes.copyWithin(start, usual, usual + inHead);
+    this.#bytes.fill(this.#canary, usual, usual + inHead);
     data.setUint32(at + Descriptor.frame, start, true);
-    data.setUint32(at + Descriptor.length, frame.bytes.length, true);
-    data.setUint32(at + Descriptor.headLength, inHead, true);
-    data.setUint32(at + Descriptor.tail, tail, true);
-    data.setUint8(at + Descriptor.vnetFlags, flags);
-    data.setUint8(at + Descriptor.vnetGsoType, gsoType);
-    data.setUint16(at + Descriptor.vnetHdrLen, hdrLen, true);
-    data.setUint16(at + Descriptor.vnetGsoSize, gsoSize, true);
-    data.setUint16(at + Descriptor.vnetCsumStart, csumStart, true);
-    data.setUint16(at + Descriptor.vnetCsumOffset, csumOffset, true);
-    data.setUint8(at + Descriptor.inPort, frame.port);
-    data.setUint16(
-      at + Descriptor.flags,
-      (frame.vlan ? FRAME_VLAN : 0) | (frame.truncated ? FRAME_TRUNCATED : 0),
-      true,
-    );
-    data.setUint16(at + Descriptor.slot, index, true);
     return { start, inHead, tail };
   }
 
-  #outcome(index: number): Outcome {
+  #outcome(index: number, made: number): Outcome {
     const at = this.#regions.descriptors + index * Descriptor.size;
     const data = this.#data;
     const verdict = data.getUint8(at + Descriptor.verdict) as Verdict;
     const reason = data.getUint8(at + Descriptor.reason) as Reason;
     if (REASON_VERDICT[reason] !== verdict)
       throw new GuardFault(`frame ${index} has verdict ${verdict} with reason ${reason}`);
-    const direction = DIRECTIONS[data.getUint8(at + Descriptor.direction)];
-    const flow = FLOW_STATES[data.getUint8(at + Descriptor.flowState)];
-    if (direction === undefined || flow === undefined)
-      throw new GuardFault(`frame ${index} has no direction or flow state`);
-    const ruleId = data.getUint32(at + Descriptor.ruleId, true);
-    const serverId = data.getUint32(at + Descriptor.serverId, true);
-    return { verdict, reason, ruleId, serverId, direction, flow, out: this.#leaving(index, at, verdict) };
-  }
-
-  #leaving(index: number, at: number, verdict: Verdict): FrameOut[] {
-    if (verdict !== Verdict.Forward && verdict !== Verdict.Reply) {
-      if (this.#data.getUint8(at + Descriptor.outPort) !== PORT_NONE)
-        throw new GuardFault(`frame ${index} stays and has a port to leave by`);
-      return [];
-    }
-    const count = this.#data.getUint32(at + Descriptor.madeCount, true);
-    if (count === 0) return [this.#frame(at)];
-    const first = this.#data.getUint32(at + Descriptor.madeFirst, true);
-    if (first < BATCH_SIZE || first + count > BATCH_SIZE + MADE_SIZE)
+    const leaves = verdict === Verdict.Forward || verdict === Verdict.Reply;
+    if (!leaves && data.getUint8(at + Descriptor.outPort) !== PORT_NONE)
+      throw new GuardFault(`frame ${index} stays and has a port to leave by`);
+    const first = data.getUint32(at + Descriptor.madeFirst, true);
+    const count = data.getUint32(at + Descriptor.madeCount, true);
+    if (leaves && count > 0 && (first < BATCH_SIZE || first + count > BATCH_SIZE + MADE_SIZE))
       throw new GuardFault(`frame ${index} names made frames ${first} to ${first + count - 1}`);
-    return Array.from({ length: count }, (_, made) =>
-      this.#frame(this.#regions.descriptors + (first + made) * Descriptor.size),
-    );
-  }
-
-  #frame(at: number): FrameOut {
-    const data = this.#data;
-    const start = data.getUint32(at + Descriptor.frame, true);
     const length = data.getUint32(at + Descriptor.length, true);
-    const inHead = data.getUint32(at + Descriptor.headLength, true);
-    const tail = data.getUint32(at + Descriptor.tail, true);
-    if (inHead > length || inHead > HEAD_STRIDE || length > HEAD_STRIDE + TAIL_STRIDE)
-      throw new GuardFault(`a frame of ${length} bytes leaves with ${inHead} in its head`);
-    const bytes = new Uint8Array(length);
-    bytes.set(this.#bytes.subarray(start, start + inHead));
-    if (inHead < length) bytes.set(this.#bytes.subarray(tail, tail + length - inHead), inHead);
-    const vnet = {
-      flags: data.getUint8(at + Descriptor.vnetFlags),
-      gsoType: data.getUint8(at + Descriptor.vnetGsoType),
-      hdrLen: data.getUint16(at + Descriptor.vnetHdrLen, true),
-      gsoSize: data.getUint16(at + Descriptor.vnetGsoSize, true),
-      csumStart: data.getUint16(at + Descriptor.vnetCsumStart, true),
-      csumOffset: data.getUint16(at + Descriptor.vnetCsumOffset, true),
-    };
-    return { bytes, port: data.getUint8(at + Descriptor.outPort), vnet };
+    if (data.getUint32(at + Descriptor.headLength, true) > length || length > HEAD_STRIDE + TAIL_STRIDE)
+      throw new GuardFault(`frame ${index} has become one of ${length} bytes`);
+    const outcome = this.#frames.outcome(index, made);
+    if (outcome.direction === undefined || outcome.flow === undefined)
+      throw new GuardFault(`frame ${index} has no direction or flow state`);
+    return outcome;
   }
 
   /** What holds of a frame beside the bytes around it: what stays is as it came, what goes has grown by a link header at most. */
