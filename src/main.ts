@@ -5,6 +5,7 @@ import { VERSION } from "./version.ts";
 const USAGE = `Usage: ilbd run [OPTION...]     the load balancer
        ilbd demo [OPTION...]    a laboratory with real servers and real requests
        ilbd replay OPTION...    the same engine over a capture file
+       ilbd token VERB ...      bearer tokens of --token-file; 'ilbd token --help' says more
        ilbd --help | --version
 
 ${RUN_USAGE}`;
@@ -25,6 +26,12 @@ async function main(argv: readonly string[]): Promise<number> {
       const { runReplay } = await import("./replay/main.ts");
       return runReplay(rest);
     }
+    case "token": {
+      const { runToken, TOKEN_USAGE } = await import("./http/token-command.ts");
+      if (rest.includes("--help")) return print(TOKEN_USAGE);
+      const done = runToken(rest);
+      return done.ok ? print(done.value) : complain(done.failure.text);
+    }
     case "--help":
     case "-h":
     case "help":
@@ -33,7 +40,7 @@ async function main(argv: readonly string[]): Promise<number> {
     case "-V":
       return print(`ilbd ${VERSION}\n`);
     case undefined:
-      return complain("a command is needed: run, demo or replay; 'ilbd --help' says more");
+      return complain("a command is needed: run, demo, replay or token; 'ilbd --help' says more");
     default:
       return complain(
         `unknown ${command.startsWith("-") ? "option" : "command"} ${command}; 'ilbd --help' lists what there is`,

@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { createHash } from "node:crypto";
-import { mkdtempSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
@@ -8,6 +8,7 @@ import { preferred } from "../../src/http/body.ts";
 import { isLocalHost, parseListen, refuseListen } from "../../src/http/listen.ts";
 import { type Accounts, callerOfPeer, systemAccounts } from "../../src/http/peer.ts";
 import { listenTcp, type TcpServer, type TcpServerOptions } from "../../src/http/tcp-server.ts";
+import { runToken } from "../../src/http/token-command.ts";
 import { parseTokens, TokenFile } from "../../src/http/tokens.ts";
 import { SILENT } from "../control/fakes.ts";
 
@@ -92,9 +93,83 @@ describe("token file", () => {
     expect(who("two")).toBeNull();
   });
 
+  test("a file that other users can write is refused, one that they can read is told", () => {
+    const file = join(directory, "tokens");
+    const text = `a show ${sha256("one")}\n`;
+    const warnings: string[] = [];
+    const log = { ...SILENT, warn: (message: string) => warnings.push(message) };
+    const open = (mode: number): string => {
+      writeFileSync(file, text);
+      chmodSync(file, mode);
+      const opened = TokenFile.open(file, log);
+      return opened.ok ? "opened" : opened.failure.text;
+    };
+    expect([open(0o600), warnings]).toEqual(["opened", []]);
+    expect([open(0o640), warnings]).toEqual(["opened", ["other users can read the token file: chmod 600"]]);
+    for (const mode of [0o660, 0o602, 0o666]) expect(open(mode)).toContain("other users can write it");
+  });
+
+  test("a running daemon withdraws all tokens when the file becomes open to others", () => {
+    const file = join(directory, "tokens");
+    writeFileSync(file, `a show ${sha256("one")}\n`, { mode: 0o600 });
+    const opened = TokenFile.open(file, SILENT);
+    if (!opened.ok) throw new Error(opened.failure.text);
+    expect(opened.value.callerOf("Bearer one")?.name).toBe("token a");
+    chmodSync(file, 0o666);
+    expect(opened.value.callerOf("Bearer one")).toBeNull();
+  });
+
   test("a file that cannot be read refuses the start", () => {
     const opened = TokenFile.open("/nonexistent", SILENT);
     expect(opened.ok ? "" : opened.failure.text).toBe("--token-file /nonexistent: ENOENT");
+  });
+});
+
+describe("ilbd token", () => {
+  const token = (...words: string[]): string => {
+    const done = runToken(words);
+    return done.ok ? done.value : `wrong: ${done.failure.text}`;
+  };
+
+  test("what add prints is a token that the daemon takes, the file holds its hash alone, and remove withdraws it", () => {
+    const file = join(directory, "tokens");
+    const made = token("add", "--file", file, "--name", "deploy", "--rights", "show,enable").trim();
+    expect(made).toMatch(/^ilb_[A-Za-z0-9_-]{43}$/);
+    const other = token("add", "--file", file, "--name", "watch", "--rights", "show").trim();
+    expect(statSync(file).mode & 0o777).toBe(0o600);
+    expect(readFileSync(file, "utf8")).toBe(`deploy show,enable ${sha256(made)}\nwatch show ${sha256(other)}\n`);
+    const opened = TokenFile.open(file, SILENT);
+    if (!opened.ok) throw new Error(opened.failure.text);
+    expect([...opened.value.callerOf(`Bearer ${made}`)!.rights]).toEqual(["show", "enable"]);
+    expect(token("list", "--file", file)).toBe("deploy show,enable\nwatch show\n");
+    expect(token("remove", "--file", file, "--name", "deploy")).toBe("");
+    expect([opened.value.callerOf(`Bearer ${made}`), opened.value.callerOf(`Bearer ${other}`)?.name]).toEqual([
+      null,
+      "token watch",
+    ]);
+  });
+
+  test("what is wrong is said in one line and changes nothing; comments stay", () => {
+    const file = join(directory, "tokens");
+    writeFileSync(file, `# ours\na show ${sha256("one")}\n`);
+    const before = readFileSync(file, "utf8");
+    const cases: [string[], string][] = [
+      [[], "one of add, list, remove is needed"],
+      [["frob"], "one of add, list, remove is needed"],
+      [["add", "--file", file, "--name", "a", "--rights", "show"], "has a token of this name"],
+      [["add", "--file", file, "--name", "b", "--rights", "all"], "--rights all: a list of show, enable, config"],
+      [["add", "--file", file, "--name", "b c", "--rights", "show"], "--name b c: letters"],
+      [["add", "--file", file, "--name", "b"], "token add needs --rights"],
+      [["add", "--file", join(directory, "no/where"), "--name", "b", "--rights", "show"], "cannot be written (ENOENT)"],
+      [["list", "--file", file, "--name", "a"], "token list takes no --name"],
+      [["list", "--file"], "--file needs a value"],
+      [["remove", "--file", file, "--name", "x"], "has no such token"],
+      [["list", "--file", "/nonexistent"], "cannot be read (ENOENT)"],
+    ];
+    for (const [words, text] of cases) expect(token(...words)).toContain(text);
+    expect(readFileSync(file, "utf8")).toBe(before);
+    token("add", "--file", file, "--name", "b", "--rights", "config");
+    expect(readFileSync(file, "utf8")).toStartWith(before);
   });
 });
 
