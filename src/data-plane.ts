@@ -5,7 +5,8 @@
 import { NO_KERNEL, NoEngine } from "./control/no-plane.ts";
 import type { EngineControl, KernelControl, Log } from "./control/ports.ts";
 import type { RunOptions } from "./daemon-options.ts";
-import type { PortFigures, WorkerFigures } from "./http/service.ts";
+import type { WorkerFigures } from "./engine/engine.ts";
+import type { PortFigures } from "./http/service.ts";
 import { ok, type Result } from "./model/result.ts";
 
 export interface DataPlane {

@@ -227,6 +227,18 @@ export interface StickySnapshot {
 }
 
 /** How fragments, ICMP errors and IPv6 extension headers are treated: docs/packet-path.md. */
+/** What one worker has done, all since the start but `flows`, which are alive. */
+export interface WorkerFigures {
+  readonly packetsIn: bigint;
+  /** Frames given to the workers that own their flows, and taken from others. */
+  readonly handedOver: bigint;
+  readonly takenOver: bigint;
+  readonly flows: number;
+  readonly flowsExpired: bigint;
+  /** Half-open flows given up because the table was full. */
+  readonly flowsEvicted: bigint;
+}
+
 /**
  * An entry of a table that changes while it is listed, and its place. The place is the entry's own as long as the entry
  * lives, and listings go by ascending places, so a listing can go on behind a place without repeating or leaving out

@@ -31,12 +31,13 @@ import type {
   Port,
   StickySnapshot,
   TableImage,
+  WorkerFigures,
 } from "./engine.ts";
 import type { LiveTables } from "./explanation.ts";
 import { MemoryTables } from "./live-tables.ts";
 import { createMemory, type RegionMap, regionMap, type WorkerRegions } from "./memory.ts";
 import { workerOfClient } from "./owner.ts";
-import { type EngineHealth, StatsReader, type WorkerFigures } from "./stats.ts";
+import { type EngineHealth, StatsReader } from "./stats.ts";
 import { addressWords, swap32, writeImage } from "./tables.ts";
 
 /** Bytes of a hash key. */
@@ -333,13 +334,13 @@ export class EngineHost {
     return this.#stats.counters(this.#rules);
   }
 
-  health(): EngineHealth {
-    return this.#stats.health();
-  }
-
-  /** What each worker has done, by number. */
+  /** The figures of each worker. */
   workers(): WorkerFigures[] {
     return this.#stats.workers();
+  }
+
+  health(): EngineHealth {
+    return this.#stats.health();
   }
 
   /** Connection entries, read lazily while workers run. */

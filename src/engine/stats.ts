@@ -24,6 +24,7 @@ import {
   RULE_COUNTER_NAMES,
   type RuleCounters,
   type StickySnapshot,
+  type WorkerFigures,
 } from "./engine.ts";
 import type { RegionMap, WorkerRegions } from "./memory.ts";
 import { PROTOCOL_NUMBERS, wordsAddress } from "./tables.ts";
@@ -42,16 +43,6 @@ export interface EngineHealth {
   readonly expired: bigint;
   /** Frames that went from one worker to another. */
   readonly handedOver: bigint;
-}
-
-/** What one worker has done. */
-export interface WorkerFigures {
-  /** Packets that it decided about. */
-  readonly packetsIn: bigint;
-  readonly flows: number;
-  /** Frames given to other workers and taken from them. */
-  readonly handedOver: bigint;
-  readonly takenOver: bigint;
 }
 
 /** A read-only look at the memory of all workers. */
@@ -99,13 +90,15 @@ export class StatsReader {
     };
   }
 
-  /** Worker by worker. */
+  /** The figures of each worker. */
   workers(): WorkerFigures[] {
-    return this.#map.workers.map((worker) => ({
-      packetsIn: this.#u64(worker.counters + WorkerCounters.packetsIn),
-      flows: this.#u32(worker.flowMemory + FlowHeader.flowsLive),
-      handedOver: this.#u64(worker.counters + WorkerCounters.handedOver),
-      takenOver: this.#u64(worker.counters + WorkerCounters.takenOver),
+    return this.#map.workers.map(({ counters, flowMemory }) => ({
+      packetsIn: this.#u64(counters + WorkerCounters.packetsIn),
+      handedOver: this.#u64(counters + WorkerCounters.handedOver),
+      takenOver: this.#u64(counters + WorkerCounters.takenOver),
+      flows: this.#u32(flowMemory + FlowHeader.flowsLive),
+      flowsExpired: this.#u64(counters + WorkerCounters.expired),
+      flowsEvicted: this.#u64(counters + WorkerCounters.evicted),
     }));
   }
 

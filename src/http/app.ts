@@ -83,11 +83,13 @@ function registerOverview(app: App, service: Service): void {
     service.isReady() ? c.text("ready\n") : c.text("not ready\n", 503),
   );
   app.get("/metrics", describe(METRICS_OPERATION), (c) => {
-    const sample = service.hostFor(c.env.caller, c.req.raw.signal).statistics();
+    const host = service.hostFor(c.env.caller, c.req.raw.signal);
     const text = metricsText({
       version: service.version,
       ready: service.isReady(),
-      sample,
+      config: host.config(),
+      health: host.healthResults?.() ?? [],
+      sample: host.statistics(),
       counters: service.counters(),
       ports: service.ports(),
       workers: service.workers(),

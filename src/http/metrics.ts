@@ -1,7 +1,9 @@
 /** /metrics: Prometheus text exposition format, version 0.0.4. Counters are written whole, never as floating point. */
-import type { StatisticsSample } from "../command/host.ts";
-import type { EngineCounters } from "../engine/engine.ts";
-import type { PortFigures, WorkerFigures } from "./service.ts";
+import type { HealthResult, StatisticsSample } from "../command/host.ts";
+import type { EngineCounters, WorkerFigures } from "../engine/engine.ts";
+import type { Config } from "../model/config.ts";
+import { serverId } from "../model/lookup.ts";
+import type { PortFigures } from "./service.ts";
 import { flowsOfPairs, reasonAt, totalFlows } from "./statistics.ts";
 
 export const METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8";
@@ -25,56 +27,119 @@ const RULE_METRICS = [
   ["bytesNoPort", "ilb_rule_no_port_bytes_total", "bytes dropped because no proxy port was free"],
 ] as const;
 
+/** Counter of a worker -> name and meaning of its metric. */
+const WORKER_METRICS = [
+  ["packetsIn", "ilb_worker_packets_total", "counter", "packets that the worker has decided about"],
+  ["handedOver", "ilb_worker_handed_over_total", "counter", "frames given to the worker that owns their flow"],
+  ["takenOver", "ilb_worker_taken_over_total", "counter", "frames taken over from other workers"],
+  ["flows", "ilb_worker_flows", "gauge", "connection entries of the worker"],
+  ["flowsExpired", "ilb_worker_flows_expired_total", "counter", "connection entries whose time was over"],
+  ["flowsEvicted", "ilb_worker_flows_evicted_total", "counter", "half-open entries given up for room"],
+] as const;
+
 export interface MetricsInput {
   readonly version: string;
   readonly ready: boolean;
+  readonly config: Config;
+  readonly health: readonly HealthResult[];
   readonly sample: StatisticsSample;
   readonly counters: EngineCounters;
   readonly ports: readonly PortFigures[];
   readonly workers: readonly WorkerFigures[];
 }
 
-/** Figure of a packet worker -> name, type and meaning of its metric. */
-const WORKER_METRICS = [
-  ["packetsIn", "ilb_worker_packets_total", "counter", "packets that a packet worker decided about"],
-  ["flows", "ilb_worker_flows", "gauge", "connection entries of a packet worker"],
-  ["handedOver", "ilb_worker_handed_over_total", "counter", "packets that a packet worker gave to others"],
-  ["takenOver", "ilb_worker_taken_over_total", "counter", "packets that a packet worker took from others"],
-] as const;
+/** The whole page. */
+export const metricsText = (input: MetricsInput): string =>
+  [...daemonFamilies(input), ...engineFamilies(input), ...ruleFamilies(input), ...serverFamilies(input)].join("");
 
-export function metricsText({ version, ready, sample, counters, ports, workers }: MetricsInput): string {
-  const { rules } = sample;
-  const pairs = rules.flatMap((rule) => rule.servers.map((server) => ({ rule, server })));
-  const pairRow = ({ rule, server }: (typeof pairs)[number], value: bigint | number): Row => [
-    { rule: rule.name, server: server.name },
-    value,
-  ];
+const bit = (value: boolean): Row => [{}, Number(value)];
+
+function daemonFamilies({ version, ready, config }: MetricsInput): string[] {
+  const memory = process.memoryUsage.rss();
   return [
     family("ilb_build_info", "gauge", "version of the daemon", [[{ version }, 1]]),
-    family("ilb_ready", "gauge", "1 when tables are loaded and devices are open", [[{}, Number(ready)]]),
-    family("ilb_rules", "gauge", "rules in the configuration", [[{}, rules.length]]),
+    family("ilb_ready", "gauge", "1 when tables are loaded and devices are open", [bit(ready)]),
+    family("ilb_rules", "gauge", "rules in the configuration", [[{}, config.rules.length]]),
+    family("ilb_servergroups", "gauge", "server groups in the configuration", [[{}, config.groups.length]]),
+    family("process_resident_memory_bytes", "gauge", "resident memory of the daemon", [[{}, memory]]),
+    family("process_start_time_seconds", "gauge", "when the daemon was started, since the epoch", [
+      [{}, Math.round(performance.timeOrigin / 1000)],
+    ]),
+  ];
+}
+
+function engineFamilies({ counters, ports, workers }: MetricsInput): string[] {
+  const counts = [...new Set(ports.flatMap((port) => Object.keys(port.counters)))];
+  return [
     family("ilb_flows", "gauge", "connection entries alive", [[{}, totalFlows(counters)]]),
-    family(
-      "ilb_packets_total",
-      "counter",
-      "packets by verdict and reason; sums to all packets received",
-      reasonRows(counters),
-    ),
+    family("ilb_packets_total", "counter", "packets by verdict and reason; sums to all received", reasonRows(counters)),
     family("ilb_fragments_total", "counter", "fragments to a VIP", [[{}, counters.fragmentsIn]]),
     family("ilb_fragments_dropped_total", "counter", "fragments to a VIP that were dropped", [
       [{}, counters.fragmentsDropped],
     ]),
+    ...WORKER_METRICS.map(([figure, name, type, help]) =>
+      family(
+        name,
+        type,
+        help,
+        workers.map((worker, index): Row => [{ worker: String(index) }, worker[figure]]),
+      ),
+    ),
+    ...counts.map((count) =>
+      family(
+        `ilb_port_${snakeCase(count)}_total`,
+        "counter",
+        `what the packet device of an interface counted as ${count}`,
+        ports.map(({ name, counters: figures }): Row => [{ interface: name }, figures[count] ?? 0n]),
+      ),
+    ),
+  ];
+}
+
+function ruleFamilies({ config, sample }: MetricsInput): string[] {
+  return [
+    family(
+      "ilb_rule_enabled",
+      "gauge",
+      "1 when the rule is enabled",
+      config.rules.map((rule): Row => [{ rule: rule.name }, Number(rule.enabled)]),
+    ),
+    ...RULE_METRICS.map(([counter, name, help]) =>
+      family(
+        name,
+        "counter",
+        help,
+        sample.rules.map((rule): Row => [{ rule: rule.name }, rule[counter]]),
+      ),
+    ),
+  ];
+}
+
+function serverFamilies({ config, sample, counters, health }: MetricsInput): string[] {
+  const pairs = sample.rules.flatMap((rule) => rule.servers.map((server) => ({ rule: rule.name, server })));
+  const rows = (value: (server: (typeof pairs)[number]["server"]) => bigint): Row[] =>
+    pairs.map(({ rule, server }) => [{ rule, server: server.name }, value(server)]);
+  const servers = config.groups.flatMap((group) => group.servers.map((server) => ({ group, server })));
+  const names = new Map(sample.rules.flatMap((rule) => rule.servers.map((server) => [server.serverId, server.name])));
+  const rules = new Map(config.rules.map((rule) => [rule.id, rule.name]));
+  return [
+    family(
+      "ilb_server_enabled",
+      "gauge",
+      "1 when the server is enabled",
+      servers.map(({ group, server }): Row => [{ server: serverId(group, server) }, Number(server.enabled)]),
+    ),
     family(
       "ilb_server_packets_total",
       "counter",
       "packets of a server in a rule, both directions",
-      pairs.map((pair) => pairRow(pair, pair.server.packets)),
+      rows((server) => server.packets),
     ),
     family(
       "ilb_server_bytes_total",
       "counter",
       "bytes of a server in a rule, both directions",
-      pairs.map((pair) => pairRow(pair, pair.server.bytes)),
+      rows((server) => server.bytes),
     ),
     family(
       "ilb_server_flows",
@@ -82,32 +147,19 @@ export function metricsText({ version, ready, sample, counters, ports, workers }
       "connection entries of a server in a rule",
       flowsOfPairs(sample, counters).map(({ rule, server, flows }): Row => [{ rule, server }, flows]),
     ),
-    ...RULE_METRICS.map(([counter, name, help]) =>
-      family(
-        name,
-        "counter",
-        help,
-        rules.map((rule) => [{ rule: rule.name }, rule[counter]]),
-      ),
-    ),
-    ...WORKER_METRICS.map(([figure, name, type, help]) =>
-      family(
-        name,
-        type,
-        help,
-        workers.map((worker, number): Row => [{ worker: `${number}` }, worker[figure]]),
-      ),
-    ),
     family(
-      "ilb_port_total",
-      "counter",
-      "what the packet device of an interface counted",
-      ports.flatMap(({ name, counters: figures }) =>
-        Object.entries(figures).map(([counter, value]): Row => [{ interface: name, counter }, value]),
-      ),
+      "ilb_server_health",
+      "gauge",
+      "1 for the status that the health check of a server in a rule has",
+      health.flatMap(({ ruleId, serverId: id, status }): Row[] => {
+        const [rule, server] = [rules.get(ruleId), names.get(id)];
+        return rule === undefined || server === undefined ? [] : [[{ rule, server, status }, 1]];
+      }),
     ),
-  ].join("");
+  ];
 }
+
+const snakeCase = (name: string): string => name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
 
 function reasonRows(counters: EngineCounters): Row[] {
   return counters.reasons.map((packets, index): Row => {
@@ -118,7 +170,8 @@ function reasonRows(counters: EngineCounters): Row[] {
 
 function family(name: string, type: "counter" | "gauge", help: string, rows: readonly Row[]): string {
   const lines = rows.map(([labels, value]) => `${name}${labelText(labels)} ${value}\n`);
-  return `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join("")}`;
+  // A family without a sample says nothing.
+  return lines.length === 0 ? "" : `# HELP ${name} ${help}\n# TYPE ${name} ${type}\n${lines.join("")}`;
 }
 
 function labelText(labels: Labels): string {

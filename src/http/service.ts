@@ -2,21 +2,13 @@
 import type { CommandHost } from "../command/host.ts";
 import type { Caller } from "../control/caller.ts";
 import type { Log } from "../control/ports.ts";
-import type { EngineCounters } from "../engine/engine.ts";
+import type { EngineCounters, WorkerFigures } from "../engine/engine.ts";
 import type { RefusalAudit } from "./rights.ts";
 
 /** One attached interface and what it counted, for metrics. */
 export interface PortFigures {
   readonly name: string;
   readonly counters: Readonly<Record<string, bigint>>;
-}
-
-/** What one packet worker has done. */
-export interface WorkerFigures {
-  readonly packetsIn: bigint;
-  readonly flows: number;
-  readonly handedOver: bigint;
-  readonly takenOver: bigint;
 }
 
 export interface Service {

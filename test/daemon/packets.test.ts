@@ -88,7 +88,7 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
     expect(await ruleset()).toMatch(GUARDED);
     await place.must("delete-rule -a");
     const metrics = await (await place.fetch("/metrics")).text();
-    expect(metrics).toMatch(/ilb_port_total\{interface="ilb-a",counter="rxFrames"\} \d+/);
+    expect(metrics).toMatch(/ilb_port_rx_frames_total\{interface="ilb-a"\} \d+/);
     daemon.kill("SIGTERM");
     expect(await daemon.exited).toBe(0);
     expect(await ruleset()).toBe("");

@@ -51,8 +51,8 @@ beforeEach(async () => {
     counters,
     ports: () => [{ name: "eth0", counters: { rxFrames: HUGE } }],
     workers: () => [
-      { packetsIn: HUGE, flows: 3, handedOver: 5n, takenOver: 0n },
-      { packetsIn: 2n, flows: 1, handedOver: 0n, takenOver: 5n },
+      { packetsIn: HUGE, flows: 3, handedOver: 5n, takenOver: 0n, flowsExpired: 0n, flowsEvicted: 0n },
+      { packetsIn: 2n, flows: 1, handedOver: 0n, takenOver: 5n, flowsExpired: 0n, flowsEvicted: 0n },
     ],
     isReady: () => true,
   });
@@ -311,7 +311,7 @@ describe("what watches over us", () => {
       expect(line).toMatch(/^(# (HELP|TYPE) [a-z_0-9]+ .+|[a-z_0-9]+(\{[a-z]+="[^"]*"(,[a-z]+="[^"]*")*\})? \d+)$/);
     expect(text).toContain(`ilb_server_packets_total{rule="r1",server="_sg1.0"} ${HUGE}\n`);
     expect(text).toContain("ilb_flows 4\n");
-    expect(text).toContain(`ilb_port_total{interface="eth0",counter="rxFrames"} ${HUGE}\n`);
+    expect(text).toContain(`ilb_port_rx_frames_total{interface="eth0"} ${HUGE}\n`);
   });
 
   test("statistics/stream sends an event at once and then one per interval", async () => {
