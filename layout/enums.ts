@@ -248,7 +248,7 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
   ],
   ["SWEEP_PERIOD_MS", 5000, "Time in which the sweep visits everything once."],
   ["SWEEP_BEHIND_MS", 1000, "What has been due for longer is put off to the next round."],
-  ["SWEEP_SLICE", 4096, "Entries of one table that one slice visits at most."],
+  ["SWEEP_SLICE", 1024, "Entries of one table that one slice visits at most."],
   ["PAIR_SLICE", 512, "Pairs that one slice compares with a new image."],
   ["ICMP_TOKENS", 64, "ICMP errors that a worker may send at once."],
   ["ICMP_TOKEN_MS", 10, "One more ICMP error may be sent after this long."],
