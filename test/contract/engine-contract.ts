@@ -13,6 +13,7 @@ import { Ground } from "./engine/ground.ts";
 import { icmp } from "./engine/icmp.ts";
 import { leaving } from "./engine/leaving.ts";
 import { limits } from "./engine/limits.ts";
+import { matrix } from "./engine/matrix.ts";
 import { counting, refusing } from "./engine/refusing.ts";
 import { rewriting } from "./engine/rewriting.ts";
 import { tracking } from "./engine/tracking.ts";
@@ -48,6 +49,7 @@ export function engineContract(
     tracking(ground);
     icmp(ground);
     leaving(ground);
+    matrix(ground);
     refusing(ground);
     counting(ground);
     extensions(ground);
