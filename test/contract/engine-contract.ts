@@ -5,6 +5,7 @@
 import { afterEach, describe } from "bun:test";
 import type { Compat, EngineLimits, PacketEngine } from "../../src/engine/engine.ts";
 import { choosing } from "./engine/choosing.ts";
+import { clock } from "./engine/clock.ts";
 import { errors } from "./engine/errors.ts";
 import { extensions } from "./engine/extensions.ts";
 import { fragments } from "./engine/fragments.ts";
@@ -13,6 +14,7 @@ import { Ground } from "./engine/ground.ts";
 import { icmp } from "./engine/icmp.ts";
 import { leaving } from "./engine/leaving.ts";
 import { limits } from "./engine/limits.ts";
+import { life } from "./engine/life.ts";
 import { matrix } from "./engine/matrix.ts";
 import { counting, refusing } from "./engine/refusing.ts";
 import { rewriting } from "./engine/rewriting.ts";
@@ -50,6 +52,8 @@ export function engineContract(
     icmp(ground);
     leaving(ground);
     matrix(ground);
+    life(ground);
+    clock(ground);
     refusing(ground);
     counting(ground);
     extensions(ground);

@@ -173,6 +173,23 @@ export function choosing(ground: Ground): void {
     expect([ports.length, new Set(ports).size]).toEqual([40, 40]);
   });
 
+  testWhole(
+    "a pool gives every port that the server's common pool has not, however many of those lie in its way",
+    () => {
+      const udp = { type: "NAT", protocol: "udp", members: one } as const;
+      const range = ruleOf({ ...udp, ports: { min: 5000, max: 5009 } });
+      const single = ruleOf({ ...udp, id: 2, slot: 1, vip: ip("198.51.100.11"), ports: onePort(5005) });
+      const world = bench([range, single]);
+      const open = (i: number, to: string): Outcome =>
+        world.send(arriving(udpPacket({ sourcePort: 1024 + i, to: ip(to), destinationPort: 5005, checksum: "none" })));
+      for (let i = 0; i < 300; i++) open(i, "198.51.100.10");
+      const outcome = open(300, "198.51.100.11");
+      expect(outcome.reason).toBe(Reason.FlowNew);
+      const ports = world.engine.flows().map((flow) => flow.sourcePort);
+      expect([ports.length, new Set(ports).size]).toEqual([301, 301]);
+    },
+  );
+
   test("ILB-196 port 13724 is passed over also when the ports before it have just been given back", () => {
     const world = bench([ruleOf({ type: "NAT", protocol: "udp", ports: onePort(53), members: one })]);
     const open = (i: number): Outcome => world.send(arriving(udpPacket({ sourcePort: 1024 + i, checksum: "none" })));
