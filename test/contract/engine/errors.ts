@@ -84,6 +84,26 @@ export function errors(ground: Ground): void {
     expect(ruleCounters(world)).toMatchObject({ icmpTooBigProcessed: 0n });
   });
 
+  test.each(allKinds)(
+    "modern: %s for DSR goes, untouched, to the server that the quoted tuple selects",
+    (_, [type, code]) => {
+      const world = bench([ruleOf({ type: "DSR", algorithm: "hash-ip-port" })]);
+      const selected = new Set<number>();
+      for (let i = 0; i < 12; i++) {
+        const sourcePort = 41_000 + i;
+        const { serverId } = world.send(arriving(tcpPacket({ sourcePort })));
+        const sent = tcpPacket({ from: VIP, to: CLIENT, sourcePort: 80, destinationPort: sourcePort, flags: "PA" });
+        const message = about(sent, [type, code]);
+        const outcome = world.send(arriving(message));
+        expect(outcome).toMatchObject({ verdict: Verdict.Forward, serverId, flow: "none" });
+        const { source, destination, icmp } = packetOf(outcome);
+        expect([host(source), host(destination), icmp!.payload]).toEqual([host(ROUTER), host(VIP), sent]);
+        selected.add(serverId);
+      }
+      expect(selected.size).toBe(SERVERS.length);
+    },
+  );
+
   test("modern: an error about a packet to a server that is no flow, or not for the packet's sender, goes back to the kernel", () => {
     const world = bench([ruleOf({ members: one })]);
     const quoted = sentToServer(world);

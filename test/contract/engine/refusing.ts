@@ -3,8 +3,16 @@ import { expect, test } from "bun:test";
 import type { Outcome } from "../../../src/engine/engine.ts";
 import { Reason, Verdict } from "../../../src/gen/layout.ts";
 import { ip as parseAddress } from "../../support/addresses.ts";
-import { answerTo, arriving, CLIENT_SIDE, onlyPacket, SERVER_SIDE } from "../../support/engine-bench.ts";
-import { onePort } from "../../support/image-builder.ts";
+import {
+  answerTo,
+  arriving,
+  type Bench,
+  CLIENT_SIDE,
+  hopOf,
+  onlyPacket,
+  SERVER_SIDE,
+} from "../../support/engine-bench.ts";
+import { membersOf, onePort } from "../../support/image-builder.ts";
 import { concat } from "../../support/packet-builder.ts";
 import { type Ground, pairCounters, reasonOf, ruleCounters } from "./ground.ts";
 
@@ -137,7 +145,7 @@ export function refusing(ground: Ground): void {
 }
 
 export function counting(ground: Ground): void {
-  const { bench, ruleOf, tcpPacket, headerBytes, one } = ground;
+  const { SERVERS, bench, ruleOf, tcpPacket, headerBytes, one, family, ip, mask, testWhole, udpPacket } = ground;
   const bareTcpBytes = BigInt(headerBytes + 20);
   test("ILB-197 both directions of NAT types count for the server, DSR only the client's", () => {
     for (const type of ["HALF-NAT", "NAT", "DSR"] as const) {
@@ -171,6 +179,97 @@ export function counting(ground: Ground): void {
     world.publish([{ ...rule, id: 7 }]);
     expect(ruleCounters(world, 7).packetsDropped).toBe(0n);
   });
+
+  test("a packet to a VIP whose rule is gone while its flows drain goes back to the kernel uncounted", () => {
+    const rule = ruleOf({ members: one });
+    const world = bench([rule]);
+    world.send(arriving(tcpPacket()));
+    world.publish([], [], [rule]);
+    const stranger = world.send(arriving(tcpPacket({ sourcePort: 41_000 })));
+    expect(reasonOf(stranger)).toEqual([Verdict.Pass, Reason.RuleGone]);
+    expect(stranger).toMatchObject({ ruleId: 0, serverId: 0, flow: "none" });
+    expect(world.send(arriving(tcpPacket({ flags: "A" }))).reason).toBe(Reason.FlowFound);
+  });
+
+  testWhole("NOMEM: without room for one more server in use a packet is dropped and counted, flows go on", () => {
+    // Servers of rules that are gone are in use as long as their flows; engines keep some room for them.
+    const generations = [1, 2, 3].map((id) =>
+      ruleOf({ id, slot: id, members: membersOf(SERVERS.map((server, i) => ({ ...server, id: 100 * id + i }))) }),
+    );
+    const world = bench([], { maxPairs: 3 });
+    const outcomes = generations.flatMap((rule, i) => {
+      world.publish([rule], [], generations.slice(0, i));
+      return [0, 1, 2].map((j) => world.send(arriving(tcpPacket({ sourcePort: 40_000 + 3 * i + j }))));
+    });
+    const refused = outcomes.findIndex(({ reason }) => reason !== Reason.FlowNew);
+    expect(refused).toBeGreaterThanOrEqual(3);
+    expect(outcomes.slice(refused).map(reasonOf)).toEqual(
+      outcomes.slice(refused).map(() => [Verdict.Drop, Reason.NoPairMemory]),
+    );
+    expect(outcomes[8]).toMatchObject({ ruleId: 3, flow: "none" });
+    expectNoMemory(world, 3, 3n);
+    expect(world.send(arriving(tcpPacket({ flags: "A" }))).reason).toBe(Reason.FlowFound);
+  });
+
+  testWhole(
+    "NOMEM: without room for one more sticky client a packet is dropped and counted, known clients go on",
+    () => {
+      const world = bench([ruleOf({ members: one, stickyMask: mask(32) })], { maxSticky: 2 });
+      const clients = ["203.0.113.5", "203.0.113.6", "203.0.113.7"].map(ip);
+      expect(clients.map((from) => world.send(arriving(tcpPacket({ from }))).reason)).toEqual([
+        Reason.FlowNew,
+        Reason.FlowNew,
+        Reason.NoStickyMemory,
+      ]);
+      expectNoMemory(world);
+      expect(world.send(arriving(tcpPacket({ from: clients[0]!, sourcePort: 41_000 }))).reason).toBe(Reason.FlowNew);
+    },
+  );
+
+  const expectNoMemory = (world: Bench, rule = 1, packets = 1n): void => {
+    const bytes = packets * BigInt(tcpPacket().length);
+    expect(ruleCounters(world, rule)).toMatchObject({
+      packetsNoMemory: packets,
+      bytesNoMemory: bytes,
+      packetsDropped: packets,
+      bytesDropped: bytes,
+    });
+  };
+
+  test("too big is no longer complained about when the box has said so too often", () => {
+    const world = bench([ruleOf({ members: one })]);
+    world.engine.setNextHop(0, hopOf(0, { mtu: 1_300 }));
+    const big = tcpPacket({ payload: new Uint8Array(1_400), ipv4: { dontFragment: true } });
+    const reasons = Array.from({ length: 130 }, () => world.send(arriving(big)).reason);
+    const sent = reasons.filter((reason) => reason === Reason.TooBigSent).length;
+    expect([reasons[0], reasons.at(-1)]).toEqual([Reason.TooBigSent, Reason.TooBigUnsent]);
+    // Each worker has 64.
+    expect(sent % 64).toBe(0);
+    expect(world.engine.flows()).toEqual([]);
+  });
+
+  if (family === 4)
+    testWhole(
+      "a packet whose fragments find no room in the batch is dropped as it came, the next batch has room again",
+      () => {
+        const world = bench([ruleOf({ protocol: "udp", ports: onePort(53), members: one })]);
+        world.engine.setNextHop(0, hopOf(0, { mtu: 600 }));
+        const frames = Array.from({ length: 23 }, (_, i) =>
+          arriving(udpPacket({ sourcePort: 40_000 + i, payload: new Uint8Array(1_300) })),
+        );
+        const outcomes = world.engine.process(frames, world.nowMs);
+        // Three fragments each, of a pool of 64.
+        expect(
+          outcomes.slice(0, 21).every(({ reason, out }) => reason === Reason.FragmentsMade && out.length === 3),
+        ).toBe(true);
+        expect(outcomes.slice(21).map(reasonOf)).toEqual([
+          [Verdict.Drop, Reason.MadePoolFull],
+          [Verdict.Drop, Reason.MadePoolFull],
+        ]);
+        expect(world.engine.flows().length).toBe(21);
+        expect(world.send(frames[22]!).reason).toBe(Reason.FragmentsMade);
+      },
+    );
 
   test("every packet has one reason: they add up to the packets that came in", () => {
     const world = bench([ruleOf({ members: one })]);
