@@ -20,8 +20,8 @@ import { fragmentsLeft } from "./engine/fragments-left.ts";
 import { Ground } from "./engine/ground.ts";
 import { icmp } from "./engine/icmp.ts";
 import { leaving } from "./engine/leaving.ts";
-import { limits } from "./engine/limits.ts";
 import { life } from "./engine/life.ts";
+import { limits } from "./engine/limits.ts";
 import { matrix } from "./engine/matrix.ts";
 import { counting, refusing } from "./engine/refusing.ts";
 import { rewriting } from "./engine/rewriting.ts";
@@ -32,7 +32,7 @@ export const CONTRACT_LIMITS: EngineLimits = { maxFlows: 70_000, maxRules: 32, m
 /**
  * @param make a fresh engine, whose hash keys and port order are its own affair
  * @param isWhole false: several workers, of which each has a share (decision record 0017); what such an engine does in the
- *   place of the three cases left out is in test/engine/workers.test.ts
+ *   place of the cases left out is in test/engine/workers.test.ts
  */
 export function engineContract(
   name: string,
