@@ -33,6 +33,10 @@ const HINTS = {
   EINVAL: "an interface name has 1 to 15 characters",
 };
 
+const SHARE_HINTS = {
+  EINVAL: "this kernel wants the interface to be up; 'ip link set NAME up', or start with one worker",
+};
+
 /** @param name of an Ethernet interface in our network namespace. Throws NativeError with cause and way out. */
 export function openPacketPort(name: string, options: PacketPortOptions = {}): KernelPort {
   const { direction = "both", vlan = false, passMark = 0, bufferBytes = DEFAULT_BUFFER_BYTES } = options;
@@ -52,7 +56,7 @@ export function openPacketPorts(name: string, count: number, options: PacketPort
     for (let worker = 0; worker < count; worker++) {
       const port = openPacketPort(name, options);
       ports.push(port);
-      if (count > 1 && options.direction !== "transmit") group = packetShare(port.handle, name, group);
+      if (count > 1 && options.direction !== "transmit") group = packetShare(port.handle, name, group, SHARE_HINTS);
     }
     return ports;
   } catch (error) {

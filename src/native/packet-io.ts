@@ -86,11 +86,9 @@ export function packetOpen(
 }
 
 /** @param group null begins one @returns the group, for the next socket. See ilb_packet_share. */
-export function packetShare(port: PortHandle, name: string, group: number | null): number {
-  return checked(
-    native().ilb_packet_share(port, group ?? -1),
-    `share the packets of interface ${name} between workers`,
-  );
+export function packetShare(port: PortHandle, name: string, group: number | null, hints: Hints): number {
+  const shared = native().ilb_packet_share(port, group ?? -1);
+  return checked(shared, `share the packets of interface ${name} between workers`, hints);
 }
 
 /** @returns one handle per queue. See ilb_tun_open. */

@@ -11,6 +11,7 @@ import {
   DEVICES,
   expectAllServed,
   expectNothingAnsweredTwice,
+  FAMILIES,
   labOptionsFor,
   serverPortOf,
   TEST_TIMEOUT_MS,
@@ -46,10 +47,11 @@ async function packetsBy(lab: Lab, reason: string): Promise<number> {
 describe.each(DEVICES.map((io) => ({ io })))("two workers over the $io device", ({ io }) => {
   const isPossible = io === "tun" ? hasTun : hasNamespaces;
 
-  test.skipIf(!isPossible).each(TYPES.map((type) => ({ type })))(
-    "$type carries TCP, UDP and fragments: all answered, no byte differs, nothing is answered twice, both work and hand over",
-    async ({ type }) => {
-      await withLab({ clientAddresses: 8, ...labOptionsFor(type) }, async (lab) => {
+  const cases = FAMILIES.flatMap((family) => TYPES.map((type) => ({ family, type })));
+  test.skipIf(!isPossible).each(cases)(
+    "$type carries TCP, UDP and fragments over IPv$family: all answered, no byte differs, nothing is answered twice, both work and hand over",
+    async ({ family, type }) => {
+      await withLab({ clientAddresses: 8, ...labOptionsFor(type, family) }, async (lab) => {
         await lab.startServers(serverPortOf(type));
         await lab.startDaemon({ io, extra: TWO });
         await createRule(lab, type, "tcp");

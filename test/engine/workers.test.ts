@@ -4,12 +4,13 @@
  */
 import { describe, expect, test } from "bun:test";
 import type { FrameIn, FrameOut, Outcome } from "../../src/engine/engine.ts";
+import { explain } from "../../src/engine/explain.ts";
 import { FlowHeader, Reason, RING_ENTRIES, Verdict } from "../../src/gen/layout.ts";
 import type { Address } from "../../src/model/address.ts";
 import { Ground, ruleCounters } from "../contract/engine/ground.ts";
 import { CONTRACT_LIMITS } from "../contract/engine-contract.ts";
 import { answerTo, arriving, type Bench, onlyPacket, SERVER_SIDE } from "../support/engine-bench.ts";
-import { onePort } from "../support/image-builder.ts";
+import { imageOf, onePort } from "../support/image-builder.ts";
 import { fragmentIpv4, fragmentIpv6, PROTOCOL_UDP, udp } from "../support/packet-builder.ts";
 import { decodeEthernet, decodeIp } from "../support/packet-decoder.ts";
 import { Random, seedFromEnvironment } from "../support/random.ts";
@@ -370,6 +371,32 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
   });
 
   // ---- the plain twin ----
+
+  test("explain tells what the worker of the client is going to do: its turn, its entry, its place in the proxy range", () => {
+    const seed = seedFromEnvironment(41);
+    console.log(`explain seed ${seed}`);
+    const random = new Random(seed);
+    const proxySource = { first: ip("203.0.113.1"), last: ip("203.0.113.4") };
+    const rules = [
+      ruleOf({ type: "NAT", proxySource }),
+      ruleOf({ id: 2, slot: 1, ports: onePort(81), type: "NAT", proxySource, stickyMask: mask(29) }),
+    ];
+    const world = bench(rules);
+    const image = imageOf(9, rules);
+    for (let i = 0; i < 200; i++) {
+      const from = ip(`203.0.113.${random.between(20, 250)}`);
+      const ends = { source: from, sourcePort: 40_000 + i, destination: VIP, destinationPort: random.of([80, 81]) };
+      const told = explain(image, groupOf(world).host.live(), { protocol: "tcp", ...ends });
+      const outcome = sendTo(world, i % 2, arriving(tcpPacket({ from, ...ends })));
+      expect([told.reason, told.serverId, told.leaving?.source]).toEqual([
+        "flow-new",
+        outcome.serverId,
+        onlyPacket(outcome).source,
+      ]);
+      const again = explain(image, groupOf(world).host.live(), { protocol: "tcp", ...ends });
+      expect([again.reason, again.serverId]).toEqual(["flow-found", outcome.serverId]);
+    }
+  });
 
   test("the host knows the worker of every client", () => {
     const seed = seedFromEnvironment(31);
