@@ -218,6 +218,26 @@ describe("what is asked for", () => {
     expect(done.stderr).toContain(text);
   });
 
+  test("a worktree that shares .tools with another one is built though the other one has built the same", () => {
+    mkdirSync(join(checkout, "native"));
+    writeFileSync(join(checkout, "native/Makefile"), "");
+    stub("make", "mkdir -p build; : > build/libilb.so");
+    const worktree = join(checkout, "worktree");
+    for (const path of ["scripts", "native", "package.json", "bun.lock"]) {
+      cpSync(join(checkout, path), join(worktree, path), { recursive: true });
+    }
+    mkdirSync(join(worktree, "build"));
+    writeFileSync(join(worktree, "build/libilb.so"), "older than its sources");
+    expect(task("build").exitCode).toBe(0);
+    for (const path of [".tools", "node_modules"]) symlinkSync(join(checkout, path), join(worktree, path));
+    const other = Bun.spawnSync([join(bin, "sh"), "scripts/task", "build"], {
+      cwd: worktree,
+      env: { HOME: checkout, PATH: bin },
+    });
+    expect(other.exitCode).toBe(0);
+    expect(readFileSync(join(worktree, "build/libilb.so"), "utf8")).toBe("");
+  });
+
   test("two runs at once take turns, and the second finds everything done", async () => {
     const start = () =>
       Bun.spawn([join(bin, "sh"), "scripts/task", "lint"], {
