@@ -145,15 +145,17 @@ function withoutTtl(hex: string, family: Family): string {
   return bytes.toString("hex");
 }
 
-describe("traceroute through routers on both sides of the box, full NAT", () => {
-  const options = { ...labOptionsFor("NAT", ...FAMILIES), topology: "routed", servers: 1 } as const;
+const TRANSLATING = [{ type: "NAT" }, { type: "HALF-NAT" }] as const;
+
+describe.each(TRANSLATING)("traceroute through routers on both sides of the box, $type", ({ type }) => {
+  const options = { ...labOptionsFor(type, ...FAMILIES), topology: "routed", servers: 1 } as const;
   const shared = sharedLab(hasNamespaces, options, async (lab) => {
-    await lab.startServers(serverPortOf("NAT"));
+    await lab.startServers(serverPortOf(type));
     await lab.startDaemon();
     for (const protocol of PROTOCOLS) {
       for (const { family, addresses } of families) {
         const name = `${protocol}${family}`;
-        await createRule(lab, "NAT", protocol, { addresses, rule: name, group: name });
+        await createRule(lab, type, protocol, { addresses, rule: name, group: name });
       }
     }
   });
@@ -195,13 +197,13 @@ describe.each([
   { where: "that is the box's own address", topology: "one-armed" },
 ] as const)("ping to a VIP $where", ({ topology }) => {
   test.skipIf(!hasNamespaces).each(families)(
-    "IPv$family: is answered whatever its size up to the MTU",
+    "IPv$family: is answered whatever its size, in fragments too",
     async ({ family }) => {
       await withLab({ topology, families: [family], servers: 1 }, async (lab) => {
         await lab.startDaemon();
         await createRule(lab, "HALF-NAT", "tcp");
         const { host } = targetOf(lab);
-        for (const bytes of [0, 56, 1_400])
+        for (const bytes of [0, 56, 1_400, 4_000])
           expect({ bytes, answered: await pings(lab, host, bytes) }).toEqual({ bytes, answered: 3 });
       });
     },
