@@ -2,7 +2,7 @@
  * Where this instance's memory regions begin. The only mutable globals of the module: set once by attach(), and `image`
  * by adopt(). Several instances share one memory, and each has these of its own (decision record 0001).
  */
-import { CompatMode, LAYOUT_FINGERPRINT, SharedHeader, WorkerMap } from "./gen/layout";
+import { CompatMode, LAYOUT_FINGERPRINT, SharedHeader, WorkerMap, WorkerState } from "./gen/layout";
 
 export let sharedHeader: usize = 0;
 /** The one predicate of --compat. */
@@ -103,6 +103,8 @@ export function attach(mapOffset: usize): bool {
   workerCount = map.workerCount;
   peers = map.peers;
   rings = map.rings;
+  // Another instance may have adopted it for the worker already.
+  image = changetype<WorkerState>(map.state).image;
   return true;
 }
 

@@ -61,7 +61,7 @@ test("a second instance for the same worker goes on where the first stood", () =
   feed(first, [requestOf(1)], 1);
   const second = new WorkerEngine(host.seat(0));
   second.leaveQuiescent();
-  expect(feed(second, [requestOf(1)], 2)).toEqual([Reason.FlowFound]);
+  expect(feed(second, [requestOf(1), requestOf(2)], 2)).toEqual([Reason.FlowFound, Reason.FlowNew]);
   expect(feed(first, [requestOf(1)], 3)).toEqual([Reason.FlowFound]);
 });
 
