@@ -1,5 +1,12 @@
-/** Writes docs/commands.md from the grammar. Run it after changing src/command/spec.ts; a test notices when it is stale. */
+/**
+ * Writes docs/commands.md and the manual page man/ilbadm.8 from the grammar. Run it after changing src/command/spec.ts;
+ * a test notices when they are stale.
+ */
 import { join } from "node:path";
+import { version } from "../package.json";
+import { manualPage } from "../src/command/manual.ts";
 import { referenceText } from "../src/command/reference.ts";
 
-await Bun.write(join(import.meta.dir, "..", "docs", "commands.md"), referenceText());
+const ROOT = join(import.meta.dir, "..");
+await Bun.write(join(ROOT, "docs", "commands.md"), referenceText());
+await Bun.write(join(ROOT, "man", "ilbadm.8"), manualPage(version));

@@ -9,9 +9,11 @@ import { errorText } from "../command/errors.ts";
 import type { Chunk } from "../command/run.ts";
 import { check, fileUse } from "../command/run.ts";
 import { usageList } from "../command/usage.ts";
+import { COMPLETE_WORD, completionLines } from "./complete.ts";
 import { ExportFailed, ExportFile } from "./export-file.ts";
 import { parseOptions } from "./options.ts";
-import { ReaderGone, writeAll } from "./output.ts";
+import { ReaderGone, type Sink, writeAll } from "./output.ts";
+import { show } from "./watch.ts";
 
 const NDJSON = "application/x-ndjson";
 /** Asks for the output as it comes. */
@@ -23,6 +25,10 @@ export async function main(
   environment: Readonly<Record<string, string | undefined>>,
 ): Promise<number> {
   try {
+    if (argv[0] === COMPLETE_WORD) {
+      writeAll(1, await completionLines(argv.slice(1), environment));
+      process.exit(0); // whatever the daemon is still about to say
+    }
     const options = parseOptions(argv, environment);
     if ("wrong" in options) return complain(options.wrong);
     const local = check(options.argv);
@@ -31,7 +37,9 @@ export async function main(
       if (local.stderr !== "") writeAll(2, local.stderr);
       return local.status;
     }
-    return await talk(options.target, options.argv);
+    const { target, view } = options;
+    const once = (sink: Sink): Promise<number> => talk(target, options.argv, sink);
+    return await show(view, options.argv, once, TO_CALLER, environment);
   } catch (error) {
     if (error instanceof ReaderGone) return 1;
     if (error instanceof ExportFailed) return complain(error.failure.text);
@@ -44,7 +52,7 @@ function complain(...lines: string[]): 1 {
   return 1;
 }
 
-async function talk(target: Target, argv: readonly string[]): Promise<number> {
+async function talk(target: Target, argv: readonly string[], caller: Sink): Promise<number> {
   const use = fileUse(argv);
   if (use?.access === "read") {
     const input = readInput(use.file);
@@ -56,12 +64,12 @@ async function talk(target: Target, argv: readonly string[]): Promise<number> {
     const { file, preserve, dryRun } = use;
     const query = { preserve: `${preserve}`, dryRun: `${dryRun}`, name: file ?? "-" } as const;
     const text = { headers: { ...STREAM.headers, "content-type": "text/plain" }, init: { body: input } };
-    return send(target, (client) => client.v1.config.$put({ query }, text), TO_CALLER);
+    return send(target, (client) => client.v1.config.$put({ query }, text), caller);
   }
   const run = (sink: Sink): Promise<number> =>
     send(target, (client) => client.v1.ilbadm.$post({ json: { argv } }, STREAM), sink);
-  if (use === null || use.file === null) return run(TO_CALLER);
-  return exportTo(use.file, (stdout) => run({ stdout, stderr: TO_CALLER.stderr }));
+  if (use === null || use.file === null) return run(caller);
+  return exportTo(use.file, (stdout) => run({ stdout, stderr: caller.stderr }));
 }
 
 /** The daemon's output into FILE, all of it or nothing. */
@@ -86,10 +94,6 @@ function readInput(file: string | null): Uint8Array<ArrayBuffer> | null {
   }
 }
 
-interface Sink {
-  stdout(text: string): void;
-  stderr(text: string): void;
-}
 const TO_CALLER: Sink = { stdout: (text) => writeAll(1, text), stderr: (text) => writeAll(2, text) };
 
 /** As much of an answer as is read here, whatever its type says about the rest. */

@@ -1,5 +1,5 @@
 /**
- * The long options of ilbadm that stand before the subcommand: which daemon to talk to. What follows belongs to the one
+ * The long options of ilbadm that stand before the subcommand: which daemon to talk to, and how its output is shown. What follows belongs to the one
  * grammar (command/) and is not looked at here.
  */
 import { readFileSync } from "node:fs";
@@ -8,9 +8,20 @@ import type { Target } from "../client/client.ts";
 export const DEFAULT_SOCKET = "/run/ilb/ilbd.sock";
 
 export type CliOptions =
-  | { readonly target: Target; readonly argv: readonly string[] }
+  | { readonly target: Target; readonly argv: readonly string[]; readonly view: View }
   /** What is wrong, for stderr. */
   | { readonly wrong: string };
+
+/** How output is shown. Without any of it: exactly as the daemon sends it. */
+export interface View {
+  /** Columns as wide as their cells, colours on a terminal. */
+  readonly pretty: boolean;
+  /** Seconds after which the command is run again, on a cleared screen; null: it is run once. */
+  readonly everySeconds: number | null;
+}
+
+const WATCH_SECONDS = 2;
+const MAX_WATCH_SECONDS = 86_400;
 
 const TAKES_VALUE = ["--socket", "--url", "--token-file"];
 
@@ -20,9 +31,21 @@ export function parseOptions(
   environment: Readonly<Record<string, string | undefined>>,
 ): CliOptions {
   const given = new Map<string, string>();
+  let pretty = false;
+  let json = false;
+  let everySeconds: number | null = null;
   let i = 0;
   for (; i < argv.length; i++) {
     const [name = "", ...rest] = argv[i]!.split("=");
+    if (argv[i] === "--pretty") pretty = true;
+    else if (argv[i] === "--json") json = true;
+    else if (name === "--watch") {
+      const seconds = rest.length === 0 ? WATCH_SECONDS : Number(rest.join("="));
+      if (!Number.isInteger(seconds) || seconds < 1 || seconds > MAX_WATCH_SECONDS)
+        return { wrong: `${argv[i]}: a whole number of seconds from 1 to ${MAX_WATCH_SECONDS} is needed` };
+      everySeconds = seconds;
+    }
+    if (["--pretty", "--json", "--watch"].includes(name)) continue;
     if (!TAKES_VALUE.includes(name)) break;
     const value = rest.length > 0 ? rest.join("=") : argv[++i];
     if (value === undefined || value === "") return { wrong: `missing option-argument for ${name}` };
@@ -35,7 +58,9 @@ export function parseOptions(
   const token = readToken(given.get("--token-file"));
   if (typeof token === "object" && token !== null) return token;
   const socket = url === undefined ? (given.get("--socket") ?? (environment.ILB_SOCKET || DEFAULT_SOCKET)) : null;
-  return { target: { socket, url: url ?? null, token }, argv: argv.slice(i) };
+  // `--json` belongs to the subcommand, wherever it was said.
+  const words = json && i < argv.length ? [argv[i]!, "--json", ...argv.slice(i + 1)] : argv.slice(i);
+  return { target: { socket, url: url ?? null, token }, argv: words, view: { pretty, everySeconds } };
 }
 
 /** The first line of the file is the token. */

@@ -6,6 +6,12 @@ export class ReaderGone extends Error {
   override readonly name = "ReaderGone";
 }
 
+/** Where output goes. */
+export interface Sink {
+  stdout(text: string): void;
+  stderr(text: string): void;
+}
+
 /** Writes all of `text`; waits while a pipe is full. Throws ReaderGone on EPIPE. */
 export function writeAll(fd: 1 | 2, text: string): void {
   const bytes = Buffer.from(text);

@@ -3,20 +3,9 @@
  * run by a test. Writes no file: scripts/commands-doc.ts does.
  */
 
-import type { SubcommandName } from "./command.ts";
-import {
-  AUDIT_FIELDS,
-  type FieldSet,
-  GROUP_FIELDS,
-  HEALTH_FIELDS,
-  HISTORY_FIELDS,
-  ITEM_WIDTHS,
-  RESULT_FIELDS,
-  RULE_FIELDS,
-  SERVER_FIELDS,
-  STATISTICS_FIELDS,
-} from "./fields.ts";
-import { type AnyKey, type OptionSpec, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
+import { allFields, RULE_ITEM_FIELDS } from "./fields.ts";
+import { FIELDS_OF } from "./fields-of.ts";
+import { type AnyKey, FRAME_WORDS, type OptionSpec, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
 
 /** Lines that run one after the other, beginning with an empty configuration, and what the last one prints. */
 export interface Example {
@@ -77,17 +66,6 @@ create-rule -e -p -i vip=2001:db8:1::1,port=53,protocol=tcp -m lbalg=hash-ip-por
   },
 ]);
 
-const FIELDS: Partial<Readonly<Record<SubcommandName, FieldSet>>> = {
-  "show-rule": RULE_FIELDS,
-  "show-servergroup": GROUP_FIELDS,
-  "show-server": SERVER_FIELDS,
-  "show-healthcheck": HEALTH_FIELDS,
-  "show-hc-result": RESULT_FIELDS,
-  "show-statistics": STATISTICS_FIELDS,
-  "show-audit": AUDIT_FIELDS,
-  history: HISTORY_FIELDS,
-};
-
 const cell = (text: string): string => text.replaceAll("|", "\\|");
 const code = (text: string): string => `\`${text}\``;
 
@@ -110,10 +88,12 @@ function section(spec: SubcommandSpec): string[] {
     lines.push("| Option | Key | Value | Default | Meaning |", "| --- | --- | --- | --- | --- |");
     lines.push(...spec.options.flatMap(optionRows), "");
   }
-  const fields = FIELDS[spec.long];
-  if (fields !== undefined) lines.push(`Fields: ${Object.keys(fields.widths).map(code).join(" ")}.`);
-  if (fields === STATISTICS_FIELDS) lines.push(`With \`-i\`: ${Object.keys(ITEM_WIDTHS).map(code).join(" ")}.`);
-  if (fields !== undefined) lines.push("");
+  const fields = FIELDS_OF[spec.long];
+  if (fields !== undefined) {
+    lines.push(`Fields: ${fields.map(code).join(" ")}.`);
+    if (spec.long === "show-statistics") lines.push(`With \`-i\`: ${allFields(RULE_ITEM_FIELDS).map(code).join(" ")}.`);
+    lines.push("");
+  }
   const routes = spec.routes.map((route) => {
     const body =
       typeof route.body === "object" && route.body !== null ? ` with ${code(JSON.stringify(route.body))}` : "";
@@ -130,10 +110,17 @@ function exampleLines({ title, lines, output }: Example): string[] {
 const INTRODUCTION = `<!-- Written by scripts/commands-doc.ts from src/command/spec.ts. Do not edit. -->
 # Commands
 
-\`ilbadm SUBCOMMAND [options] [operands]\`. Subcommands have a long and a short name and match in any case, as do keys and the names of objects. Options are single letters and may be clustered; the first operand ends them. An argument of the form \`key=value[,key=value...]\` is one word, or goes on in the next word after a comma. Exit status is 0, or 1 with a line on standard error that begins with \`ilbadm: \`.
+\`ilbadm SUBCOMMAND [options] [operands]\`. Subcommands have a long and a short name and match in any case, as do keys and the names of objects. Options are single letters and may be clustered; the first operand ends them. An argument of the form \`key=value[,key=value...]\` is one word, or goes on in the next word after a comma. Exit status is 0, or 1 with a line on standard error that begins with \`ilbadm: \`; 2 when a dry run (\`-n\`) found differences.
 
 Listings print a table; \`-o FIELD,...\` chooses the columns and \`-p\` with it prints them for programs: no header, fields joined with \`:\`, with \`\\\` before \`:\` and \`\\\` in a value (but not when there is one field only). The same commands, without \`ilbadm\`, are the lines of the files that \`import-config\` reads and \`export-config\` writes. In JSON the keys are the property names.
 `;
+
+const LEADING_OPTIONS = [
+  "- `--socket PATH`, `--url URL`, `--token-file FILE`: which daemon.",
+  "- `--json`: the same as behind a show subcommand.",
+  "- `--pretty`: tables aligned to their contents, with colours on a terminal.",
+  "- `--watch[=SECONDS]`: a show command again and again, every 2 seconds.",
+];
 
 /** The whole document. */
 export function referenceText(): string {
@@ -145,6 +132,15 @@ export function referenceText(): string {
     "## Subcommands",
     "",
     ...Object.values(SUBCOMMANDS).flatMap(section),
+    "## Without the daemon",
+    "",
+    ...Object.values(FRAME_WORDS).map(
+      ({ word, synopsis, summary }) => `- ${code(`ilbadm ${word} ${synopsis}`)}: ${summary}.`,
+    ),
+    "",
+    "## Options before the subcommand",
+    "",
+    ...LEADING_OPTIONS,
   ]
     .join("\n")
     .replace(/\n+$/, "\n");

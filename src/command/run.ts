@@ -8,6 +8,7 @@ import { type Failure, ok, type Result } from "../model/result.ts";
 import { apply } from "./apply.ts";
 import { bind } from "./bind.ts";
 import type { Change, Command, ImportConfig, Right, Rollback, ShowStatistics } from "./command.ts";
+import { completionScript } from "./completion-scripts.ts";
 import { errorText, failed, failure } from "./errors.ts";
 import { exportLines } from "./export.ts";
 import { describeFailure, type ImportOptions, importLines, isEndless, planImport } from "./file.ts";
@@ -18,10 +19,10 @@ import { Pace } from "./pace.ts";
 import { isDifferent, type Plan, planLines, planOf } from "./plan.ts";
 import { printChange, printCommand } from "./print.ts";
 import { hasNames, lookUpNames, type Request } from "./request.ts";
-import { findSubcommand, SUBCOMMANDS, type SubcommandSpec, unknownSubcommand } from "./spec.ts";
+import { FRAME_WORDS, findSubcommand, SUBCOMMANDS, type SubcommandSpec, unknownSubcommand } from "./spec.ts";
 import { listStatistics } from "./statistics.ts";
 import { scan } from "./text.ts";
-import { usageList } from "./usage.ts";
+import { subcommandHelp, usageList } from "./usage.ts";
 
 /** A piece of output. Pieces come in the order in which they are to be written. */
 export interface Chunk {
@@ -66,16 +67,34 @@ const refuse = (reason: Failure): Chunk => ({ stderr: lines(reason) });
 
 const answer = (status: number, stdout: string, stderr: string): LocalAnswer => ({ stdout, stderr, status });
 
+function help(name: string | undefined): LocalAnswer {
+  if (name === undefined) return answer(0, usageList(), "");
+  const spec = findSubcommand(name);
+  if (spec !== undefined) return answer(0, subcommandHelp(spec), "");
+  const unknown = unknownSubcommand(name);
+  return unknown.ok ? answer(0, "", "") : answer(1, "", lines(unknown.failure));
+}
+
+function completion(shell: string | undefined): LocalAnswer {
+  const script = completionScript(shell ?? "");
+  const { word, synopsis } = FRAME_WORDS.completion;
+  return script === null ? answer(1, "", line(errorText("E-USAGE", `${word} ${synopsis}`))) : answer(0, script, "");
+}
+
 /** Answers to words that are no subcommand; null for anything else. */
-function answerFrame(word: string | undefined): LocalAnswer | null {
+function answerFrame(argv: readonly string[]): LocalAnswer | null {
+  const word = argv[0];
   switch (word?.toLowerCase()) {
     case undefined:
       return answer(1, "", line(errorText("E-INCOMPLETE")) + usageList());
     case "-?":
       return answer(1, "", usageList());
-    case "help":
     case "--help":
       return answer(0, usageList(), "");
+    case FRAME_WORDS.help.word:
+      return help(argv[1]);
+    case FRAME_WORDS.completion.word:
+      return completion(argv[1]);
     case "-v":
       return word === "-V" ? answer(0, `ilbadm ${version}\n`, "") : null;
     default:
@@ -89,7 +108,7 @@ type Parsed =
 
 /** Syntax alone: an answer that needs no daemon, or a request. */
 function parse(argv: readonly string[], origin: Origin): Parsed {
-  const frame = answerFrame(argv[0]);
+  const frame = answerFrame(argv);
   if (frame !== null) return { kind: "answer", answer: frame };
   const word = argv[0] as string;
   const spec = findSubcommand(word);

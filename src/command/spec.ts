@@ -26,6 +26,9 @@ import {
   servers,
 } from "./values.ts";
 
+/** Objects of the daemon, or a file, that a word names. What completion offers. */
+export type Named = "rule" | "servergroup" | "server" | "healthcheck" | "file";
+
 /** One `key=value` of an option. */
 export interface KeySpec<V> {
   readonly key: string;
@@ -39,6 +42,8 @@ export interface KeySpec<V> {
   readonly help: string;
   /** The value that holds when the key is not given, as text; absent: mandatory, or nothing. */
   readonly fallback?: string;
+  /** What the value names. */
+  readonly names?: Named;
 }
 
 /** A key of any value type. */
@@ -68,6 +73,8 @@ export interface TextOption {
   readonly letter: string;
   readonly placeholder: string;
   readonly help: string;
+  /** What the argument names; `fields`: those of the listing, joined by commas. */
+  readonly names: Named | "fields";
 }
 export type OptionSpec = FlagOption | KeysOption | TextOption;
 
@@ -94,6 +101,8 @@ export interface SubcommandSpec {
   readonly options: readonly OptionSpec[];
   readonly operands: {
     readonly placeholder: string;
+    /** What operands name that exists already; null: nothing does. */
+    readonly names: Named | null;
     readonly min: number;
     readonly max: number;
     tooFew(): Failure;
@@ -115,11 +124,11 @@ interface KeyExtra {
   readonly property?: string;
   readonly list?: boolean;
   readonly fallback?: string;
+  readonly names?: Named;
 }
 function key<V, P>(spelling: string, codec: Codec<V, P>, help: string, extra: KeyExtra = {}): KeySpec<V> {
-  const { aliases = [], property = spelling, list = false, fallback } = extra;
-  const row = { key: spelling, aliases, codec, list, property, help };
-  return Object.freeze(fallback === undefined ? row : { ...row, fallback });
+  const { aliases = [], property = spelling, list = false, ...rest } = extra;
+  return Object.freeze({ key: spelling, aliases, codec, list, property, help, ...rest });
 }
 
 const SERVER = "server";
@@ -135,16 +144,21 @@ export const KEYS = Object.freeze({
   stickyMask: key("pmask", prefixLength, "clients of one such prefix stay with one server", {
     aliases: ["persist", "stickiness"],
   }),
-  healthCheck: key("hc-name", name, "a health check that exists", { aliases: ["hcn"] }),
+  healthCheck: key("hc-name", name, "a health check that exists", { aliases: ["hcn"], names: "healthcheck" }),
   healthCheckPort: key("hc-port", healthCheckPort, "the port that is probed", { aliases: ["hcp"], fallback: "ANY" }),
   connDrain: key("conn-drain", seconds, "how long a server that leaves keeps its flows; 0: until they end", {
     fallback: "0",
   }),
   natTimeout: key("nat-timeout", seconds, "idle time of a flow; 0: 120 for TCP, 60 for UDP", { fallback: "0" }),
   persistTimeout: key("persist-timeout", seconds, "idle time of a client's stickiness; 0: 60", { fallback: "0" }),
-  group: key("servergroup", name, "a server group that exists", { aliases: ["sg"] }),
+  group: key("servergroup", name, "a server group that exists", { aliases: ["sg"], names: "servergroup" }),
   servers: key(SERVER, servers, "servers to add", { aliases: [`${SERVER}s`], property: `${SERVER}s`, list: true }),
-  serverIds: key(SERVER, serverIdText, "server IDs", { aliases: [`${SERVER}s`], property: `${SERVER}s`, list: true }),
+  serverIds: key(SERVER, serverIdText, "server IDs", {
+    aliases: [`${SERVER}s`],
+    property: `${SERVER}s`,
+    list: true,
+    names: "server",
+  }),
   test: key("hc-test", healthTest, "what is tried"),
   testTimeout: key("hc-timeout", count, "seconds after which an attempt has failed", {
     aliases: ["hc-tout"],
@@ -169,8 +183,8 @@ const flag = (letter: string, help: string, json: FlagOption["json"] = null): Fl
   Object.freeze({ kind: "flag", letter, help, json });
 const keys = (letter: string, placeholder: string, help: string, list: readonly AnyKey[]): KeysOption =>
   Object.freeze({ kind: "keys", letter, placeholder, help, keys: Object.freeze(list) });
-const text = (letter: string, placeholder: string, help: string): TextOption =>
-  Object.freeze({ kind: "text", letter, placeholder, help });
+const text = (letter: string, placeholder: string, help: string, names: TextOption["names"]): TextOption =>
+  Object.freeze({ kind: "text", letter, placeholder, help, names });
 
 /** Every option. Told apart by identity; rows share them. */
 export const OPTIONS = Object.freeze({
@@ -186,7 +200,7 @@ export const OPTIONS = Object.freeze({
   onlyDisabled: flag("d", "only disabled rules"),
   full: flag("f", "one line per field"),
   parsable: flag("p", "for programs: no header, fields joined with `:`; needs -o"),
-  fields: text("o", "FIELD,...", "the fields to print, or all"),
+  fields: text("o", "FIELD,...", "the fields to print, or all", "fields"),
   byServer: flag("s", "one line per server (as without options)"),
   allGroupFields: flag("f", "all fields as a table"),
   verboseGroup: flag("v", "all fields as a table"),
@@ -200,8 +214,8 @@ export const OPTIONS = Object.freeze({
   absolute: flag("A", "totals in every sample"),
   delta: flag("d", "change per interval instead of per second"),
   itemize: flag("i", "a row per server of the rule, or per rule of the server"),
-  ofRule: text("r", "RULE", "only this rule"),
-  ofServer: text("s", "SERVER", "only this server"),
+  ofRule: text("r", "RULE", "only this rule", "rule"),
+  ofServer: text("s", "SERVER", "only this server", "server"),
   human: flag("h", "accepted, without effect"),
   preserve: flag("p", "keep what is configured"),
   dryRun: flag("n", "change nothing; print what would change, exit 2 if anything would"),
@@ -218,6 +232,7 @@ export const OPTIONS = Object.freeze({
 interface RowExtra {
   readonly options?: readonly OptionSpec[];
   readonly operand?: string;
+  readonly names?: Named;
   readonly min?: number;
   readonly max?: number;
   readonly tooFew?: () => Failure;
@@ -244,7 +259,7 @@ function row(
   summary: string,
   extra: RowExtra = {},
 ) {
-  const { operand = "NAME", min = 0, max = 0 } = extra;
+  const { operand = "NAME", names = null, min = 0, max = 0 } = extra;
   const usage = () => failure("E-USAGE", `${long} ${synopsis}`.trim());
   const tooMany = extra.tooMany === "usage" ? usage : (extra.tooMany ?? (() => failure("E-ARGS")));
   const spec: SubcommandSpec = {
@@ -254,7 +269,7 @@ function row(
     summary,
     right,
     options: extra.options ?? [],
-    operands: { placeholder: operand, min, max, tooFew: extra.tooFew ?? usage, tooMany },
+    operands: { placeholder: operand, names, min, max, tooFew: extra.tooFew ?? usage, tooMany },
     missingOptionArgument: extra.missingOptionArgument ?? "E-OPTARG",
     goOnAfter: extra.goOnAfter ?? [],
     namesOperand: extra.namesOperand ?? false,
@@ -292,17 +307,20 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
   "delete-rule": row("delete-rule", "delete-rl", "config", "-a | NAME...", "delete rules", {
     options: [O.allRules],
     min: 1,
+    names: "rule",
     max: MANY,
     tooFew: () => failure("E-USAGE-DELETE-RULE"),
     routes: [route("DELETE", RULE, "Delete a rule"), route("DELETE", "/rules", "Delete every rule")],
   }),
   "enable-rule": row("enable-rule", "enable-rl", "enable", "[NAME...]", "enable rules, all of them without a name", {
+    names: "rule",
     max: MANY,
     goOnAfter: "any",
     namesOperand: true,
     routes: [route("PATCH", RULE, "Enable a rule", { enabled: true })],
   }),
   "disable-rule": row("disable-rule", "disable-rl", "enable", "[NAME...]", "disable rules, all without a name", {
+    names: "rule",
     max: MANY,
     goOnAfter: "any",
     namesOperand: true,
@@ -310,6 +328,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
   }),
   "show-rule": row("show-rule", "show-rl", "show", "[-e|-d] [-f|[-p] -o FIELD,...] [NAME...]", "list rules", {
     options: [O.onlyEnabled, O.onlyDisabled, O.full, O.parsable, O.fields, O.json],
+    names: "rule",
     max: MANY,
     missingOptionArgument: LISTED,
     routes: [route("GET", "/rules", "List rules"), route("GET", RULE, "One rule")],
@@ -359,6 +378,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
   ),
   "delete-servergroup": row("delete-servergroup", "delete-sg", "config", "NAME", "delete a server group", {
     min: 1,
+    names: "servergroup",
     max: 1,
     tooMany: "usage",
     routes: [route("DELETE", GROUP, "Delete a server group")],
@@ -371,6 +391,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     "list server groups",
     {
       options: [O.byServer, O.allGroupFields, O.verboseGroup, O.parsable, O.fields, O.json],
+      names: "servergroup",
       max: MANY,
       missingOptionArgument: LISTED,
       routes: [
@@ -384,6 +405,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     options: [O.servers, O.addEnabled],
     operand: "GROUP",
     min: 1,
+    names: "servergroup",
     max: 1,
     tooFew: mandatory("add-server"),
     goOnAfter: "any",
@@ -393,6 +415,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     options: [O.serverIds],
     operand: "GROUP",
     min: 1,
+    names: "servergroup",
     max: 1,
     tooFew: () => failure("E-NOOPT"),
     goOnAfter: "any",
@@ -401,6 +424,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
   "enable-server": row("enable-server", "enable-srv", "enable", "ID...", "enable servers", {
     operand: "ID",
     min: 1,
+    names: "server",
     max: MANY,
     tooFew: () => failure("E-NOSERVER"),
     goOnAfter: ["E-ENOENT"],
@@ -409,6 +433,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
   "disable-server": row("disable-server", "disable-srv", "enable", "ID...", "disable servers", {
     operand: "ID",
     min: 1,
+    names: "server",
     max: MANY,
     tooFew: () => failure("E-NOSERVER"),
     goOnAfter: ["E-ENOENT"],
@@ -417,6 +442,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
   "show-server": row("show-server", "show-srv", "show", "[[-p] -o FIELD,...] [RULE...]", "list servers of rules", {
     options: [O.parsable, O.fields, O.json],
     operand: "RULE",
+    names: "rule",
     max: MANY,
     missingOptionArgument: LISTED,
     routes: [
@@ -439,17 +465,20 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
   ),
   "delete-healthcheck": row("delete-healthcheck", "delete-hc", "config", "NAME...", "delete health checks", {
     min: 1,
+    names: "healthcheck",
     max: MANY,
     routes: [route("DELETE", CHECK, "Delete a health check")],
   }),
   "show-healthcheck": row("show-healthcheck", "show-hc", "show", "[NAME...]", "list health checks", {
     options: [O.json],
+    names: "healthcheck",
     max: MANY,
     routes: [route("GET", "/healthchecks", "List health checks"), route("GET", CHECK, "One health check")],
   }),
   "show-hc-result": row("show-hc-result", "show-hc-res", "show", "[RULE...]", "show what health checks found", {
     options: [O.json],
     operand: "RULE",
+    names: "rule",
     max: MANY,
     routes: [route("GET", "/hc-results", "Results of health checks")],
   }),
@@ -469,12 +498,14 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
   }),
   "export-config": row("export-config", "export-cf", "show", "[FILE]", "write the configuration as commands", {
     operand: "FILE",
+    names: "file",
     max: 1,
     routes: [route("GET", "/config", "The configuration as import text")],
   }),
   "import-config": row("import-config", "import-cf", "config", "[-p] [-n] [FILE]", "run the commands of a file", {
     options: [O.preserve, O.dryRun],
     operand: "FILE",
+    names: "file",
     max: 1,
     routes: [route("PUT", "/config", "Replace the configuration, or add to it", "text")],
   }),
@@ -511,6 +542,21 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
   ),
 });
 
+/** Words that are answered without the daemon and stand in no file: the frame around the subcommands. */
+export interface FrameWord {
+  readonly word: string;
+  readonly synopsis: string;
+  readonly summary: string;
+}
+export const FRAME_WORDS = Object.freeze({
+  help: { word: "help", synopsis: "[SUBCOMMAND]", summary: "tell about a subcommand, or list them all" },
+  completion: {
+    word: "completion",
+    synopsis: "bash|zsh|fish",
+    summary: "print what a shell reads to complete command lines",
+  },
+} satisfies Record<string, FrameWord>);
+
 /** Every route of every subcommand. */
 export const ROUTES: readonly Route[] = Object.freeze(Object.values(SUBCOMMANDS).flatMap((spec) => spec.routes));
 
@@ -523,7 +569,7 @@ const BY_NAME = new Map<string, SubcommandSpec>(
 
 /** The failure of a word that is no subcommand. */
 export const unknownSubcommand = (word: string): Result<never> =>
-  failSuggesting(failure("E-SUBCOMMAND"), word, BY_NAME.keys());
+  failSuggesting(failure("E-SUBCOMMAND"), word, [...BY_NAME.keys(), ...Object.keys(FRAME_WORDS)]);
 
 /** The row of a long or short name in any case, whole words only. */
 export function findSubcommand(word: string): SubcommandSpec | undefined {
