@@ -6,7 +6,7 @@
  * With several workers each hands out every n-th port: all that leave the same remainder. So two workers never take the
  * same one, though neither asks the other. A port's *place* is its number among those.
  */
-import { chunkCount, chunks, poolCount, pools, poolTable, poolTableMask, workerCount, workerIndex } from "./bases";
+import { chunkCount, chunks, poolCount, pools, poolTable, poolTableMask, sharedHeader, workerCount, workerIndex } from "./bases";
 import {
   NAT_CHUNK_BYTES,
   NAT_CHUNK_PORTS,
@@ -17,6 +17,7 @@ import {
   NONE,
   POOL_RECORD_SIZE,
   PoolRecord,
+  SharedHeader,
 } from "./gen/layout";
 import { addressHash } from "./hash";
 import { flowMemory, isPast, state } from "./state";
@@ -75,7 +76,7 @@ export function obtainPool(proxyHead: u64, proxyTail: u64, serverHead: u64, serv
   pool.serverHead = serverHead;
   pool.serverTail = serverTail;
   pool.serverPort = port;
-  pool.cursor = portAt(0);
+  pool.cursor = portAt(firstPlace());
   pool.idleSinceMs = now;
   pool.live = 1;
   let at = homeOf(pool);
@@ -85,6 +86,14 @@ export function obtainPool(proxyHead: u64, proxyTail: u64, serverHead: u64, serv
 }
 
 // --- places ---
+
+/**
+ * Where a new pool begins: a daemon that starts again must not meet the tuples that servers still hold from before, and
+ * nobody outside should know the next port (RFC 6056).
+ */
+function firstPlace(): u32 {
+  return changetype<SharedHeader>(sharedHeader).firstProxyPlace % placeCount();
+}
 
 /** Number of places. */
 // @ts-ignore: decorator

@@ -3,6 +3,7 @@
  * the order that keeps every packet with exactly one owner (docs/decisions/0005, 0012). Ties parts together only.
  */
 
+import { randomInt } from "node:crypto";
 import { join } from "node:path";
 import type { EngineControl, KernelControl, Log } from "./control/ports.ts";
 import { EngineBlocked, KernelRefused } from "./control/ports.ts";
@@ -16,7 +17,7 @@ import type { EngineLimits } from "./engine/engine.ts";
 import { EngineHost, PublishBlocked, randomHashKey } from "./engine/host.ts";
 import { mostFlows, regionMap } from "./engine/memory.ts";
 import { readEngineModule } from "./engine/module.ts";
-import { WorkerControl } from "./gen/layout.ts";
+import { NAT_PORT_LAST, WorkerControl } from "./gen/layout.ts";
 import {
   type Host,
   type Kernel,
@@ -165,6 +166,8 @@ async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> 
     hashKey: randomHashKey(),
     moduleBytes: await readEngineModule(),
     compat: options.compat,
+    // Servers may still hold connections from the same tuples that the daemon before this one used.
+    firstProxyPlace: randomInt(NAT_PORT_LAST),
   });
   const hugePages = useHugePages(engine.memory.buffer);
   log.info("engine memory laid out", {

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0x0e4f2d8bu
+#define ILB_LAYOUT_FINGERPRINT 0x20dabecdu
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64

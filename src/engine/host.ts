@@ -84,6 +84,8 @@ export interface EngineHostOptions {
   readonly moduleBytes: Uint8Array<ArrayBuffer>;
   /** Default `modern`. */
   readonly compat?: Compat;
+  /** Which of its proxy ports a worker begins a pool with, modulo their number. Default 0: the lowest. */
+  readonly firstProxyPlace?: number;
 }
 
 /** A worker kept an image longer than PUBLISH_WAIT_MS: it hangs or is gone. Nothing has changed. */
@@ -109,36 +111,35 @@ export class EngineHost {
 
   /** Lays the memory out. Throws a RangeError that names a limit which is too large. */
   static create(options: EngineHostOptions): EngineHost {
-    const { limits, workers, hashKey, moduleBytes, compat = "modern" } = options;
-    return EngineHost.#create(limits, workers, hashKey, compileModule(moduleBytes), moduleBytes, compat);
+    return EngineHost.#create(options, compileModule(options.moduleBytes), options.moduleBytes);
   }
 
   /** The same from a module that is compiled already; such a host has no seats to give. */
   static prepare(limits: EngineLimits, workers: number, hashKey: Uint8Array, module: WebAssembly.Module): EngineHost {
-    return EngineHost.#create(limits, workers, hashKey, module, null, "modern");
+    return EngineHost.#create({ limits, workers, hashKey }, module, null);
   }
 
   static #create(
-    limits: EngineLimits,
-    workers: number,
-    hashKey: Uint8Array,
+    options: Omit<EngineHostOptions, "moduleBytes">,
     module: WebAssembly.Module,
     moduleBytes: Uint8Array<ArrayBuffer> | null,
-    compat: Compat,
   ): EngineHost {
+    const { limits, workers, hashKey } = options;
     const map = regionMap(limits, workers);
     if (hashKey.length !== HASH_KEY_BYTES)
       throw new RangeError(`the hash key must have ${HASH_KEY_BYTES} bytes, not ${hashKey.length}`);
     const host = new EngineHost(createMemory(map), map, moduleBytes);
-    host.#setUp(hashKey, module, compat);
+    host.#setUp(options, module);
     return host;
   }
 
-  #setUp(hashKey: Uint8Array, module: WebAssembly.Module, compat: Compat): void {
+  #setUp(options: Omit<EngineHostOptions, "moduleBytes">, module: WebAssembly.Module): void {
+    const { hashKey, compat = "modern", firstProxyPlace = 0 } = options;
     const { u8 } = this.#views;
     this.#set(this.map.sharedHeader + SharedHeader.fingerprint, LAYOUT_FINGERPRINT);
     this.#set(this.map.sharedHeader + SharedHeader.workerCount, this.map.workers.length);
     this.#set(this.map.sharedHeader + SharedHeader.compat, compat === "ilb" ? CompatMode.Ilb : CompatMode.Modern);
+    this.#set(this.map.sharedHeader + SharedHeader.firstProxyPlace, firstProxyPlace);
     u8.set(hashKey, this.map.hashKeys);
     this.map.workers.forEach((worker, index) => {
       this.#writeMap(worker, index);

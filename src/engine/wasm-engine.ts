@@ -31,6 +31,8 @@ export interface WasmEngineOptions {
   readonly compat?: Compat;
   /** Layer-3 bytes that go into the head block, the rest into the tail. Default: as many as it holds. */
   readonly headBytes?: number;
+  /** As in EngineHostOptions. */
+  readonly firstProxyPlace?: number;
 }
 
 export class WasmEngine implements PacketEngine {
@@ -40,8 +42,8 @@ export class WasmEngine implements PacketEngine {
   readonly #frames: FrameMemory;
 
   constructor(options: WasmEngineOptions) {
-    const { limits, moduleBytes, hashKey = fixedHashKey(), headBytes = HEAD_L3_CAPACITY, compat = "modern" } = options;
-    this.host = EngineHost.create({ limits, workers: 1, hashKey, moduleBytes, compat });
+    const { moduleBytes, headBytes = HEAD_L3_CAPACITY } = options;
+    this.host = EngineHost.create({ hashKey: fixedHashKey(), ...options, workers: 1 });
     const regions = this.host.map.workers[0]!;
     this.#exports = instantiate(compileModule(moduleBytes), this.host.memory, regions.map);
     this.#exports.leaveQuiescent();
