@@ -9,7 +9,6 @@ import type { Caller } from "../control/caller.ts";
 import type { Log } from "../control/ports.ts";
 import { fail, ok, type Result } from "../model/result.ts";
 import { OPEN_PATHS } from "./app.ts";
-import { IMPORT_LIMIT } from "./body.ts";
 import { NDJSON_TYPE } from "./ilbadm.ts";
 import { isLocalHost, type ListenAddress, refuseListen } from "./listen.ts";
 import { EVENTS_TYPE } from "./openapi.ts";
@@ -42,8 +41,11 @@ export interface TcpServer extends RunningServer {
 /** The right of whoever reaches a loopback address without tokens. */
 const LOCAL_READER: Caller = { name: "anonymous over TCP", rights: new Set(["show"]) };
 const NOBODY: Caller = { name: "anonymous over TCP", rights: new Set() };
-/** Room above the import limit, so that the application answers with 413 itself. */
-const MAX_BODY_BYTES = IMPORT_LIMIT.bytes + 1024 * 1024;
+/**
+ * What the runtime takes and throws away before it ends the connection with a 413 that says nothing. Far above the
+ * limits of the application, which answers first.
+ */
+const MAX_BODY_BYTES = 1024 * 1024 * 1024;
 /** A connection on which nothing moves: while a request is expected, and while it is answered (the most there is). */
 const IDLE_SECONDS = 30;
 const ANSWER_SECONDS = 255;

@@ -4,9 +4,10 @@ import { chmodSync, mkdtempSync, readFileSync, rmSync, statSync, utimesSync, wri
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { connect } from "node:tls";
-import { preferred } from "../../src/http/body.ts";
+import { preferred, readBytes } from "../../src/http/body.ts";
 import { isLocalHost, parseListen, refuseListen } from "../../src/http/listen.ts";
 import { type Accounts, callerOfPeer, systemAccounts } from "../../src/http/peer.ts";
+import { problemResponse } from "../../src/http/problem.ts";
 import { listenTcp, type TcpServer, type TcpServerOptions } from "../../src/http/tcp-server.ts";
 import { runToken } from "../../src/http/token-command.ts";
 import { parseTokens, TokenFile } from "../../src/http/tokens.ts";
@@ -286,6 +287,18 @@ describe("TCP", () => {
     expect(() => listen({ tls: { certFile: missing, keyFile } })).toThrow(
       /^cannot use --tls-cert .*missing.*: ENOENT; /,
     );
+  });
+
+  test("a body beyond every limit is refused by the application's own problem document", async () => {
+    const url = listen({
+      handler: async (request) => {
+        const read = await readBytes(request, { bytes: 1000, ms: 5000 });
+        return read.ok ? new Response("taken") : problemResponse(request, read.failure);
+      },
+    });
+    const body = new Uint8Array(70 * 1024 * 1024);
+    const refused = await fetch(`${url}/v1/config`, { method: "PUT", body });
+    expect([refused.status, ((await refused.json()) as { code: string }).code]).toEqual([413, "E-TOOBIG"]);
   });
 
   test("addresses and what they need", () => {
