@@ -23,9 +23,7 @@ import {
   WorkerControl,
   WorkerMap,
 } from "./gen/layout";
-import { IPV4_TYPE, IPV6_TYPE, MAC_BITS } from "./parse";
-import { writeMac } from "./rewrite";
-import { port, state, totals } from "./state";
+import { state, totals } from "./state";
 
 /** vnet fields, ports and flags of a descriptor: the 16 bytes that go along with a frame. */
 const ALONG: usize = offsetof<Descriptor>("vnetFlags");
@@ -94,16 +92,14 @@ export function handOver(packet: View, worker: u32, marks: u32): u32 {
   return HANDED_OVER;
 }
 
-/** Hands a fragment over that was held back, with a link header as it had. @returns false when there is no room */
-export function handHeldOver(record: HeldRecord, ip: usize, isIpv6: bool, worker: u32): bool {
+/** Hands a fragment over that was held back. @param ip its layer 3, behind its link header @returns false when there is no room */
+export function handHeldOver(record: HeldRecord, ip: usize, worker: u32): bool {
   const link: u32 = record.inKind == PortKind.Ethernet ? ETHERNET_HEADER : 0;
   const entry = reserve(worker, link, link + record.bytes, 0);
   if (entry == null) return false;
-  const inPort = <u32>(record.sourceHop >>> 48) & 0xff;
-  if (link) writeMac(entry.frame, port(inPort).mac & MAC_BITS, record.sourceHop & MAC_BITS, isIpv6 ? IPV6_TYPE : IPV4_TYPE);
-  memory.copy(entry.frame + link, ip, record.bytes);
+  memory.copy(entry.frame, ip - link, link + record.bytes);
   v128.store(changetype<usize>(entry) + ALONG, i64x2.splat(0));
-  entry.inPort = <u8>inPort;
+  entry.inPort = <u8>(record.sourceHop >>> 48);
   entry.handOver = HANDED_SETTLED | HANDED_COPY;
   commit(worker, entry);
   return true;

@@ -128,7 +128,7 @@ export function handHeld(packet: View, worker: u32): void {
   const kind = kindOf(packet);
   for (let index = nextHeld(packet, kind); index != NONE; index = nextHeld(packet, kind)) {
     const record = heldAt(index);
-    const isGiven = !record.wantsOffload && handHeldOver(record, layer3Of(index), packet.isIpv6 != 0, worker);
+    const isGiven = !record.wantsOffload && handHeldOver(record, layer3Of(index), worker);
     if (isGiven) free(record);
     else giveUp(record);
   }

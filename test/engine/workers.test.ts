@@ -84,6 +84,10 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
       for (const flows of flowsOf(group)) expect(flows).toBeGreaterThan(10);
       const { handedOver } = group.host.health();
       expect(handedOver).toBeGreaterThan(100n);
+      // A listing goes on where it stopped, from one worker's table into the next.
+      const listed = [...group.host.flowsFrom(0)];
+      for (const stop of [1, 20, 59])
+        expect([...group.host.flowsFrom(listed[stop - 1]!.place + 1)]).toEqual(listed.slice(stop));
       expectAllCounted(world, received);
     },
   );

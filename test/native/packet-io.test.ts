@@ -1,6 +1,15 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { BATCH_SIZE, MADE_SIZE, MAX_PORTS } from "../../src/gen/layout.ts";
-import { batchCalls, type IoHandle, ioCreate, ioFree, ioNowMs, ioSetPort, ioWake } from "../../src/native/packet-io.ts";
+import {
+  batchCalls,
+  type IoHandle,
+  ioCreate,
+  ioFree,
+  ioNowMs,
+  ioSetPort,
+  ioWake,
+  ioWatch,
+} from "../../src/native/packet-io.ts";
 import { monotonicMs } from "../../src/native/system.ts";
 import { frameMemory, GEOMETRY } from "../device/frame-memory.ts";
 
@@ -50,6 +59,19 @@ describe("batches without ports", () => {
     expect(receive(handle, 2000, 0)).toBe(0);
     expect(ioNowMs(handle)).toBeGreaterThanOrEqual(before + 2);
     expect(ioNowMs(handle)).toBeLessThanOrEqual(monotonicMs());
+  });
+
+  test("do not wait while the watched word says that other work has come", () => {
+    const { receive } = batchCalls();
+    const handle = open();
+    new Uint32Array(memory, descriptors, 1)[0] = 0;
+    ioWatch(handle, descriptors);
+    // Would take ten minutes.
+    expect(receive(handle, 600_000_000, 600_000_000)).toBe(0);
+  });
+
+  test.each([1, memory.byteLength])("refuse to watch a word at %i", (word) => {
+    expect(() => ioWatch(open(), word)).toThrow("cannot watch for work of other packet workers");
   });
 
   test("remember one wake-up for the next receive, and no more", () => {
