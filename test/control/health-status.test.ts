@@ -1,6 +1,8 @@
 import { expect, test } from "bun:test";
 import { Unprobed } from "../../src/control/health-status.ts";
-import { FakeHost, setUp } from "../support/fake-host.ts";
+import { FakeHost, outputOf, setUp } from "../support/fake-host.ts";
+import { threeServers } from "./configs.ts";
+import { FakeWorld } from "./fakes.ts";
 
 test("without a prober a check is un-init since it was made or enabled, and disabled with its rule or server", async () => {
   const host = new FakeHost();
@@ -34,4 +36,19 @@ test("without a prober a check is un-init since it was made or enabled, and disa
     ["un-init", 4000, null],
   ]);
   expect(await after(5000, "delete-rule r1")).toEqual([]);
+});
+
+test("ILB-131 a server that health checks have taken out still shows E: STATUS is what the administrator said", async () => {
+  const world = new FakeWorld();
+  const controller = world.controller(threeServers());
+  await controller.start();
+  const host = controller.hostFor({ name: "test", rights: new Set(["show"]) });
+  const before = await outputOf(host, "show-server");
+  const inRotation = () => world.image!.rules[0]!.members.filter((member) => member.enabledSequence !== null).length;
+  expect(inRotation()).toBe(3);
+  const dead = threeServers().groups[0]!.servers[0]!.id;
+  await controller.setHealth((_, serverId) => serverId !== dead);
+  expect(inRotation()).toBe(2);
+  expect(await outputOf(host, "show-server")).toBe(before);
+  expect(await outputOf(host, "show-server -p -o status")).toBe("E\nE\nE\n");
 });

@@ -3,6 +3,8 @@
  * are printed without packets is tested in test/cli.
  */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { Lab, type Running } from "../../src/lab/lab.ts";
 import { clientAddress, PROXY_SOURCES, ROUTED_VIP, serverAddress } from "../../src/lab/topology.ts";
 import { hasNamespaces } from "../support/capabilities.ts";
@@ -330,6 +332,54 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
       await silence(80);
       daemon = await lab.startDaemon();
       expect(await answers(80, 1)).toEqual({ s1: 1 });
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    "a plan counts the connections that lose their rule or server",
+    async () => {
+      await given(
+        `create-servergroup -s server=${a}:8080,${b}:8080 sg1`,
+        `${HALF.replace("-o", "-t conn-drain=30 -o")}`,
+      );
+      await answers(80, 4);
+      const file = join(lab.directory, "plan");
+      writeFileSync(file, "remove-server -s server=_sg1.0 sg1\n");
+      const plan = await lab.ilbadm(["import-config", "-p", "-n", file]);
+      expect(plan).toEqual({
+        exitCode: 2,
+        stdout: `- server sg1 ${a}\n! rule r1: 2 connections stay with servers that get no new ones, for 30 s at most\n`,
+        stderr: "",
+      });
+      expect(await entries()).toHaveLength(4);
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    "a rollback brings a deleted rule back under traffic, and a load on another rule notices nothing",
+    async () => {
+      await given(
+        `create-servergroup -s server=${a}:8080,${b}:8080 sg1`,
+        HALF,
+        HALF.replace("port=80", "port=81").replace("r1", "r2"),
+      );
+      const id = (await ilbadm("history -p -o id 1")).trim();
+      await answers(80, 2);
+      const load = lab.startLoad({
+        host: ROUTED_VIP,
+        port: 81,
+        from: lab.clientAddresses,
+        perSecond: 50,
+        timeoutMs: 10_000,
+      });
+      await given("delete-rule r1", `rollback ${id}`, "delete-rule r1", "disable-server _sg1.0", `rollback ${id}`);
+      expect(await answers(80, 4)).toEqual({ s1: 2, s2: 2 });
+      const failed = (await load.stop()).filter((report) => report.failure !== null);
+      expect(failed).toEqual([]);
+      // The old entries are entries of an ordinary rule again.
+      expect((await entries()).filter((entry) => entry.includes(`${ROUTED_VIP}.80 `))).toHaveLength(6);
     },
     TEST_TIMEOUT_MS,
   );
