@@ -24,9 +24,7 @@ const SECURITY_HEADERS = {
   "cache-control": "no-cache",
 };
 
-export const isDashboardPath = (path: string): boolean => Object.hasOwn(DASHBOARD_FILES, path);
-
-/** @param path one that isDashboardPath knows */
+/** @param path one of DASHBOARD_FILES */
 export function dashboardResponse(path: string): Response {
   const file = DASHBOARD_FILES[path]!;
   return new Response(file.text, { headers: { ...SECURITY_HEADERS, "content-type": file.type } });

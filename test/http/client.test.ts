@@ -51,6 +51,35 @@ test("over TCP the token decides, and what a reader may not do is refused", asyn
   expect([refused.status, (await refused.json()) as unknown]).toMatchObject([403, { code: "E-AUTH" }]);
 });
 
+test("POST /v1/ilbadm answers with the bytes and the status of ilbadm itself", async () => {
+  await place.must("create-servergroup -s server=192.0.2.7:80 same");
+  for (const words of [
+    "show-servergroup -o all",
+    "show-rule nosuch",
+    "export-config",
+    "show-rule -p",
+    "frobnicate",
+    "-V",
+  ]) {
+    const { status, stdout, stderr } = await place.ilbadm(words);
+    for (const json of [{ line: words }, { argv: words.split(" ") }]) {
+      const answer = await overSocket().v1.ilbadm.$post({ json });
+      const { exit, ...output } = (await answer.json()) as { exit: number; stdout: string; stderr: string };
+      // The program adds hints of its own behind the first line of an error.
+      expect([words, exit, output.stdout]).toEqual([words, status, stdout]);
+      expect(output.stderr.split("\n")[0]).toBe(stderr.split("\n")[0]!);
+    }
+  }
+});
+
+test("ILB-239 FILE operands, an import without a body and an INTERVAL without COUNT are E-ARGS over HTTP", async () => {
+  const refused = { exit: 1, stdout: "", stderr: "ilbadm: invalid/incompatible keywords - refer to ilbadm(8)\n" };
+  for (const line of ["export-config /tmp/F", "import-config /tmp/F", "import-config", "show-statistics 1"]) {
+    const answer = await overSocket().v1.ilbadm.$post({ json: { line } });
+    expect([line, (await answer.json()) as unknown]).toEqual([line, refused]);
+  }
+});
+
 test("nobody there is an error of its own", async () => {
   const nobody = createClient({ socket: join(place.directory, "none"), url: null, token: null });
   await expect(nobody.v1.rules.$get()).rejects.toBeInstanceOf(NotReachable);
