@@ -36,8 +36,8 @@ export interface RunResult {
   readonly failure: string | null;
 }
 
-/** Runs about `packets` packets from `seed`. */
-export function run(make: MakeEngine, seed: number, packets: number): RunResult {
+/** Runs about `packets` packets from `seed`. @param reduces whether a failure is reduced to the events that show it */
+export function run(make: MakeEngine, seed: number, packets: number, reduces = true): RunResult {
   const random = new Random(seed);
   const world = new World(random);
   const temper: Temper = seed % 3 === 0 ? "steady" : "busy";
@@ -54,7 +54,7 @@ export function run(make: MakeEngine, seed: number, packets: number): RunResult 
   const failed = (disagreement: Disagreement): RunResult => ({
     packets: duel.packets,
     reasons: duel.reference.counters().reasons,
-    failure: `seed ${seed}, after ${duel.packets} packets: ${disagreement.what}\n${reproduction(make, log)}`,
+    failure: `seed ${seed}, after ${duel.packets} packets: ${disagreement.what}\n${spellFault(disagreement)}${reduces ? reproduction(make, log) : ""}`,
   });
   /** Moves the clock, at least by `stepMs`, to a time at which the engines have no liberty; sweeps if it jumped. */
   const advance = (stepMs: number): Disagreement | null => {
@@ -99,6 +99,9 @@ export function run(make: MakeEngine, seed: number, packets: number): RunResult 
   duel.subject.close();
   return { packets: duel.packets, reasons: duel.reference.counters().reasons, failure: null };
 }
+
+const spellFault = ({ frame }: Disagreement): string =>
+  frame === undefined ? "" : `  at port ${frame.port}: ${toHex(frame.bytes)}\n`;
 
 /** Replays events with fresh engines. True when they still disagree and had no liberty where they do. */
 function stillFails(make: MakeEngine, events: readonly Event[]): Disagreement | null {

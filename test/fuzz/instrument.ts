@@ -15,6 +15,8 @@ export interface Block {
   readonly functionName: string;
   /** What it begins with. */
   readonly kind: "function" | "if" | "else" | "loop" | "br_if";
+  /** Line of the text form without markers. */
+  readonly line: number;
   /** The instructions around it, for people. */
   readonly before: string;
   readonly after: string;
@@ -50,6 +52,7 @@ export function withMarkers(text: string, base: number): { text: string; blocks:
     blocks.push({
       functionName,
       kind,
+      line: at,
       before: kind === "function" ? "" : near(Math.max(0, at - 4), at),
       after: near(at + 1, at + 6),
     });
@@ -85,16 +88,33 @@ async function compileText(): Promise<string> {
   }
 }
 
+/** Makes a module of a text form. Throws when it is not valid. */
+function assemble(text: string): Uint8Array<ArrayBuffer> {
+  const module = binaryen.parseText(text);
+  try {
+    module.setFeatures(binaryen.Features.All);
+    if (!module.validate()) throw new Error("the changed module is not valid");
+    return Uint8Array.from(module.emitBinary());
+  } finally {
+    module.dispose();
+  }
+}
+
+/** The engine with one decision turned round: the `nth` (from 0) branch of a function goes the other way. Throws when there is none. */
+export async function engineWithWrongBranch(functionName: string, nth: number): Promise<Uint8Array<ArrayBuffer>> {
+  compiled ??= compileText();
+  const text = await compiled;
+  const branches = withMarkers(text, 0).blocks.filter(
+    (block) => block.kind === "if" && block.functionName === functionName,
+  );
+  const branch = branches[nth];
+  if (branch === undefined) throw new Error(`${functionName} has ${branches.length} branches, not ${nth + 1}`);
+  return assemble(text.split("\n").toSpliced(branch.line, 0, "i32.eqz").join("\n"));
+}
+
 /** Compiles assembly/ with markers. @param base where every memory has a free byte for each block */
 export async function instrumentedEngine(base: number): Promise<Instrumented> {
   compiled ??= compileText();
   const { text, blocks } = withMarkers(await compiled, base);
-  const module = binaryen.parseText(text);
-  try {
-    module.setFeatures(binaryen.Features.All);
-    if (!module.validate()) throw new Error("the module with markers is not valid");
-    return { moduleBytes: Uint8Array.from(module.emitBinary()), blocks };
-  } finally {
-    module.dispose();
-  }
+  return { moduleBytes: assemble(text), blocks };
 }

@@ -195,11 +195,12 @@ export function walkExtensions(packet: Uint8Array): Walk {
   };
   for (let count = 0; EXTENSIONS.includes(protocol) && fragmentOffset === 0; count++) {
     if (count === MOST_EXTENSIONS) return end("too long");
-    if (packet.length < at + 8 || (protocol === FRAGMENT && hasFragment)) return end("malformed");
+    if (packet.length < at + 8) return end("malformed");
     const size =
       protocol === FRAGMENT ? 8 : protocol === AUTHENTICATION ? (packet[at + 1]! + 2) * 4 : (packet[at + 1]! + 1) * 8;
     if (packet.length < at + size) return end("malformed");
     if (at + size > 40 + MOST_EXTENSION_BYTES) return end("too long");
+    if (protocol === FRAGMENT && hasFragment) return end("malformed");
     ilbBalances &&= protocol === HOP_BY_HOP && count === 0;
     // Whoever checks an authentication header or goes along a route does not know the server's address.
     if (protocol === AUTHENTICATION || (protocol === ROUTING && packet[at + 3] !== 0)) modernBalances = false;

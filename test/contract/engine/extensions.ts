@@ -76,6 +76,11 @@ export function extensions(ground: Ground): void {
   test.each([
     ["nine headers", many(9)],
     ["more than 512 bytes of headers", [HOP_BY_HOP, optionsExtension(60, 64)]],
+    // Both faults at once: what comes first in the walk decides.
+    [
+      "more than 512 bytes with a second fragment header",
+      [fragmentExtension(0, false, 1), optionsExtension(60, 63), fragmentExtension(0, false, 1)],
+    ],
   ] as const)("%s are dropped when they come to a VIP, and nobody's otherwise", (_, chain) => {
     for (const world of [bench([ruleOf()]), benchIlb([ruleOf()])]) {
       expect(reasonOf(world.send(arriving(withChain(...chain))))).toEqual([Verdict.Drop, Reason.HeaderChain]);
