@@ -78,6 +78,21 @@ describe("the in-memory packet device", () => {
     expect(io.takeSent().map((frame) => frame.bytes[0])).toEqual([0, 100, 101, 2, 102]);
   });
 
+  test("gives made frames with verdict PASS back to the port that they came by, when all others have gone", () => {
+    const { io, frames, decide } = device();
+    io.inject({ bytes: bytes(60, 1), port: 0 });
+    io.receive(0);
+    frames.put(BATCH_SIZE, io.ports[0]!, { bytes: bytes(60, 100), port: 0 });
+    decide(BATCH_SIZE, Verdict.Pass, 1);
+    decide(0, Verdict.Pass, 1);
+    expect(io.transmit(1, 1)).toBe(2);
+    expect(io.takeSent()).toEqual([]);
+    expect(io.takePassed().map(({ port, bytes: [fill] }) => [port, fill])).toEqual([
+      [0, 1],
+      [0, 100],
+    ]);
+  });
+
   test("a linked port delivers to its peer", () => {
     const { io, decide } = device({ links: [[0, 1]] });
     io.inject({ bytes: bytes(60, 9), port: 0 });

@@ -17,7 +17,17 @@ import {
   targetOf,
   withLab,
 } from "../support/e2e.ts";
+import { exchange, startFragmentServer } from "../support/wire.ts";
 
+/** Three fragments in every order. */
+const ORDERS = [
+  [0, 1, 2],
+  [0, 2, 1],
+  [1, 0, 2],
+  [1, 2, 0],
+  [2, 0, 1],
+  [2, 1, 0],
+];
 const FORGET_NEIGHBOURS = ["sh", "-c", "ip -4 neigh flush all; ip -6 neigh flush all"];
 
 describe("a VIP that is the box's only address", () => {
@@ -63,6 +73,52 @@ describe("a VIP that is the box's only address", () => {
         await lab.startServerIn(names.box, "box", localVip, 9_000);
         const toBox = { kind: "requests", ...targetOf(lab), port: 9_000, count: 10, concurrency: 2 } as const;
         expect(await lab.client(toBox)).toMatchObject({ failures: [], answered: { box: 10 } });
+      });
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test.skipIf(!hasNamespaces).each(FAMILIES.map((family) => ({ family })))(
+    "fragments of what is not balanced reach the box in any order, balanced ones their server, big pings are answered, over IPv$family",
+    async ({ family }) => {
+      const { localVip, clientOnLan, client, server } = ADDRESSES[family];
+      await withLab({ topology: "one-armed", families: [family] }, async (lab) => {
+        const { names } = lab;
+        const [first = ""] = names.servers;
+        const [ownPort, balancedPort, serverPort] = [5_301, 53, 5_353];
+        await startFragmentServer(lab, names.box, "box", localVip, ownPort);
+        await startFragmentServer(lab, first, "s1", server(0), serverPort);
+        await lab.startDaemon();
+        const created = ["server", withPort(server(0), serverPort)].join("=");
+        await lab.configure("create-servergroup", "-s", created, "dns");
+        const incoming = `vip=${localVip},port=${balancedPort},protocol=udp`;
+        await lab.configure("create-rule", "-e", "-i", incoming, "-m", "type=HALF-NAT", "-o", "servergroup=dns", "dns");
+        const cuts = ORDERS.map((order, number) => ({
+          number,
+          bytes: 4_000,
+          order,
+          answer: { bytes: 200, order: [0] },
+        }));
+        for (const [port, id] of [
+          [ownPort, "box"],
+          [balancedPort, "s1"],
+        ] as const) {
+          const report = await exchange(
+            lab,
+            { host: localVip, port },
+            { address: client(0), port: 40_000 + port },
+            cuts,
+          );
+          const answered = Object.fromEntries(cuts.map(({ number }) => [number, id]));
+          expect({ port, ...report }).toEqual({ port, answered, wrong: [], missing: [] });
+        }
+        for (const [from, to] of [
+          [names.client, localVip],
+          [names.box, clientOnLan],
+        ] as const) {
+          const said = await lab.exec(from, ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "5", "-s", "4000", to]);
+          expect(said.stdout).toContain(" 3 received");
+        }
       });
     },
     TEST_TIMEOUT_MS,
