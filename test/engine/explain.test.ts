@@ -35,6 +35,9 @@ const CLIENTS = {
 const CLIENT_MACS = ["02:0c:00:00:00:01", "02:0c:00:00:00:02"].map(mac);
 const PORTS = [80, 53, 443, 5000, 5009, 5004, 8080, 7005, 4096, 9];
 
+/** Bytes; more than any packet here has. */
+const LEAST_MTU = 128;
+
 class Bout {
   readonly engine = makeWasmEngine(LIMITS);
   readonly #random: Random;
@@ -58,7 +61,9 @@ class Bout {
         this.engine.setPort(event.index, event.port);
         this.#ports.set(event.index, event.port);
       }
-      if (event.kind === "hop") this.engine.setNextHop(event.index, event.hop);
+      // What explain tells does not depend on a packet's size: it fits.
+      if (event.kind === "hop")
+        this.engine.setNextHop(event.index, { ...event.hop, mtu: Math.max(event.hop.mtu, LEAST_MTU) });
       if (event.kind === "publish") {
         this.engine.publish(event.image);
         this.#image = event.image;
