@@ -173,7 +173,8 @@ async function answer(request: Request, server: Bun.Server<undefined>, options: 
   if (caller instanceof Response) return caller;
   server.timeout(request, ANSWER_SECONDS);
   const response = await options.handler(request, caller);
-  if (STREAMS.includes(response.headers.get("content-type") ?? "")) server.timeout(request, 0);
+  const isStream = STREAMS.includes(response.headers.get("content-type") ?? "");
+  server.timeout(request, isStream ? 0 : IDLE_SECONDS);
   return response;
 }
 
