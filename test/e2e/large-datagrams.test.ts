@@ -89,8 +89,8 @@ describe.each(CASES)("messages of 4000 bytes over UDP, $type over $io", ({ io, t
     "IPv$family: real sockets send and receive them whole, and no kernel meets a wrong checksum",
     async ({ addresses }) => {
       const lab = shared();
-      const job = { kind: "udp", ...targetOf(lab, addresses), sockets: 12, count: 120, bytes: 4_000 } as const;
-      expectAllServed(await lab.client(job), 120, 3);
+      const job = { kind: "udp", ...targetOf(lab, addresses), sockets: 48, count: 144, bytes: 4_000 } as const;
+      expectAllServed(await lab.client(job), 144, 3);
       for (const namespace of [lab.names.client, lab.names.box, ...lab.names.servers]) {
         const wrong = Object.entries(await checksumErrors(lab, namespace)).filter(([, count]) => count > 0);
         expect({ namespace, wrong }).toEqual({ namespace, wrong: [] });

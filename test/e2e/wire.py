@@ -9,9 +9,11 @@ answer ID ADDRESS[,ADDRESS...] PORT MTU
 
 exchange HOST PORT SOURCE PORT MTU
     The other side: one datagram for each line of JSON on standard input, all sent at once, then waits for the answers.
+    What is not answered is sent again after a while: UDP may lose, and nobody holds fragments for long.
       {"number": N, "bytes": length, "order": [fragment indexes to send], "answer": {"bytes": ..., "order": [...]},
        "silent": true when no answer can come}
-    Prints {"answered": {number: ID}, "wrong": [text], "missing": [number]}.
+    Prints {"answered": {number: ID}, "wrong": [text], "missing": [number]}; a doubled answer is wrong unless it was asked
+    for again.
 
 probe
     Packets with DF, one kind for each line of JSON on standard input, one kind after the other:
@@ -32,6 +34,7 @@ import sys
 import time
 
 PATIENCE_S = 20
+RESEND_S = 2
 IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, PMTUDISC_PROBE = 10, 23, 3
 UDP, TCP, ICMP, FRAGMENT, ICMP6 = 17, 6, 1, 44, 58
 
@@ -188,26 +191,37 @@ def exchange(host, port, source, source_port, mtu):
     listener, sender = udp_socket(source, source_port), RawSender(source)
     requests = [json.loads(line) for line in sys.stdin if line.strip()]
     waiting = {request["number"] for request in requests if not request.get("silent")}
-    for request in requests:
-        head = {"number": request["number"], "answer": request["answer"]}
-        payload = message(head, request["number"], request["bytes"])
+    asked = {}
+
+    def send(request):
+        number = request["number"]
+        asked[number] = asked.get(number, 0) + 1
+        payload = message({"number": number, "answer": request["answer"]}, number, request["bytes"])
         send_fragments(sender, source, int(source_port), host, int(port), payload, int(mtu), request["order"])
-    answered, wrong, deadline = {}, [], time.monotonic() + PATIENCE_S
-    while waiting:
-        listener.settimeout(max(0.001, deadline - time.monotonic()))
+
+    for request in requests:
+        send(request)
+    answered, answers, wrong, deadline = {}, {}, [], time.monotonic() + PATIENCE_S
+    while waiting and time.monotonic() < deadline:
+        listener.settimeout(RESEND_S)
         try:
             data, peer = listener.recvfrom(1 << 16)
         except TimeoutError:
-            break
+            for request in requests:
+                if request["number"] in waiting:
+                    send(request)
+            continue
         head = read_message(data)
-        if head is None or not head["ok"] or head["number"] not in waiting or peer[:2] != (host, int(port)):
+        expected = {request["number"]: request["answer"]["bytes"] for request in requests if not request.get("silent")}
+        number = head["number"] if head else None
+        answers[number] = answers.get(number, 0) + 1
+        if number not in expected or not head["ok"] or peer[:2] != (host, int(port)) or answers[number] > asked[number]:
             wrong.append(f"from {peer}: {data[:80]!r}")
             continue
-        expected = next(request["answer"]["bytes"] for request in requests if request["number"] == head["number"])
-        if len(data) != expected:
-            wrong.append(f"answer {head['number']} has {len(data)} of {expected} bytes")
-        waiting.discard(head["number"])
-        answered[head["number"]] = head["server"]
+        if len(data) != expected[number]:
+            wrong.append(f"answer {number} has {len(data)} of {expected[number]} bytes")
+        waiting.discard(number)
+        answered[number] = head["server"]
     say({"answered": answered, "wrong": wrong, "missing": sorted(waiting)})
 
 
