@@ -4,7 +4,7 @@
  */
 import { createClient, type Target } from "../client/client.ts";
 import { type Candidate, complete } from "../command/complete.ts";
-import type { Named } from "../command/spec.ts";
+import type { Named } from "../command/options.ts";
 import { parseOptions } from "./options.ts";
 
 /** The word after `ilbadm` that asks for candidates. */

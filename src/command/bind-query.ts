@@ -20,8 +20,8 @@ import {
   STATISTICS_FIELDS,
   VERBOSE_STATISTICS,
 } from "./fields.ts";
+import { KEYS, type KeySpec, OPTIONS, type OptionSpec, PACKET_KEYS } from "./options.ts";
 import { checkOperands, getValue, type Request } from "./request.ts";
-import { KEYS, type KeySpec, OPTIONS, type OptionSpec, PACKET_KEYS } from "./spec.ts";
 import { failSuggesting } from "./suggest.ts";
 import { parseCount } from "./values.ts";
 

@@ -18,8 +18,8 @@ import type {
 } from "./command.ts";
 import { errorText, failed, keyFailure } from "./errors.ts";
 import { checkNameLength } from "./names.ts";
+import { type AnyKey, type FlagOption, KEYS, type KeySpec, OPTIONS } from "./options.ts";
 import { checkOperands, getValue, getValues, type Request } from "./request.ts";
-import { type AnyKey, type FlagOption, KEYS, type KeySpec, OPTIONS } from "./spec.ts";
 
 const missingKey = (key: AnyKey): Result<never> => ({
   ok: false,

@@ -6,16 +6,8 @@
 import { SHELLS } from "./completion-scripts.ts";
 import { ALL_FIELDS } from "./fields.ts";
 import { FIELDS_OF } from "./fields-of.ts";
-import {
-  type AnyKey,
-  FRAME_WORDS,
-  findSubcommand,
-  type KeysOption,
-  type Named,
-  type OptionSpec,
-  SUBCOMMANDS,
-  type SubcommandSpec,
-} from "./spec.ts";
+import type { AnyKey, KeysOption, Named, OptionSpec } from "./options.ts";
+import { FRAME_WORDS, findSubcommand, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
 
 export interface Candidate {
   readonly word: string;

@@ -17,9 +17,10 @@ import { ok, type Result } from "../model/result.ts";
 import { bind, removalOf, utterance } from "./bind.ts";
 import type { Change, Query } from "./command.ts";
 import { failed, keyFailure } from "./errors.ts";
+import type { AnyKey, FlagOption } from "./options.ts";
 import { type Given, lookUpNames, parseValue, type Request } from "./request.ts";
 import { valueSchema } from "./schema.ts";
-import { type AnyKey, type FlagOption, ROUTES, type Route, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
+import { ROUTES, type Route, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
 import type { Resolver } from "./values.ts";
 
 export { stringify } from "./views.ts";

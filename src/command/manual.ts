@@ -3,8 +3,9 @@
  * the reference. Writes no file: scripts/commands-doc.ts does.
  */
 import { FIELDS_OF } from "./fields-of.ts";
+import type { AnyKey, OptionSpec } from "./options.ts";
 import { EXAMPLES, type Example } from "./reference.ts";
-import { type AnyKey, FRAME_WORDS, type OptionSpec, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
+import { FRAME_WORDS, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
 
 /** Text that troff shall print as it is: no escapes, no requests at the beginning of a line, hyphens that can be copied. */
 const plain = (text: string): string =>

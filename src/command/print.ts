@@ -4,7 +4,8 @@
  */
 import { utterance } from "./bind.ts";
 import type { Change, Command, SubcommandName } from "./command.ts";
-import { type AnyKey, type OptionSpec, SUBCOMMANDS, type TextOption } from "./spec.ts";
+import type { AnyKey, OptionSpec, TextOption } from "./options.ts";
+import { SUBCOMMANDS } from "./spec.ts";
 import { type Said, utterQuery } from "./utter-query.ts";
 
 function printKey(key: AnyKey, value: unknown): string {

@@ -5,7 +5,8 @@
 
 import { allFields, RULE_ITEM_FIELDS } from "./fields.ts";
 import { FIELDS_OF } from "./fields-of.ts";
-import { type AnyKey, FRAME_WORDS, type OptionSpec, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
+import type { AnyKey, OptionSpec } from "./options.ts";
+import { FRAME_WORDS, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
 
 /** Lines that run one after the other, beginning with an empty configuration, and what the last one prints. */
 export interface Example {

@@ -4,7 +4,8 @@
  */
 import { ok, type Result } from "../model/result.ts";
 import { failure, keyFailure } from "./errors.ts";
-import { type AnyKey, type FlagOption, KEYS, type KeySpec, type SubcommandSpec, type TextOption } from "./spec.ts";
+import { type AnyKey, type FlagOption, KEYS, type KeySpec, type TextOption } from "./options.ts";
+import type { SubcommandSpec } from "./spec.ts";
 import type { Parsed, Resolver, ValueError } from "./values.ts";
 
 /** One value of a key. */

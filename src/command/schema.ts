@@ -1,6 +1,6 @@
 /** The JSON shapes of values.ts as zod schemas, for the resources' bodies and answers. */
 import { z } from "zod";
-import type { AnyKey } from "./spec.ts";
+import type { AnyKey } from "./options.ts";
 import type { JsonShape } from "./values.ts";
 
 function shapeSchema({ text, words, integers }: JsonShape): z.ZodType {

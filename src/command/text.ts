@@ -5,8 +5,9 @@
  */
 import { ok, type Result } from "../model/result.ts";
 import { failed, failure, keyFailure } from "./errors.ts";
+import type { AnyKey, FlagOption, KeysOption, TextOption } from "./options.ts";
 import { type Given, parseValue, type Request } from "./request.ts";
-import type { AnyKey, FlagOption, KeysOption, SubcommandSpec, TextOption } from "./spec.ts";
+import type { SubcommandSpec } from "./spec.ts";
 import { failSuggesting } from "./suggest.ts";
 
 interface Draft {

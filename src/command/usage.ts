@@ -1,6 +1,7 @@
 /** Help texts, made from the rows of spec.ts. */
 import { FIELDS_OF } from "./fields-of.ts";
-import { type AnyKey, FRAME_WORDS, type OptionSpec, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
+import type { AnyKey, OptionSpec } from "./options.ts";
+import { FRAME_WORDS, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
 
 /** The usage list: `Usage:` and one line per subcommand, with a newline at its end. */
 export function usageList(): string {

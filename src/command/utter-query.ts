@@ -13,7 +13,7 @@ import {
   SERVER_ITEM_FIELDS,
   STATISTICS_FIELDS,
 } from "./fields.ts";
-import { type AnyKey, type FlagOption, KEYS, OPTIONS, PACKET_KEYS, type TextOption } from "./spec.ts";
+import { type AnyKey, type FlagOption, KEYS, OPTIONS, PACKET_KEYS, type TextOption } from "./options.ts";
 
 /** Everything that is said behind the subcommand's name. */
 export interface Said {

@@ -1,7 +1,7 @@
 /**
  * One codec per kind of value: how it is read from a word, written back, shown in JSON and described. Text and JSON use
  * the same codecs, so a value has one spelling everywhere. A codec that may hold names (hosts, services) parses them
- * without looking them up; `lookUp` does that later, through the daemon. No keywords here: those are in spec.ts.
+ * without looking them up; `lookUp` does that later, through the daemon. No keywords here: those are in options.ts.
  */
 import {
   type Address,

@@ -1,7 +1,7 @@
 /** The schemas of what views.ts gives, for OpenAPI and for tests. zod only; no view is made here. */
 import { z } from "zod";
+import { type AnyKey, KEYS, OPTIONS } from "./options.ts";
 import { valueSchema } from "./schema.ts";
-import { type AnyKey, KEYS, OPTIONS } from "./spec.ts";
 import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
 import { DEFAULT_PING } from "./views.ts";
 

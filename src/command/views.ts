@@ -9,7 +9,7 @@ import { formatAddress } from "../model/address.ts";
 import type { Config, HealthCheck, PortRange, Rule, Server, ServerGroup } from "../model/config.ts";
 import { effectiveTimers, groupOf, healthCheckOf, rulesOfGroup, serverId, sortedServers } from "../model/lookup.ts";
 import type { HealthResult, LogRecord, RuleSample, StatisticsSample } from "./host.ts";
-import { KEYS, type KeySpec, OPTIONS } from "./spec.ts";
+import { KEYS, type KeySpec, OPTIONS } from "./options.ts";
 import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
 import { ports as portsCodec } from "./values.ts";
 import type { FlowView, GroupView, ResultView, ServerView, StickyView } from "./view-schemas.ts";
@@ -43,14 +43,19 @@ export function ruleView(config: Config, rule: Rule): Record<string, unknown> {
 
 const portOf = (range: PortRange | null): string | null => (range === null ? null : portsCodec.print(range));
 
+/** A server without what uses it. */
+export const bareServerView = (group: ServerGroup, server: Server): Omit<ServerView, "rules"> => ({
+  id: serverId(group, server),
+  servergroup: group.name,
+  address: formatAddress(server.address),
+  port: portOf(server.ports),
+  enabled: server.enabled,
+});
+
 /** A server with the names of the rules that use it. */
 export function serverView(config: Config, group: ServerGroup, server: Server): ServerView {
   return {
-    id: serverId(group, server),
-    servergroup: group.name,
-    address: formatAddress(server.address),
-    port: portOf(server.ports),
-    enabled: server.enabled,
+    ...bareServerView(group, server),
     rules: Array.from(rulesOfGroup(config, group.id), (rule) => rule.name),
   };
 }
@@ -120,13 +125,34 @@ export function flowView(flow: FlowSnapshot): FlowView {
   };
 }
 
+/** Names by id, for entries by the million. */
+interface NamesById {
+  readonly rules: ReadonlyMap<number, { readonly name: string; readonly groupId: number }>;
+  readonly servers: ReadonlyMap<number, { readonly id: string; readonly groupId: number }>;
+}
+
+/** A Config never changes, so its names are gathered once. */
+const namesById = new WeakMap<Config, NamesById>();
+
+function namesOf(config: Config): NamesById {
+  const known = namesById.get(config);
+  if (known !== undefined) return known;
+  const rules = new Map(Array.from(config.rules, ({ id, name, groupId }) => [id, { name, groupId }] as const));
+  const servers = new Map<number, { id: string; groupId: number }>();
+  for (const group of config.groups)
+    for (const server of group.servers) servers.set(server.id, { id: serverId(group, server), groupId: group.id });
+  const names = { rules, servers };
+  namesById.set(config, names);
+  return names;
+}
+
 /** One stickiness entry; null when its rule or server is gone. */
 export function stickyView(config: Config, entry: StickySnapshot): StickyView | null {
-  const rule = config.rules.find((candidate) => candidate.id === entry.ruleId);
-  const group = rule && groupOf(config, rule);
-  const server = group?.servers.find((candidate) => candidate.id === entry.serverId);
-  if (!rule || !group || !server) return null;
-  return { rule: rule.name, client: formatAddress(entry.client), server: serverId(group, server) };
+  const { rules, servers } = namesOf(config);
+  const rule = rules.get(entry.ruleId);
+  const server = servers.get(entry.serverId);
+  if (rule === undefined || server === undefined || rule.groupId !== server.groupId) return null;
+  return { rule: rule.name, client: formatAddress(entry.client), server: server.id };
 }
 
 export { explanationView } from "./explain.ts";

@@ -53,6 +53,11 @@ test("example 3: two sets of rules, one server in both groups", async () => {
     "create-rule -e -p -i vip=198.51.100.10,port=ftp-data -m lbalg=hash-ip-port,type=DSR,pmask=24 -o servergroup=ftpgroup ftpdatarule",
   );
   await cli.shows("show-rule -p -o rulename,port,pmask", "webrule:80:\nftprule:21:/24\nftpdatarule:20:/24\n");
+  await cli.ok("disable-server _websg.1");
+  await cli.shows(
+    "show-server -p -o serverid,rulename,status",
+    "_websg.0:webrule:E\n_websg.1:webrule:D\n_ftpgroup.0:ftprule:E\n_ftpgroup.1:ftprule:E\n_ftpgroup.0:ftpdatarule:E\n_ftpgroup.1:ftpdatarule:E\n",
+  );
 });
 
 test("example 5: show-rule and show-rule -f", async () => {

@@ -1,7 +1,8 @@
 /** The frame of the command line: subcommands, options, key=value arguments, operands, help. */
 import { describe, expect, test } from "bun:test";
+import { OPTIONS } from "../../src/command/options.ts";
 import { check } from "../../src/command/run.ts";
-import { OPTIONS, SUBCOMMANDS } from "../../src/command/spec.ts";
+import { SUBCOMMANDS } from "../../src/command/spec.ts";
 import { errorOf, FakeHost, ilbadm, outputOf, setUp } from "../support/fake-host.ts";
 
 const ARGS = "ilbadm: invalid/incompatible keywords - refer to ilbadm(8)\n";

@@ -1,0 +1,184 @@
+/**
+ * Keys and options of the one grammar: every keyword of a `key=value` argument and every option letter is spelled here
+ * and nowhere else. Which subcommand has which is spec.ts.
+ */
+import {
+  address,
+  addressRange,
+  algorithm,
+  type Codec,
+  count,
+  healthCheckPort,
+  healthTest,
+  name,
+  portNumber,
+  ports,
+  prefixLength,
+  protocol,
+  ruleType,
+  seconds,
+  serverIdText,
+  servers,
+} from "./values.ts";
+
+/** Objects of the daemon, or a file, that a word names. What completion offers. */
+export type Named = "rule" | "servergroup" | "server" | "healthcheck" | "file";
+
+/** One `key=value` of an option. */
+export interface KeySpec<V> {
+  readonly key: string;
+  readonly aliases: readonly string[];
+  // biome-ignore lint/suspicious/noExplicitAny: what parsing gives differs per codec and is only handed back to it
+  readonly codec: Codec<V, any>;
+  /** Every further comma element is another value, and repeating the option adds to them. */
+  readonly list: boolean;
+  /** Property name in JSON. */
+  readonly property: string;
+  readonly help: string;
+  /** The value that holds when the key is not given, as text; absent: mandatory, or nothing. */
+  readonly fallback?: string;
+  /** What the value names. */
+  readonly names?: Named;
+}
+
+/** A key of any value type. */
+// biome-ignore lint/suspicious/noExplicitAny: rows hold keys of many value types
+export type AnyKey = KeySpec<any>;
+
+/** An option without argument. */
+export interface FlagOption {
+  readonly kind: "flag";
+  /** What follows the hyphen: one letter, or `-name` of a long option. */
+  readonly letter: string;
+  readonly help: string;
+  /** The boolean property that stands for it in JSON and the value that sets it; null: none. */
+  readonly json: { readonly property: string; readonly value: boolean } | null;
+}
+/** An option whose argument is a list of keys and values. */
+export interface KeysOption {
+  readonly kind: "keys";
+  readonly letter: string;
+  readonly placeholder: string;
+  readonly help: string;
+  readonly keys: readonly AnyKey[];
+}
+/** An option with a plain argument. */
+export interface TextOption {
+  readonly kind: "text";
+  readonly letter: string;
+  readonly placeholder: string;
+  readonly help: string;
+  /** What the argument names; `fields`: those of the listing, joined by commas. */
+  readonly names: Named | "fields";
+}
+export type OptionSpec = FlagOption | KeysOption | TextOption;
+
+interface KeyExtra {
+  readonly aliases?: readonly string[];
+  readonly property?: string;
+  readonly list?: boolean;
+  readonly fallback?: string;
+  readonly names?: Named;
+}
+function key<V, P>(spelling: string, codec: Codec<V, P>, help: string, extra: KeyExtra = {}): KeySpec<V> {
+  const { aliases = [], property = spelling, list = false, ...rest } = extra;
+  return Object.freeze({ key: spelling, aliases, codec, list, property, help, ...rest });
+}
+
+const SERVER = "server";
+
+/** Every key. Keys are told apart by identity, never by spelling. */
+export const KEYS = Object.freeze({
+  vip: key("vip", address, "the address that clients connect to"),
+  port: key("port", ports, "the port or ports that clients connect to"),
+  protocol: key("protocol", protocol, "tcp or udp", { aliases: ["prot"], fallback: "tcp" }),
+  algorithm: key("lbalg", algorithm, "how a server is chosen", { aliases: ["algo"], fallback: "roundrobin" }),
+  type: key("type", ruleType, "how packets reach the server", { aliases: ["topo"] }),
+  proxySource: key("proxy-src", addressRange, "source addresses of full NAT, at most 10", { aliases: ["nat-src"] }),
+  stickyMask: key("pmask", prefixLength, "clients of one such prefix stay with one server", {
+    aliases: ["persist", "stickiness"],
+  }),
+  healthCheck: key("hc-name", name, "a health check that exists", { aliases: ["hcn"], names: "healthcheck" }),
+  healthCheckPort: key("hc-port", healthCheckPort, "the port that is probed", { aliases: ["hcp"], fallback: "ANY" }),
+  connDrain: key("conn-drain", seconds, "how long a server that leaves keeps its flows; 0: until they end", {
+    fallback: "0",
+  }),
+  natTimeout: key("nat-timeout", seconds, "idle time of a flow; 0: 120 for TCP, 60 for UDP", { fallback: "0" }),
+  persistTimeout: key("persist-timeout", seconds, "idle time of a client's stickiness; 0: 60", { fallback: "0" }),
+  group: key("servergroup", name, "a server group that exists", { aliases: ["sg"], names: "servergroup" }),
+  servers: key(SERVER, servers, "servers to add", { aliases: [`${SERVER}s`], property: `${SERVER}s`, list: true }),
+  serverIds: key(SERVER, serverIdText, "server IDs", {
+    aliases: [`${SERVER}s`],
+    property: `${SERVER}s`,
+    list: true,
+    names: "server",
+  }),
+  test: key("hc-test", healthTest, "what is tried"),
+  testTimeout: key("hc-timeout", count, "seconds after which an attempt has failed", {
+    aliases: ["hc-tout"],
+    fallback: "5",
+  }),
+  testCount: key("hc-count", count, "failures after which a server is down", { fallback: "3" }),
+  testInterval: key("hc-interval", count, "seconds between checks; more than hc-timeout times hc-count", {
+    aliases: ["hc-intl"],
+    fallback: "30",
+  }),
+});
+
+/** Keys of a packet, apart from the protocol. */
+export const PACKET_KEYS = Object.freeze({
+  source: key("src", address, "source address"),
+  destination: key("dst", address, "destination address"),
+  sourcePort: key("sport", portNumber, "source port"),
+  destinationPort: key("dport", portNumber, "destination port"),
+});
+
+const flag = (letter: string, help: string, json: FlagOption["json"] = null): FlagOption =>
+  Object.freeze({ kind: "flag", letter, help, json });
+const keys = (letter: string, placeholder: string, help: string, list: readonly AnyKey[]): KeysOption =>
+  Object.freeze({ kind: "keys", letter, placeholder, help, keys: Object.freeze(list) });
+const text = (letter: string, placeholder: string, help: string, names: TextOption["names"]): TextOption =>
+  Object.freeze({ kind: "text", letter, placeholder, help, names });
+
+/** Every option. Told apart by identity; rows share them. */
+export const OPTIONS = Object.freeze({
+  enable: flag("e", "create the rule enabled", { property: "enabled", value: true }),
+  sticky: flag("p", "keep each client with its server", { property: "sticky", value: true }),
+  incoming: keys("i", "INCOMING", "what clients send", [KEYS.vip, KEYS.port, KEYS.protocol]),
+  method: keys("m", "METHOD", "how it is balanced", [KEYS.algorithm, KEYS.type, KEYS.proxySource, KEYS.stickyMask]),
+  ruleHealth: keys("h", "HC", "how servers are checked", [KEYS.healthCheck, KEYS.healthCheckPort]),
+  timers: keys("t", "TIMERS", "timers in seconds", [KEYS.connDrain, KEYS.natTimeout, KEYS.persistTimeout]),
+  outgoing: keys("o", "OUT", "who answers", [KEYS.group]),
+  allRules: flag("a", "every rule"),
+  onlyEnabled: flag("e", "only enabled rules"),
+  onlyDisabled: flag("d", "only disabled rules"),
+  full: flag("f", "one line per field"),
+  parsable: flag("p", "for programs: no header, fields joined with `:`; needs -o"),
+  fields: text("o", "FIELD,...", "the fields to print, or all", "fields"),
+  byServer: flag("s", "one line per server (as without options)"),
+  allGroupFields: flag("f", "all fields as a table"),
+  verboseGroup: flag("v", "all fields as a table"),
+  servers: keys("s", "server=HOSTSPEC,...", "servers to add", [KEYS.servers]),
+  serverIds: keys("s", "server=ID,...", "servers to remove", [KEYS.serverIds]),
+  addEnabled: flag("e", "accepted; servers are always added enabled"),
+  noDefaultPing: flag("n", "do not ping before the test", { property: "default-ping", value: false }),
+  test: keys("h", "HCSPEC", "the test", [KEYS.test, KEYS.testTimeout, KEYS.testCount, KEYS.testInterval]),
+  stamp: flag("t", "add the time as last column"),
+  verbose: flag("v", "more columns"),
+  absolute: flag("A", "totals in every sample"),
+  delta: flag("d", "change per interval instead of per second"),
+  itemize: flag("i", "a row per server of the rule, or per rule of the server"),
+  ofRule: text("r", "RULE", "only this rule", "rule"),
+  ofServer: text("s", "SERVER", "only this server", "server"),
+  human: flag("h", "accepted, without effect"),
+  preserve: flag("p", "keep what is configured"),
+  dryRun: flag("n", "change nothing; print what would change, exit 2 if anything would"),
+  json: flag("-json", "objects as JSON instead of lines"),
+  packet: keys("i", "PACKET", "a packet; of TCP the first of a connection", [
+    PACKET_KEYS.source,
+    PACKET_KEYS.destination,
+    KEYS.protocol,
+    PACKET_KEYS.sourcePort,
+    PACKET_KEYS.destinationPort,
+  ]),
+});
