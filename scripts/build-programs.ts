@@ -1,7 +1,7 @@
 /**
  * Bundles programs. Without options: dist/ilbadm.js, which bin/ilbadm starts with Bun; one file to read instead of
  * dozens keeps a command quick (the daemon runs from its sources). With --release: dist/release/ holds one executable
- * per program, made by `bun build --compile`, beside libilb.so; they need neither Bun nor a checkout.
+ * per program, made by `bun build --compile`, beside libilb.so and the manual page; they need neither Bun nor a checkout.
  */
 import { cpSync, existsSync, mkdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
@@ -39,7 +39,8 @@ function release(): void {
     run([process.execPath, "build", "--compile", "--target=bun", ...entries, `--outfile=${join(out, program.name)}`]);
   }
   cpSync(join(ROOT, "build/libilb.so"), join(out, "libilb.so"));
-  process.stderr.write(`built: ${out}/ilbd, ilbadm, libilb.so\n`);
+  cpSync(join(ROOT, "man/ilbadm.8"), join(out, "ilbadm.8"));
+  process.stderr.write(`built: ${out}/ilbd, ilbadm, libilb.so, ilbadm.8\n`);
 }
 
 mkdirSync(DIST, { recursive: true });

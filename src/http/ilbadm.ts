@@ -123,6 +123,7 @@ export function answerStream(
   const body = new ReadableStream<Uint8Array>({
     async pull(controller) {
       try {
+        await nextTurn();
         const step = await output.next();
         controller.enqueue(encodeLine(step.done ? { exit: step.value } : step.value));
         if (step.done) controller.close();
@@ -142,6 +143,12 @@ export function answerStream(
   });
   return textResponse(body, NDJSON_TYPE);
 }
+
+/**
+ * Lets everything else that waits have its turn. A reader that is fast enough pulls one piece right after the other, and
+ * a listing of millions would keep the daemon from all other requests.
+ */
+const nextTurn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
 /** A signal that fires when the request's client goes away, or when `leave` says that it has. */
 export function departureOf(request: Request): { readonly gone: AbortSignal; leave(): void } {
