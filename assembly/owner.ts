@@ -45,11 +45,14 @@ export function passOn(packet: View, now: u32): u32 {
   return worker == workerIndex ? NONE : handOver(packet, worker, HANDED_SETTLED);
 }
 
-/** A number from 0 to workerCount - 1 that follows from a hash. */
-// @ts-ignore: decorator
-@inline
+/**
+ * A number from 0 to workerCount - 1 that follows from a hash. The hash of neighbouring addresses counts up or down, which
+ * would send whole runs of them to one worker; the finaliser of MurmurHash3 (Appleby, 2011) breaks that up.
+ */
 function workerOf(hash: u32): u32 {
-  return <u32>((<u64>hash * workerCount) >>> 32);
+  hash = (hash ^ (hash >>> 16)) * 0x85ebca6b;
+  hash = (hash ^ (hash >>> 13)) * 0xc2b2ae35;
+  return <u32>((<u64>(hash ^ (hash >>> 16)) * workerCount) >>> 32);
 }
 
 /** Who opens flows and keeps sticky entries of the client: by its address, as far as the rule tells clients apart. */

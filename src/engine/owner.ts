@@ -31,6 +31,13 @@ export function workerOfClient(
   const row =
     sum(words[0]!, 0) * sum(words[1]!, 1) + sum(words[2]!, 2) * sum(words[3]!, 3) + sum(BigInt(OWNER_SALT), 4) * key(5);
   const multiplier = key(MULTIPLIER_WORD) | (key(MULTIPLIER_WORD + 1) << 32n) | 1n;
-  const hash = ((row * multiplier) & U64) >> 32n;
-  return Number((hash * BigInt(workers)) >> 32n);
+  const hash = scatter(Number(((row * multiplier) & U64) >> 32n));
+  return Number((BigInt(hash) * BigInt(workers)) >> 32n);
+}
+
+/** The finaliser of MurmurHash3 (Appleby, 2011). */
+function scatter(value: number): number {
+  let hash = Math.imul(value ^ (value >>> 16), 0x85ebca6b);
+  hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
+  return (hash ^ (hash >>> 16)) >>> 0;
 }

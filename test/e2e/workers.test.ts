@@ -51,7 +51,7 @@ describe.each(DEVICES.map((io) => ({ io })))("two workers over the $io device", 
   test.skipIf(!isPossible).each(cases)(
     "$type carries TCP, UDP and fragments over IPv$family: all answered, no byte differs, nothing is answered twice, both work and hand over",
     async ({ family, type }) => {
-      await withLab({ clientAddresses: 8, ...labOptionsFor(type, family) }, async (lab) => {
+      await withLab({ clientAddresses: 24, ...labOptionsFor(type, family) }, async (lab) => {
         await lab.startServers(serverPortOf(type));
         await lab.startDaemon({ io, extra: TWO });
         await createRule(lab, type, "tcp");
@@ -70,7 +70,7 @@ describe.each(DEVICES.map((io) => ({ io })))("two workers over the $io device", 
           const echoes = await lab.client({ kind: "udp", ...target, sockets: 24, count: DATAGRAMS, bytes });
           expectAllServed(echoes, DATAGRAMS, 3);
         }
-        for (const packets of await figures(lab, "ilb_worker_packets_total")) expect(packets).toBeGreaterThan(100);
+        for (const packets of await figures(lab, "ilb_worker_packets_total")) expect(packets).toBeGreaterThan(20);
         const given = (await figures(lab, "ilb_worker_handed_over_total")).reduce((sum, count) => sum + count, 0);
         const taken = (await figures(lab, "ilb_worker_taken_over_total")).reduce((sum, count) => sum + count, 0);
         expect(given).toBeGreaterThan(0);

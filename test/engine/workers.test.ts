@@ -5,7 +5,8 @@
 import { describe, expect, test } from "bun:test";
 import type { FrameIn, FrameOut, Outcome } from "../../src/engine/engine.ts";
 import { explain } from "../../src/engine/explain.ts";
-import { FlowHeader, Reason, RING_ENTRIES, Verdict } from "../../src/gen/layout.ts";
+import { workerOfClient } from "../../src/engine/owner.ts";
+import { FlowHeader, HASH_KEY_WORDS, Reason, RING_ENTRIES, Verdict } from "../../src/gen/layout.ts";
 import type { Address } from "../../src/model/address.ts";
 import { Ground, ruleCounters } from "../contract/engine/ground.ts";
 import { CONTRACT_LIMITS } from "../contract/engine-contract.ts";
@@ -372,6 +373,18 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
     expect(other.takeWakes()).toBe(0);
     while (group.take(0, world.nowMs).length > 0);
     expect([owner.hasHandedOver(), owner.announceSleep()]).toEqual([false, true]);
+  });
+
+  test("neighbouring clients are spread over the workers, whatever the secret key", () => {
+    const seed = seedFromEnvironment(51);
+    console.log(`key seed ${seed}`);
+    const random = new Random(seed);
+    for (let round = 0; round < 300; round++) {
+      const key = Uint32Array.from({ length: HASH_KEY_WORDS }, () => random.next());
+      const owners = Array.from({ length: 32 }, (_, i) => workerOfClient(key, 2, ip(`203.0.113.${i + 10}`), null));
+      const ofFirst = owners.filter((owner) => owner === 0).length;
+      expect([seed, round, ofFirst > 2 && ofFirst < 30]).toEqual([seed, round, true]);
+    }
   });
 
   // ---- the plain twin ----
