@@ -1,6 +1,7 @@
 /** ILB-140 to 152 and 266 to 273: show-statistics through the real program. Figures of real traffic: test/e2e/figures. */
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Daemon, ILBADM, Place } from "../daemon/daemon.ts";
+import { isFullRun } from "../support/capabilities.ts";
 
 let place: Place;
 let daemon: Daemon;
@@ -15,7 +16,7 @@ const RULES = [
 let still: Place;
 let stillDaemon: Daemon;
 let long: Promise<[plain: string, items: string]>;
-const LONG_SAMPLES = process.env.ILB_TEST_FULL === "1" ? 25 : 11;
+const LONG_SAMPLES = isFullRun ? 25 : 11;
 beforeAll(async () => {
   [place, still] = [new Place(), new Place()];
   [daemon, stillDaemon] = await Promise.all([Daemon.start(place), Daemon.start(still)]);

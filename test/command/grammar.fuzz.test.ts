@@ -4,14 +4,14 @@
  */
 import { expect, test } from "bun:test";
 import { findSubcommand, SUBCOMMANDS } from "../../src/command/spec.ts";
+import { isFullRun } from "../support/capabilities.ts";
 import { objections } from "../support/changes.ts";
 import { type Answer, FakeHost, ilbadm } from "../support/fake-host.ts";
-import { Random } from "../support/random.ts";
+import { Random, seedFromEnvironment } from "../support/random.ts";
 
-const seed = Number(process.env.ILB_SEED ?? Date.now() & 0xffffff);
-const isFull = process.env.ILB_TEST_FULL === "1";
-const LINES = isFull ? 900_000 : 8_000;
-const FILES = isFull ? 100_000 : 1_200;
+const seed = seedFromEnvironment(Date.now() & 0xffffff);
+const LINES = isFullRun ? 900_000 : 8_000;
+const FILES = isFullRun ? 100_000 : 1_200;
 
 /** What lines are made of before they are damaged. Several work on the configuration below. */
 const MODELS = [
@@ -167,7 +167,7 @@ test(
     // The damage is light enough that many lines still do something.
     expect(done).toBeGreaterThan(LINES / 20);
   },
-  isFull ? 1_800_000 : 60_000,
+  isFullRun ? 1_800_000 : 60_000,
 );
 
 test(
@@ -207,5 +207,5 @@ test(
     }
     expect(imported).toBeGreaterThan(FILES / 20);
   },
-  isFull ? 1_800_000 : 60_000,
+  isFullRun ? 1_800_000 : 60_000,
 );

@@ -12,8 +12,9 @@ import { openStore, type Store } from "../../src/control/store.ts";
 import { undo } from "../../src/control/undo.ts";
 import { type Config, EMPTY_CONFIG } from "../../src/model/config.ts";
 import { anyChange, anyConfig } from "../support/changes.ts";
+import { seedFromEnvironment } from "../support/random.ts";
 
-const seed = Number(process.env.ILB_SEED ?? Date.now() & 0xffffff);
+const seed = seedFromEnvironment(Date.now() & 0xffffff);
 const NO_CONTEXT = { drainingNumbers: () => new Set<number>() };
 
 function withStore(body: (store: Store) => void): void {
