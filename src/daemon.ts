@@ -13,6 +13,9 @@ import type { Log } from "./control/ports.ts";
 import { type OpenedStore, openStore } from "./control/store.ts";
 import { parseRunOptions, type RunOptions } from "./daemon-options.ts";
 import { type DataPlane, openDataPlane, refusedDataPlane } from "./data-plane.ts";
+import { describeTransition } from "./health/describe.ts";
+import { Monitor } from "./health/monitor.ts";
+import { SystemProber } from "./health/system-prober.ts";
 import { createApp } from "./http/app.ts";
 import { callerOfPeer, systemAccounts } from "./http/peer.ts";
 import { httpFailure, problemResponse } from "./http/problem.ts";
@@ -86,6 +89,7 @@ class Daemon {
   private store: OpenedStore | null = null;
   private plane: DataPlane | null = null;
   private controller: Controller | null = null;
+  private monitor: Monitor | null = null;
   private ready = false;
   private readonly refusals = new RefusalAudit((caller, command, code) => {
     if (this.controller !== null) this.controller.auditRefusal(caller, command, code);
@@ -112,13 +116,16 @@ class Daemon {
     if (!plane.ok) return plane;
     this.plane = plane.value;
     const { engine, kernel } = plane.value;
+    const clock = this.clock();
+    const monitor = this.createMonitor(clock);
     const controller = new Controller({
       engine,
       kernel,
       store: opened.value,
       names: systemNames(),
-      clock: this.clock(),
+      clock,
       log,
+      healthSource: monitor,
     });
     this.controller = controller;
     const inForce = await controller.start();
@@ -131,6 +138,7 @@ class Daemon {
     } catch (error) {
       return fail("E-START", error instanceof Error ? error.message : String(error));
     }
+    monitor.start(async () => (await controller.refresh()).ok);
     plane.value.onLocalChange(() => void controller.refresh());
     this.ready = true;
     log.info("ready", { version: VERSION, rules: controller.config().rules.length });
@@ -161,10 +169,30 @@ class Daemon {
 
   /** @param wasReady when not, the start was refused, and a database that it has made goes with it */
   private async takeApart(wasReady: boolean): Promise<void> {
+    this.monitor?.close();
     await Promise.all([...this.servers.map((server) => server.stop()), this.controller?.close()]);
     await this.plane?.stop();
     if (wasReady) this.store?.close();
     else this.store?.abandon();
+  }
+
+  private createMonitor(clock: Clock): Monitor {
+    const { log } = this;
+    this.monitor = new Monitor({
+      clock,
+      random: Math.random,
+      prober: new SystemProber(clock, log),
+      onTransitions: (transitions) => {
+        const controller = this.controller!;
+        const told = transitions.map((one) => ({ ...one, ...describeTransition(one, controller.config()) }));
+        for (const { rule, server, from, to, reason } of told)
+          log.info("health", { rule, server, from, to, ...(reason !== null && { reason }) });
+        // A server that is found as it was taken for is no event.
+        const events = told.filter(({ from, to }) => from !== "un-init" || to !== "alive");
+        if (events.length > 0) controller.auditEvents(events.map(({ text }) => text));
+      },
+    });
+    return this.monitor;
   }
 
   private clock(): Clock {

@@ -31,6 +31,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "engine/explanation.ts",
     "device/device.ts",
   ],
+  // What is to be checked comes from the configuration, what was found goes to the controller's interface.
+  health: ["model", "command", "control", "native"],
   http: ["gen", "model", "command", "control", "native", "engine/engine.ts"],
   // Types alone: no code of the server or of the layout gets into a program that uses it.
   client: ["gen/api.ts"],

@@ -31,6 +31,8 @@ export interface HealthResult {
   readonly nextAtMs: number | null;
   /** Smoothed round-trip time in microseconds, 0: unknown. */
   readonly rttMicroseconds: number;
+  /** The last failure in words, null after a success or without any. */
+  readonly reason?: string | null;
 }
 
 /** One record of the audit log or of the history, as their listings show it. */

@@ -13,7 +13,7 @@ import { type Address, addressKey } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
 import { findRule } from "../model/lookup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
-import type { Caller } from "./caller.ts";
+import { type Caller, DAEMON_CALLER } from "./caller.ts";
 import type { Clock } from "./clock.ts";
 import { compile, deadlineFits, rulesOfInterest, serversInUse } from "./compile.ts";
 import {
@@ -37,7 +37,7 @@ import {
   type Log,
   type StagedImage,
 } from "./ports.ts";
-import { EMPTY_RUNTIME, EVERYONE_HEALTHY, type HealthView, nextRuntime, type Runtime } from "./runtime.ts";
+import { EMPTY_RUNTIME, nextRuntime, type Runtime } from "./runtime.ts";
 import { statisticsSample } from "./statistics.ts";
 import { SaveFailed, type Store } from "./store.ts";
 import { undo } from "./undo.ts";
@@ -94,7 +94,6 @@ const NO_NUMBERS: ReadonlySet<number> = new Set();
 
 export class Controller {
   private state: State;
-  private health: HealthView = EVERYONE_HEALTHY;
   private turn: Promise<unknown> = Promise.resolve();
   private drainTimer: { cancel(): void } | null = null;
   private closed = false;
@@ -159,10 +158,12 @@ export class Controller {
     this.audit(caller, command, code);
   }
 
-  /** Health changed what `view` says: servers leave or join the rotation. */
-  setHealth(view: HealthView): Promise<Result<void>> {
-    this.health = view;
-    return this.refresh();
+  /** Writes to the audit log what happened without anybody's command, one record for each line. */
+  auditEvents(lines: readonly string[]): void {
+    const { store, clock, log } = this.parts;
+    const happened = { atMs: clock.wallMs(), who: DAEMON_CALLER.name, result: "ok" };
+    if (!store.audit(...lines.map((command) => ({ ...happened, command }))))
+      log.error("audit records could not be written", { lines: lines.length });
   }
 
   /** Compiles and publishes anew, because something beside the configuration changed (addresses of the box, health). */
@@ -262,7 +263,7 @@ export class Controller {
     const { kernel, clock } = this.parts;
     const nowMs = clock.nowMs();
     const generation = before.generation + 1;
-    const runtime = nextRuntime(before.runtime, config, this.health);
+    const runtime = nextRuntime(before.runtime, config, this.healthSource.view());
     const drains = nextDrains(before.drains, before, { config, runtime }, nowMs);
     const ruleKeys = config.rules.map((rule) => String(rule.id));
     const interestRules = rulesOfInterest(config, drains);

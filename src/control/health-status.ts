@@ -6,17 +6,25 @@
 import type { HealthResult } from "../command/host.ts";
 import type { Config } from "../model/config.ts";
 import { pairKey } from "./drain.ts";
+import { EVERYONE_HEALTHY, type HealthView } from "./runtime.ts";
 
 export interface HealthSource {
+  /** Who gets no new flows, as it is now; read whenever an image is made. */
+  view(): HealthView;
   /** The configuration that is in force from now on; rules and servers that have gone are forgotten. */
   follow(config: Config, atMs: number): void;
   /** One result for every server of every rule with a health check, in any order. */
   results(): readonly HealthResult[];
 }
 
-/** No check ever runs: un-init since it was made or enabled, disabled while its rule or server is. */
+/**
+ * No check ever runs: un-init since it was made or enabled, disabled while its rule or server is. Who is down is what the
+ * constructor's caller says.
+ */
 export class Unprobed implements HealthSource {
   private current: ReadonlyMap<string, HealthResult> = new Map();
+
+  constructor(readonly view: () => HealthView = () => EVERYONE_HEALTHY) {}
 
   follow(config: Config, atMs: number): void {
     const groups = new Map(config.groups.map((group) => [group.id, group]));
@@ -37,6 +45,7 @@ export class Unprobed implements HealthSource {
           lastAtMs: isAsBefore ? was.lastAtMs : atMs,
           nextAtMs: null,
           rttMicroseconds: 0,
+          reason: null,
         });
       }
     }

@@ -7,11 +7,11 @@ import type { Config, Server, ServerGroup } from "../model/config.ts";
 import { sortedServers } from "../model/lookup.ts";
 
 /**
- * Tells whether health checks let the server of this rule have traffic; without a result they do. A value: when health
- * changes there is another one.
+ * Servers that health checks keep from new flows, by rule id; a rule without such servers is missing. A value: when the
+ * health of a rule changes its set is another one, and only then, so that a change costs what it touches.
  */
-export type HealthView = (ruleId: number, serverId: number) => boolean;
-export const EVERYONE_HEALTHY: HealthView = () => true;
+export type HealthView = ReadonlyMap<number, ReadonlySet<number>>;
+export const EVERYONE_HEALTHY: HealthView = new Map();
 
 export interface MemberOrder {
   /** Rises with insertion into the rule. */
@@ -29,7 +29,8 @@ export type Runtime = ReadonlyMap<number, RuleOrder>;
 export const EMPTY_RUNTIME: Runtime = new Map();
 
 /** What an order was worked out from: while that is the same, so is the order. */
-const origins = new WeakMap<RuleOrder, { readonly servers: readonly Server[]; readonly health: HealthView }>();
+const origins = new WeakMap<RuleOrder, { readonly servers: readonly Server[]; readonly down: DownServers }>();
+type DownServers = ReadonlySet<number> | undefined;
 
 /**
  * The order after `config` and `health` have become current.
@@ -45,27 +46,26 @@ export function nextRuntime(previous: Runtime, config: Config, health: HealthVie
   for (const rule of config.rules) {
     const group = groups.get(rule.groupId);
     if (group === undefined) throw new Error(`rule ${rule.name} names no group`);
-    next.set(rule.id, orderOf(rule.id, group, previous.get(rule.id), health, made));
+    next.set(rule.id, orderOf(group, previous.get(rule.id), health.get(rule.id), made));
   }
   return next;
 }
 
-/** @param made orders of this round by what they were made of, where health is the same for all rules */
+/** @param made orders of this round by what they were made of, where no server is down */
 function orderOf(
-  ruleId: number,
   group: ServerGroup,
   known: RuleOrder | undefined,
-  health: HealthView,
+  down: DownServers,
   made: Map<RuleOrder | ServerGroup, RuleOrder>,
 ): RuleOrder {
   const origin = known && origins.get(known);
-  if (known !== undefined && origin?.servers === group.servers && origin.health === health) return known;
-  const shared = health === EVERYONE_HEALTHY ? made.get(known ?? group) : undefined;
+  if (known !== undefined && origin?.servers === group.servers && origin.down === down) return known;
+  const shared = down === undefined ? made.get(known ?? group) : undefined;
   if (shared !== undefined) return shared;
-  const effective = (server: Server): boolean => server.enabled && health(ruleId, server.id);
+  const effective = (server: Server): boolean => server.enabled && !down?.has(server.id);
   const order = known === undefined ? firstOrder(group, effective) : laterOrder(known, group, effective);
-  origins.set(order, { servers: group.servers, health });
-  made.set(known ?? group, order);
+  origins.set(order, { servers: group.servers, down });
+  if (down === undefined) made.set(known ?? group, order);
   return order;
 }
 

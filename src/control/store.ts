@@ -40,8 +40,8 @@ export interface Store {
   load(): Config;
   /** One transaction; on the disk when it returns. Throws SaveFailed, then the database is as before. */
   save(before: Config, after: Config, change: ChangeRecord): void;
-  /** Adds an audit record that goes with no change, e.g. a refusal. Never throws: reports false when it could not be written. */
-  audit(record: AuditRecord): boolean;
+  /** Adds audit records that go with no change, e.g. a refusal, all or none. Never throws: reports false when they could not be written. */
+  audit(...records: readonly AuditRecord[]): boolean;
   /** Newest first. */
   auditLog(limit: number): AuditRecord[];
   /** Newest first. */
@@ -237,9 +237,11 @@ class SqliteStore implements OpenedStore {
     }
   }
 
-  audit(record: AuditRecord): boolean {
+  audit(...records: readonly AuditRecord[]): boolean {
     try {
-      this.insertAudit(record);
+      this.db.transaction(() => {
+        for (const record of records) this.insertAudit(record);
+      })();
       return true;
     } catch {
       return false;

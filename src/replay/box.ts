@@ -5,9 +5,10 @@
 import type { CommandHost } from "../command/host.ts";
 import type { Caller } from "../control/caller.ts";
 import { Controller } from "../control/controller.ts";
-import { pairKey } from "../control/drain.ts";
+import { Unprobed } from "../control/health-status.ts";
 import { BUILT_IN_NAMES } from "../control/names.ts";
 import type { EngineControl, KernelControl, Log } from "../control/ports.ts";
+import type { HealthView } from "../control/runtime.ts";
 import type { Store } from "../control/store.ts";
 import type { Compat, EngineLimits, NextHop, Outcome } from "../engine/engine.ts";
 import { WasmEngine } from "../engine/wasm-engine.ts";
@@ -38,7 +39,7 @@ export class ReplayBox {
   readonly #controller: Controller;
   readonly #clock: CaptureClock;
   readonly #firstNs: bigint;
-  readonly #down = new Set<string>();
+  #down: HealthView = new Map();
   #sweepAtMs = START_MS + SWEEP_MS;
   /** Engine clock since when no flow and no client is remembered, null when some is. */
   #emptySinceMs: number | null = START_MS;
@@ -61,6 +62,7 @@ export class ReplayBox {
       clock: this.#clock,
       log: SILENT,
       externalTest: () => "executable",
+      healthSource: new Unprobed(() => this.#down),
     });
     this.host = this.#controller.hostFor(CALLER);
   }
@@ -111,10 +113,11 @@ export class ReplayBox {
     const found = findServer(config, id);
     if (found === undefined || found.group.id !== rule.groupId)
       return fail("E-SRVUNAVAIL", `rule ${rule.name} has no server ${id}`);
-    const key = pairKey(rule.id, found.server.id);
-    if (up) this.#down.delete(key);
-    else this.#down.add(key);
-    return this.#controller.setHealth((ruleId, server) => !this.#down.has(pairKey(ruleId, server)));
+    const ofRule = new Set(this.#down.get(rule.id));
+    if (up) ofRule.delete(found.server.id);
+    else ofRule.add(found.server.id);
+    this.#down = new Map(this.#down).set(rule.id, ofRule);
+    return this.#controller.refresh();
   }
 
   /** Call it after every command: packets of flows may name rules and servers that are gone by then. */

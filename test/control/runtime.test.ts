@@ -70,7 +70,7 @@ describe("enabled order", () => {
       groups: [group(1, "g", [a, b])],
       rules: [rule(5, "r", 1), rule(6, "s", 1, { ports: { min: 81, max: 81 } })],
     });
-    const sick = (ruleId: number, serverId: number): boolean => !(ruleId === 5 && serverId === 2);
+    const sick = new Map([[5, new Set([2])]]);
     const first = nextRuntime(EMPTY_RUNTIME, two, EVERYONE_HEALTHY);
     const second = nextRuntime(first, two, sick);
     expect(enabled(second.get(5)!)).toEqual([3]);

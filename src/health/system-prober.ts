@@ -1,0 +1,151 @@
+/**
+ * The prober of the daemon: built-in tests over sockets, external tests as programs. Looks in on all of them at one beat,
+ * and only while something is under way; results carry the kernel's own times, so nothing is measured by that beat.
+ */
+import type { Clock } from "../control/clock.ts";
+import type { Log } from "../control/ports.ts";
+import { formatAddress } from "../model/address.ts";
+import { NativeError } from "../native/library.ts";
+import { type ProbeKind, ProbeSockets, ProgramRuns } from "../native/probe.ts";
+import type { Outcome, Step } from "./check.ts";
+import type { CheckPlan } from "./plan.ts";
+import type { Prober } from "./prober.ts";
+import { outcomeOf, outcomeOfOutput, outcomeOfStatus, timeoutWords } from "./words.ts";
+
+/** How often results are collected. A server that refuses is tried again at the next beat. */
+const BEAT_MS = 20;
+/** At once; every one that waits has a socket of its own. */
+const MOST_PROBES = 8192;
+const MOST_PROGRAMS = 512;
+/** Share of hc-timeout that a UDP probe waits for a port unreachable (specification F.2). */
+const UDP_WAIT = 3 / 4;
+/** Who external tests run as when this process is root: `nobody` of every Linux system, the kernel's overflow id. */
+export const TEST_USER = Object.freeze({ uid: 65534, gid: 65534 });
+
+/** An external test under way. */
+interface Running {
+  readonly plan: CheckPlan;
+  readonly deadlineMs: number;
+  /** null: decided already, or of no interest any more. */
+  done: ((outcome: Outcome) => void) | null;
+}
+
+export class SystemProber implements Prober {
+  readonly #clock: Clock;
+  readonly #log: Log;
+  readonly #sockets = new ProbeSockets(MOST_PROBES);
+  readonly #programs = new ProgramRuns(MOST_PROGRAMS);
+  readonly #running = new Map<number, Running>();
+  /** Outcomes of what could not even begin, for the next beat. */
+  #early: (() => void)[] = [];
+  #beat: { cancel(): void } | null = null;
+  #closed = false;
+
+  constructor(clock: Clock, log: Log) {
+    this.#clock = clock;
+    this.#log = log;
+  }
+
+  start(plan: CheckPlan, step: Step, done: (outcome: Outcome) => void): () => void {
+    this.#beatSoon();
+    if (step.kind === "test" && plan.check.test.kind === "external") return this.#startProgram(plan, step.port, done);
+    const kind = step.kind === "ping" ? "ping" : (plan.check.test.kind as ProbeKind);
+    return this.#startProbe(plan, kind, step.kind === "test" ? step.port : 0, done);
+  }
+
+  close(): void {
+    this.#closed = true;
+    this.#beat?.cancel();
+    for (const record of this.#running.keys()) this.#programs.release(record);
+    this.#sockets.close();
+  }
+
+  #startProbe(plan: CheckPlan, kind: ProbeKind, port: number, done: (outcome: Outcome) => void): () => void {
+    const seconds = plan.check.timeoutSeconds;
+    const timeoutMs = Math.min(seconds * 1000 * (kind === "udp" ? UDP_WAIT : 1), 0xffff_ffff);
+    const cancel = this.#sockets.start({ kind, target: plan.server, port, timeoutMs }, (result) =>
+      done(outcomeOf(result, kind, seconds)),
+    );
+    return cancel ?? this.#refuse("too many probes are under way", done);
+  }
+
+  #startProgram(plan: CheckPlan, port: number, done: (outcome: Outcome) => void): () => void {
+    const { check } = plan;
+    let record: number;
+    try {
+      record = this.#programs.start(argumentsOf(plan, port), process.geteuid?.() === 0 ? TEST_USER : null);
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error;
+      const reason = `${check.test.text} cannot be run (${error.code})`;
+      this.#log.warn("health test not started", { check: check.name, reason });
+      return this.#refuse(reason, done);
+    }
+    const running: Running = { plan, deadlineMs: this.#clock.nowMs() + check.timeoutSeconds * 1000, done };
+    this.#running.set(record, running);
+    return () => {
+      if (running.done === null) return;
+      running.done = null;
+      this.#end(record);
+    };
+  }
+
+  #refuse(reason: string, done: (outcome: Outcome) => void): () => void {
+    let wanted = true;
+    this.#early.push(() => wanted && done({ kind: "not-started", reason }));
+    return () => {
+      wanted = false;
+    };
+  }
+
+  #beatSoon(): void {
+    if (this.#closed) return;
+    this.#beat ??= this.#clock.after(BEAT_MS, () => {
+      this.#beat = null;
+      this.#look();
+    });
+  }
+
+  #look(): void {
+    const early = this.#early;
+    this.#early = [];
+    for (const tell of early) tell();
+    this.#sockets.poll();
+    const programs = this.#programs.poll();
+    for (const [record, running] of this.#running) this.#lookAt(record, running);
+    if (this.#sockets.active > 0 || programs > 0 || this.#early.length > 0) this.#beatSoon();
+  }
+
+  /** A test that has decided goes on until it ends by itself or its time is over. */
+  #lookAt(record: number, running: Running): void {
+    const status = this.#programs.status(record);
+    const isLate = this.#clock.nowMs() >= running.deadlineMs;
+    const tell = running.done;
+    const outcome =
+      outcomeOfOutput(this.#programs.output(record)) ??
+      (status === null ? null : outcomeOfStatus(status)) ??
+      (isLate ? ({ kind: "failure", reason: timeoutWords(running.plan.check.timeoutSeconds) } as const) : null);
+    if (status !== null || isLate) this.#end(record);
+    if (outcome === null || tell === null) return;
+    running.done = null;
+    tell(outcome);
+  }
+
+  #end(record: number): void {
+    this.#running.delete(record);
+    this.#programs.release(record);
+  }
+}
+
+/** Path and six arguments (specification F.3). */
+export function argumentsOf(plan: CheckPlan, port: number): string[] {
+  const { check, vip, server, protocol, type } = plan;
+  return [
+    check.test.text,
+    formatAddress(vip),
+    formatAddress(server),
+    protocol.toUpperCase(),
+    type.replace("-", "_"),
+    String(port),
+    String(check.timeoutSeconds),
+  ];
+}

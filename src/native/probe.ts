@@ -1,0 +1,208 @@
+/** Probes of servers and programs that test them, many at once and never waiting (native/probe.c, native/run.c). */
+import { type Address, addressBytes } from "../model/address.ts";
+import { bind, checked, errnoName, NativeError } from "./library.ts";
+
+const native = bind({
+  ilb_prober_create: { args: ["u32"], returns: "i64" },
+  ilb_prober_submit: { args: ["address", "buffer", "u32"], returns: "i32" },
+  ilb_prober_cancel: { args: ["address", "u32"], returns: "i32" },
+  ilb_prober_poll: { args: ["address", "buffer"], returns: "i32" },
+  ilb_prober_free: { args: ["address"], returns: "i32" },
+  ilb_run_start: { args: ["buffer", "buffer", "u32", "i32", "i32"], returns: "i32" },
+  ilb_run_poll: { args: ["buffer", "u32"], returns: "i32" },
+  ilb_run_release: { args: ["buffer"], returns: "i32" },
+});
+
+const PROBE_KINDS = { ping: 1, tcp: 2, udp: 3 } as const;
+export type ProbeKind = keyof typeof PROBE_KINDS;
+
+/** sizeof(struct ilb_probe_request), struct ilb_probe_result. */
+const REQUEST_BYTES = 28;
+const RESULT_WORDS = 3;
+
+export interface ProbeRequest {
+  readonly kind: ProbeKind;
+  readonly target: Address;
+  /** Of the server; ping: no matter. */
+  readonly port: number;
+  /** Failure after that long; `udp`: success. */
+  readonly timeoutMs: number;
+}
+
+export interface ProbeResult {
+  /** `success`; `failure`: the server is not reached; `not-started`: nothing is known of it. */
+  readonly kind: "success" | "failure" | "not-started";
+  /** Name of the errno of a failure (`ECONNREFUSED`, `ETIMEDOUT`); empty after a success. */
+  readonly code: string;
+  /** 0: unknown. */
+  readonly rttMicroseconds: number;
+}
+
+/** Probes in flight. Results come from poll(), which its owner calls from time to time. */
+export class ProbeSockets {
+  readonly #handle: number;
+  readonly #capacity: number;
+  readonly #results: Int32Array;
+  readonly #free: number[];
+  readonly #done: (((result: ProbeResult) => void) | null)[];
+  readonly #waiting: Uint8Array;
+  #waitingCount = 0;
+
+  /** @param capacity most probes at once, 1..16384. Throws NativeError. */
+  constructor(capacity: number) {
+    this.#handle = checked(native().ilb_prober_create(capacity), "prepare health probes");
+    this.#capacity = capacity;
+    this.#results = new Int32Array(capacity * RESULT_WORDS);
+    this.#waiting = new Uint8Array(capacity * REQUEST_BYTES);
+    this.#free = Array.from({ length: capacity }, (_, index) => capacity - 1 - index);
+    this.#done = Array.from({ length: capacity }, () => null);
+  }
+
+  /** Probes whose result has not been given. */
+  get active(): number {
+    return this.#capacity - this.#free.length;
+  }
+
+  /**
+   * Begins a probe at the next poll().
+   * @param done called once, from poll(), unless cancelled
+   * @returns how to cancel it; null when there are too many probes
+   */
+  start(request: ProbeRequest, done: (result: ProbeResult) => void): (() => void) | null {
+    const slot = this.#free.pop();
+    if (slot === undefined) return null;
+    this.#done[slot] = done;
+    const at = this.#waitingCount++ * REQUEST_BYTES;
+    const view = new DataView(this.#waiting.buffer, at, REQUEST_BYTES);
+    view.setUint32(0, slot, true);
+    view.setUint16(4, request.port, true);
+    view.setUint8(6, request.target.family);
+    view.setUint8(7, PROBE_KINDS[request.kind]);
+    this.#waiting.fill(0, at + 8, at + 24);
+    this.#waiting.set(addressBytes(request.target), at + 8);
+    view.setUint32(24, request.timeoutMs, true);
+    return () => this.#cancel(slot, done);
+  }
+
+  /** Sends what was started and calls back for what has ended. Never waits. */
+  poll(): void {
+    if (this.#waitingCount > 0) {
+      const count = this.#waitingCount;
+      this.#waitingCount = 0;
+      checked(native().ilb_prober_submit(this.#handle, this.#waiting, count), "send health probes");
+    }
+    const count = checked(native().ilb_prober_poll(this.#handle, this.#results), "collect health probes");
+    // First the slots, so that whoever is called back finds room for the next probe.
+    const ended: [(result: ProbeResult) => void, ProbeResult][] = [];
+    for (let index = 0; index < count; index++) {
+      const at = index * RESULT_WORDS;
+      const slot = this.#results[at]!;
+      const done = this.#done[slot];
+      this.#release(slot);
+      if (done) ended.push([done, resultOf(this.#results[at + 1]!, this.#results[at + 2]! >>> 0)]);
+    }
+    for (const [done, result] of ended) done(result);
+  }
+
+  /** Ends all probes without results. */
+  close(): void {
+    native().ilb_prober_free(this.#handle);
+  }
+
+  #cancel(slot: number, done: (result: ProbeResult) => void): void {
+    if (this.#done[slot] !== done) return;
+    // Not yet sent, it is let go when its result comes; until then nobody else gets the slot.
+    this.#done[slot] = null;
+    if (this.#isWaiting(slot)) return;
+    native().ilb_prober_cancel(this.#handle, slot);
+    this.#release(slot);
+  }
+
+  #isWaiting(slot: number): boolean {
+    const view = new DataView(this.#waiting.buffer);
+    for (let index = 0; index < this.#waitingCount; index++)
+      if (view.getUint32(index * REQUEST_BYTES, true) === slot) return true;
+    return false;
+  }
+
+  #release(slot: number): void {
+    this.#done[slot] = null;
+    this.#free.push(slot);
+  }
+}
+
+function resultOf(error: number, rttMicroseconds: number): ProbeResult {
+  if (error === 0) return { kind: "success", code: "", rttMicroseconds };
+  const kind = error > 0 ? "failure" : "not-started";
+  return { kind, code: errnoName(Math.abs(error)), rttMicroseconds: 0 };
+}
+
+/** sizeof(struct ilb_run), and where its fields are. */
+const RUN_BYTES = 44;
+const RUN = { state: 0, status: 12, length: 16, output: 20 } as const;
+const RUN_STATES = ["free", "active", "ended", "leaving"] as const;
+
+/** Programs under way, each in a record of one block of memory. */
+export class ProgramRuns {
+  readonly #records: Uint8Array;
+  readonly #view: DataView;
+  readonly #capacity: number;
+
+  /** @param capacity most programs at once */
+  constructor(capacity: number) {
+    this.#records = new Uint8Array(capacity * RUN_BYTES);
+    this.#view = new DataView(this.#records.buffer);
+    this.#capacity = capacity;
+  }
+
+  /**
+   * Starts a program with reduced rights: see ilb_run_start in native/probe.h.
+   * @param words path and arguments, 8 at most, without zero bytes
+   * @param user the user and group to become, null: none
+   * @returns its record. Throws NativeError: nothing runs; EAGAIN also when there are too many.
+   */
+  start(words: readonly string[], user: { readonly uid: number; readonly gid: number } | null): number {
+    const record = this.#freeRecord();
+    if (record === null) throw new NativeError(11, "too many health tests run already");
+    const strings = new TextEncoder().encode(words.map((word) => `${word}\0`).join(""));
+    const { uid, gid } = user ?? { uid: -1, gid: -1 };
+    checked(native().ilb_run_start(this.#bytes(record), strings, words.length, uid, gid), `run ${words[0]}`);
+    return record;
+  }
+
+  /** Takes note of output and ends. @returns how many records are not free */
+  poll(): number {
+    return native().ilb_run_poll(this.#records, this.#capacity);
+  }
+
+  /** Up to 23 bytes: the first piece of its standard output, empty as long as there is none. */
+  output(record: number): string {
+    const at = record * RUN_BYTES;
+    const length = this.#view.getUint32(at + RUN.length, true);
+    return Buffer.from(this.#records.subarray(at + RUN.output, at + RUN.output + length)).toString("latin1");
+  }
+
+  /** How it ended: exit status, or 128 and the signal; null while it runs. */
+  status(record: number): number | null {
+    if (this.#stateOf(record) !== "ended") return null;
+    return this.#view.getInt32(record * RUN_BYTES + RUN.status, true);
+  }
+
+  /** Kills it with its process group, if it still runs; the record is no longer the caller's. */
+  release(record: number): void {
+    native().ilb_run_release(this.#bytes(record));
+  }
+
+  #freeRecord(): number | null {
+    for (let record = 0; record < this.#capacity; record++) if (this.#stateOf(record) === "free") return record;
+    return null;
+  }
+
+  #stateOf(record: number): (typeof RUN_STATES)[number] {
+    return RUN_STATES[this.#view.getUint32(record * RUN_BYTES + RUN.state, true)]!;
+  }
+
+  #bytes(record: number): Uint8Array {
+    return this.#records.subarray(record * RUN_BYTES, (record + 1) * RUN_BYTES);
+  }
+}

@@ -1,0 +1,50 @@
+/** A prober that answers from a script, and configurations to check. */
+import type { Outcome, Step } from "../../src/health/check.ts";
+import type { CheckPlan } from "../../src/health/plan.ts";
+import type { Prober } from "../../src/health/prober.ts";
+
+export const GOOD: Outcome = { kind: "success", rttMicroseconds: 0 };
+export const took = (rttMicroseconds: number): Outcome => ({ kind: "success", rttMicroseconds });
+export const bad = (reason = "connection refused"): Outcome => ({ kind: "failure", reason });
+
+/** A step that waits for its outcome. */
+export interface Asked {
+  readonly plan: CheckPlan;
+  readonly step: Step;
+  readonly answer: (outcome: Outcome) => void;
+}
+
+export class ScriptedProber implements Prober {
+  readonly asked: Asked[] = [];
+  /** Everything that was ever asked: `ping`, or the port of a test, behind the server's last number. */
+  readonly log: string[] = [];
+  cancelled = 0;
+
+  start(plan: CheckPlan, step: Step, done: (outcome: Outcome) => void): () => void {
+    const answer = (outcome: Outcome): void => {
+      this.#forget(asked);
+      done(outcome);
+    };
+    const asked: Asked = { plan, step, answer };
+    this.asked.push(asked);
+    this.log.push(`${plan.serverId} ${step.kind === "ping" ? "ping" : step.port}`);
+    return () => {
+      this.cancelled++;
+      this.#forget(asked);
+    };
+  }
+
+  /** Answers everything that waits, and what that leads to, until nothing waits. */
+  answerAll(outcome: (asked: Asked) => Outcome): void {
+    for (let asked = this.asked[0]; asked !== undefined; asked = this.asked[0]) asked.answer(outcome(asked));
+  }
+
+  close(): void {
+    this.asked.length = 0;
+  }
+
+  #forget(asked: Asked): void {
+    const at = this.asked.indexOf(asked);
+    if (at >= 0) this.asked.splice(at, 1);
+  }
+}
