@@ -45,15 +45,14 @@ export class ProbeSockets {
   readonly #results: Int32Array;
   readonly #free: number[];
   readonly #done: (((result: ProbeResult) => void) | null)[];
-  readonly #waiting: Uint8Array;
-  #waitingCount = 0;
+  /** Started and not yet sent, by slot. */
+  readonly #waiting = new Map<number, ProbeRequest>();
 
   /** @param capacity most probes at once, 1..16384. Throws NativeError. */
   constructor(capacity: number) {
     this.#handle = checked(native().ilb_prober_create(capacity), "prepare health probes");
     this.#capacity = capacity;
     this.#results = new Int32Array(capacity * RESULT_WORDS);
-    this.#waiting = new Uint8Array(capacity * REQUEST_BYTES);
     this.#free = Array.from({ length: capacity }, (_, index) => capacity - 1 - index);
     this.#done = Array.from({ length: capacity }, () => null);
   }
@@ -72,25 +71,13 @@ export class ProbeSockets {
     const slot = this.#free.pop();
     if (slot === undefined) return null;
     this.#done[slot] = done;
-    const at = this.#waitingCount++ * REQUEST_BYTES;
-    const view = new DataView(this.#waiting.buffer, at, REQUEST_BYTES);
-    view.setUint32(0, slot, true);
-    view.setUint16(4, request.port, true);
-    view.setUint8(6, request.target.family);
-    view.setUint8(7, PROBE_KINDS[request.kind]);
-    this.#waiting.fill(0, at + 8, at + 24);
-    this.#waiting.set(addressBytes(request.target), at + 8);
-    view.setUint32(24, request.timeoutMs, true);
+    this.#waiting.set(slot, request);
     return () => this.#cancel(slot, done);
   }
 
   /** Sends what was started and calls back for what has ended. Never waits. */
   poll(): void {
-    if (this.#waitingCount > 0) {
-      const count = this.#waitingCount;
-      this.#waitingCount = 0;
-      checked(native().ilb_prober_submit(this.#handle, this.#waiting, count), "send health probes");
-    }
+    this.#sendWaiting();
     const count = checked(native().ilb_prober_poll(this.#handle, this.#results), "collect health probes");
     // First the slots, so that whoever is called back finds room for the next probe.
     const ended: [(result: ProbeResult) => void, ProbeResult][] = [];
@@ -111,24 +98,38 @@ export class ProbeSockets {
 
   #cancel(slot: number, done: (result: ProbeResult) => void): void {
     if (this.#done[slot] !== done) return;
-    // Not yet sent, it is let go when its result comes; until then nobody else gets the slot.
-    this.#done[slot] = null;
-    if (this.#isWaiting(slot)) return;
-    native().ilb_prober_cancel(this.#handle, slot);
+    if (!this.#waiting.delete(slot)) native().ilb_prober_cancel(this.#handle, slot);
     this.#release(slot);
   }
 
-  #isWaiting(slot: number): boolean {
-    const view = new DataView(this.#waiting.buffer);
-    for (let index = 0; index < this.#waitingCount; index++)
-      if (view.getUint32(index * REQUEST_BYTES, true) === slot) return true;
-    return false;
+  #sendWaiting(): void {
+    const count = this.#waiting.size;
+    if (count === 0) return;
+    const bytes = new Uint8Array(count * REQUEST_BYTES);
+    let at = 0;
+    for (const [slot, request] of this.#waiting) {
+      encode(bytes.subarray(at, at + REQUEST_BYTES), slot, request);
+      at += REQUEST_BYTES;
+    }
+    this.#waiting.clear();
+    checked(native().ilb_prober_submit(this.#handle, bytes, count), "send health probes");
   }
 
   #release(slot: number): void {
     this.#done[slot] = null;
     this.#free.push(slot);
   }
+}
+
+/** struct ilb_probe_request. */
+function encode(out: Uint8Array, slot: number, { kind, target, port, timeoutMs }: ProbeRequest): void {
+  const view = new DataView(out.buffer, out.byteOffset, REQUEST_BYTES);
+  view.setUint32(0, slot, true);
+  view.setUint16(4, port, true);
+  view.setUint8(6, target.family);
+  view.setUint8(7, PROBE_KINDS[kind]);
+  out.set(addressBytes(target), 8);
+  view.setUint32(24, timeoutMs, true);
 }
 
 function resultOf(error: number, rttMicroseconds: number): ProbeResult {

@@ -1,0 +1,152 @@
+/**
+ * Health checks of a real daemon: servers that are killed, filtered, cut off and come back, while clients go on. Time is
+ * the wall's here, so there is one test for each way to fail; schedules are tested with a clock of their own
+ * (test/health).
+ */
+import { describe, expect, test } from "bun:test";
+import { type Lab, SERVER_PORT } from "../../src/lab/lab.ts";
+import { withPort } from "../../src/lab/topology.ts";
+import { hasNamespaces, hasTun } from "../support/capabilities.ts";
+import { FAMILIES, labOptionsFor, TEST_TIMEOUT_MS, targetOf, VIP_PORT, vipOf, withLab } from "../support/e2e.ts";
+
+/** The quickest there is: an event every 1 to 3 seconds. */
+const QUICK = "hc-timeout=1,hc-count=1,hc-interval=2";
+
+async function createCheckedRule(lab: Lab, type: "NAT" | "HALF-NAT", test: string, options: string[] = []) {
+  const { addresses } = lab;
+  const servers = lab.names.servers.map((_, index) => withPort(addresses.server(index), SERVER_PORT)).join(",");
+  const proxy = type === "NAT" ? `,proxy-src=${addresses.proxySources}` : "";
+  const protocol = test === "udp" ? "udp" : "tcp";
+  await lab.configure("create-servergroup", "-s", `server=${servers}`, "web");
+  await lab.configure("create-healthcheck", ...options, "-h", `hc-test=${test},${QUICK}`, "hc1");
+  await lab.configure(
+    ...["create-rule", "-e", "-i", `vip=${vipOf(lab)},port=${VIP_PORT},protocol=${protocol}`],
+    ...["-m", `lbalg=rr,type=${type}${proxy}`, "-h", "hc-name=hc1", "-o", "servergroup=web", "www"],
+  );
+}
+
+/** STATUS of each server in the order of addresses. */
+async function states(lab: Lab): Promise<string[]> {
+  const listing = await lab.configure("show-hc-result", "www");
+  return listing
+    .trimEnd()
+    .split("\n")
+    .slice(1)
+    .map((line) => line.trim().split(/ +/)[3]!);
+}
+
+/** Waits until the checks say so. The test's own time limit ends it. */
+async function reach(lab: Lab, ...wanted: string[]): Promise<void> {
+  for (let now = await states(lab); now.join() !== wanted.join(); now = await states(lab)) await Bun.sleep(50);
+}
+
+/** Which servers answer `count` requests, none of which may fail. */
+async function serving(lab: Lab, count = 30): Promise<string[]> {
+  const result = await lab.client({ kind: "requests", ...targetOf(lab), count, concurrency: 6 });
+  expect(result.failures).toEqual([]);
+  return Object.keys(result.answered).sort();
+}
+
+describe.each([
+  { io: "packet", type: "HALF-NAT", family: 4 },
+  { io: "packet", type: "NAT", family: 6 },
+  { io: "tun", type: "HALF-NAT", family: 4 },
+] as const)("$type over $io, IPv$family", ({ io, type, family }) => {
+  const isPossible = io === "tun" ? hasTun : hasNamespaces;
+
+  test.skipIf(!isPossible)(
+    "ILB-207 ILB-209 a killed server and a filtered one get no new connections, and who comes back is used again",
+    async () => {
+      await withLab({ ...labOptionsFor(type), families: [family] }, async (lab) => {
+        await lab.startServer(0);
+        const victim = await lab.startServer(1);
+        await lab.startServer(2);
+        await lab.startDaemon({ io });
+        await createCheckedRule(lab, type, "tcp");
+        expect(await serving(lab)).toEqual(["s1", "s2", "s3"]);
+        await reach(lab, "alive", "alive", "alive");
+
+        const filter = `nft add table inet wall; nft add chain inet wall in "{ type filter hook input priority 0; }"; nft add rule inet wall in tcp dport ${SERVER_PORT} tcp flags syn drop`;
+        await lab.must(lab.names.servers[2]!, ["sh", "-ec", filter]);
+        await victim.stop("SIGKILL");
+        await reach(lab, "alive", "dead", "dead");
+        expect(await serving(lab)).toEqual(["s1"]);
+
+        await lab.must(lab.names.servers[2]!, ["nft", "delete", "table", "inet", "wall"]);
+        await lab.startServer(1);
+        await reach(lab, "alive", "alive", "alive");
+        expect(await serving(lab)).toEqual(["s1", "s2", "s3"]);
+        const audit = await lab.configure("show-audit");
+        expect(audit).toMatch(/health of _web\.1 in www: alive -> dead \(connection refused\)/);
+        expect(audit).toMatch(/health of _web\.2 in www: alive -> dead \(timeout after 1 s\)/);
+        expect(audit).toMatch(/health of _web\.1 in www: dead -> alive/);
+      });
+    },
+    TEST_TIMEOUT_MS,
+  );
+});
+
+describe.skipIf(!hasNamespaces)("other tests", () => {
+  test.each(FAMILIES.map((family) => ({ family })))(
+    "ILB-208 over IPv$family: a server that is off the wire is unreach, whatever the test",
+    async ({ family }) => {
+      await withLab({ families: [family] }, async (lab) => {
+        await lab.startServers();
+        await lab.startDaemon();
+        await createCheckedRule(lab, "HALF-NAT", "tcp");
+        await lab.must(lab.names.servers[1]!, ["ip", "link", "set", "eth0", "down"]);
+        await reach(lab, "alive", "unreach", "alive");
+        expect(await serving(lab)).toEqual(["s1", "s3"]);
+      });
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    "ILB-216 ILB-219 UDP: a closed port is dead; the rule disabled and enabled, it is offered at once and then out again",
+    async () => {
+      await withLab({}, async (lab) => {
+        await lab.startServer(0);
+        const victim = await lab.startServer(1);
+        await lab.startServer(2);
+        await lab.startDaemon();
+        await createCheckedRule(lab, "HALF-NAT", "udp");
+        await victim.stop("SIGKILL");
+        await reach(lab, "alive", "dead", "alive");
+        await lab.configure("disable-rule", "www");
+        expect(await states(lab)).toEqual(["disabled", "disabled", "disabled"]);
+        await lab.configure("enable-rule", "www");
+        expect(await states(lab)).toEqual(["un-init", "un-init", "un-init"]);
+        await reach(lab, "alive", "dead", "alive");
+      });
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    "ILB-211 an external test decides about a server that is frozen, which every built-in test takes for alive",
+    async () => {
+      await withLab({}, async (lab) => {
+        const path = `${lab.directory}/probe`;
+        // Only a shell: what answers on the port is asked through /dev/tcp of bash.
+        await Bun.write(
+          path,
+          `#!/bin/bash\nexec 3<>"/dev/tcp/$2/$5" || { echo -1; exit; }\nprintf 'GET / HTTP/1.0\\r\\n\\r\\n' >&3\nread -r -t 1 line <&3 && echo 100 || echo -1\n`,
+        );
+        await lab.must(lab.names.box, ["chmod", "a+rx", path, lab.directory]);
+        await lab.startServer(0);
+        const frozen = await lab.startServer(1);
+        await lab.startServer(2);
+        await lab.startDaemon();
+        await createCheckedRule(lab, "HALF-NAT", path);
+        await reach(lab, "alive", "alive", "alive");
+        process.kill(frozen.pid, "SIGSTOP");
+        await reach(lab, "alive", "dead", "alive");
+        expect(await serving(lab)).toEqual(["s1", "s3"]);
+        process.kill(frozen.pid, "SIGCONT");
+        await reach(lab, "alive", "alive", "alive");
+      });
+    },
+    TEST_TIMEOUT_MS,
+  );
+});

@@ -1,0 +1,270 @@
+/** The monitor with the real controller: what commands, probes and time do to the servers that an image offers. */
+import { describe, expect, test } from "bun:test";
+import { DAEMON_CALLER } from "../../src/control/caller.ts";
+import { Controller } from "../../src/control/controller.ts";
+import type { Outcome } from "../../src/health/check.ts";
+import { Monitor, type Transition } from "../../src/health/monitor.ts";
+import { EMPTY_CONFIG } from "../../src/model/config.ts";
+import { FakeWorld, NO_NAMES, SILENT, settled } from "../control/fakes.ts";
+import { ilbadm, setUp } from "../support/fake-host.ts";
+import { type Asked, bad, GOOD, ScriptedProber } from "./script.ts";
+
+const HC = "create-healthcheck -h hc-test=tcp,hc-timeout=1,hc-count=3,hc-interval=10";
+/** Longest time until an event begins. */
+const PERIOD_MS = 15_100;
+
+async function start(...lines: string[]) {
+  const world = new FakeWorld();
+  const prober = new ScriptedProber();
+  const transitions: Transition[] = [];
+  const monitor = new Monitor({
+    clock: world.clock,
+    random: () => 0.25,
+    prober,
+    onTransitions: (some) => transitions.push(...some),
+  });
+  const controller = new Controller({
+    engine: world.engine,
+    kernel: { ...world.kernel, hints: () => [] },
+    store: world.store,
+    names: NO_NAMES,
+    clock: world.clock,
+    log: SILENT,
+    healthSource: monitor,
+  });
+  world.saved = EMPTY_CONFIG;
+  await controller.start();
+  monitor.start(async () => (await controller.refresh()).ok);
+  const host = controller.hostFor(DAEMON_CALLER);
+  const run = async (...words: string[]): Promise<void> => {
+    await setUp(host, ...words);
+    await settled();
+  };
+  await run(...lines);
+  return {
+    world,
+    prober,
+    monitor,
+    controller,
+    transitions,
+    run,
+    /** Lets every check begin one event and answers all of its steps. */
+    async event(outcome: (asked: Asked) => Outcome): Promise<void> {
+      await world.clock.advance(PERIOD_MS);
+      prober.answerAll(outcome);
+      await world.clock.advance(100);
+    },
+    /** Last parts of the addresses that get new flows of a rule, in the order of the algorithms. */
+    offered(ruleIndex = 0): number[] {
+      const rule = world.image!.rules[ruleIndex]!;
+      return rule.members
+        .filter((member) => member.enabledSequence !== null)
+        .sort((a, b) => a.enabledSequence! - b.enabledSequence!)
+        .map((member) => Number(world.image!.servers[member.server]!.address.value & 0xffn));
+    },
+    states: () => monitor.results().map(({ status, fail }) => `${status} ${fail}`),
+    listing: async () => (await ilbadm(host, "show-hc-result")).stdout,
+  };
+}
+
+const GROUP = "create-servergroup -s server=192.0.2.10,192.0.2.11,192.0.2.12 sg1";
+const rule = (name: string, port: number, more = "-h hc-name=h1") =>
+  `create-rule -e -i vip=198.51.100.1,port=${port} -m type=HALF-NAT ${more} -o servergroup=sg1 ${name}`;
+const ONE_RULE = [`${HC} h1`, GROUP, rule("r1", 80)];
+/** The server whose address ends in `last` fails its tests. */
+const fails =
+  (...last: number[]) =>
+  ({ plan, step }: Asked): Outcome =>
+    step.kind === "test" && last.includes(Number(plan.server.value & 0xffn)) ? bad() : GOOD;
+
+describe("rotation", () => {
+  test("ILB-206 servers of a new rule are un-init and offered; the first event comes after the random time", async () => {
+    const it = await start(...ONE_RULE);
+    expect(it.states()).toEqual(["un-init 0", "un-init 0", "un-init 0"]);
+    expect(it.offered()).toEqual([10, 11, 12]);
+    await it.world.clock.advance(7400);
+    expect(it.prober.log).toEqual([]);
+    await it.world.clock.advance(200);
+    expect(it.prober.asked).toHaveLength(3);
+  });
+
+  test("ILB-207 ILB-209 a dead server gets no new flows until an event succeeds; then it is last in order", async () => {
+    const it = await start(...ONE_RULE);
+    await it.event(fails(11));
+    expect(it.states()).toEqual(["alive 0", "dead 3", "alive 0"]);
+    expect(it.offered()).toEqual([10, 12]);
+    await it.event(fails());
+    expect(it.states()).toEqual(["alive 0", "alive 0", "alive 0"]);
+    expect(it.offered()).toEqual([10, 12, 11]);
+    expect(it.transitions.map(({ from, to, reason }) => [from, to, reason])).toEqual([
+      ["un-init", "alive", null],
+      ["un-init", "alive", null],
+      ["un-init", "dead", "connection refused"],
+      ["dead", "alive", null],
+    ]);
+  });
+
+  test("ILB-287 one health check and one group in two rules are checked for each rule on its own", async () => {
+    const it = await start(`${HC} h1`, `${HC} h2`, GROUP, rule("r1", 80), rule("r2", 81, "-h hc-name=h2"));
+    await it.event(({ plan, step }) => (step.kind === "test" && plan.check.name === "h1" ? bad() : GOOD));
+    expect(it.offered(0)).toEqual([]);
+    expect(it.offered(1)).toEqual([10, 11, 12]);
+  });
+
+  test("ILB-219 a rule with a dead server, disabled and enabled: un-init, offered at once, out again if it fails", async () => {
+    const it = await start(...ONE_RULE);
+    await it.event(fails(11));
+    await it.run("disable-rule r1");
+    expect(it.states()).toEqual(["disabled 0", "disabled 3", "disabled 0"]);
+    await it.run("enable-rule r1");
+    expect(it.states()).toEqual(["un-init 0", "un-init 0", "un-init 0"]);
+    expect(it.offered().toSorted()).toEqual([10, 11, 12]);
+    await it.event(fails(11));
+    expect(it.offered()).not.toContain(11);
+    await it.event(fails());
+    expect(it.offered()).toContain(11);
+  });
+
+  test("ILB-219 disabled and enabled with nothing in between, it is offered at once as well", async () => {
+    const it = await start(...ONE_RULE);
+    await it.event(fails(11));
+    await Promise.all([it.run("disable-rule r1"), it.run("enable-rule r1")]);
+    expect(it.offered().toSorted()).toEqual([10, 11, 12]);
+  });
+
+  test("ILB-220 ILB-254 enabling a dead server that is enabled changes nothing; disabled and enabled it is offered", async () => {
+    const it = await start(...ONE_RULE);
+    await it.event(fails(11));
+    await it.run("enable-server _sg1.1");
+    expect(it.states()[1]).toBe("dead 3");
+    expect(it.offered()).toEqual([10, 12]);
+    await it.run("disable-server _sg1.1");
+    expect(it.states()[1]).toBe("disabled 3");
+    await it.run("enable-server _sg1.1");
+    expect(it.states()[1]).toBe("un-init 0");
+    expect(it.offered()).toEqual([10, 12, 11]);
+  });
+
+  test("a server that is dead and disabled is not offered, whatever its last check said", async () => {
+    const it = await start(...ONE_RULE);
+    await it.event(fails(11));
+    await it.run("disable-server _sg1.1");
+    await it.world.clock.advance(PERIOD_MS);
+    expect(it.offered()).toEqual([10, 12]);
+    expect(it.prober.asked.map(({ plan }) => Number(plan.server.value & 0xffn))).toEqual([10, 12]);
+  });
+
+  test("A.4 a server without a check is offered, and taking the check from a disabled rule forgets what it found", async () => {
+    const it = await start(...ONE_RULE);
+    await it.event(fails(10, 11, 12));
+    expect(it.offered()).toEqual([]);
+    await it.run("disable-rule r1", "delete-healthcheck h1", "enable-rule r1");
+    expect(it.monitor.results()).toEqual([]);
+    expect(it.offered()).toHaveLength(3);
+  });
+});
+
+describe("publishing", () => {
+  test("many servers that fail at once are one published change", async () => {
+    const it = await start(...ONE_RULE, rule("r2", 81), rule("r3", 82));
+    it.world.taken();
+    await it.event(fails(10, 11, 12));
+    expect([it.offered(0), it.offered(1), it.offered(2)]).toEqual([[], [], []]);
+    expect(it.world.taken().filter((call) => call.startsWith("publish"))).toHaveLength(1);
+  });
+
+  test("checks that find what was known publish nothing", async () => {
+    const it = await start(...ONE_RULE);
+    await it.event(fails(11));
+    it.world.taken();
+    await it.event(fails(11));
+    await it.event(fails(11));
+    expect(it.world.taken()).toEqual([]);
+  });
+
+  test("a change that could not be put in force is tried again", async () => {
+    const it = await start(...ONE_RULE);
+    it.world.failAt.add("stage");
+    await it.event(fails(11));
+    expect(it.offered()).toEqual([10, 11, 12]);
+    it.world.failAt.clear();
+    await it.world.clock.advance(1100);
+    expect(it.offered()).toEqual([10, 12]);
+  });
+
+  test("E.4 a server that fails gets its conn-drain deadline, in its rule only; recovery takes it away", async () => {
+    const it = await start(`${HC} h1`, GROUP, rule("r1", 80, "-h hc-name=h1 -t conn-drain=30"), rule("r2", 81, ""));
+    await it.event(fails(11));
+    expect(it.world.image!.drains).toHaveLength(1);
+    await it.event(fails());
+    expect(it.world.image!.drains).toEqual([]);
+  });
+});
+
+describe("what is under way", () => {
+  test("G a running probe ends with its rule, its server, or when they are disabled", async () => {
+    const it = await start(...ONE_RULE);
+    await it.world.clock.advance(PERIOD_MS);
+    expect(it.prober.asked).toHaveLength(3);
+    await it.run("disable-server _sg1.1");
+    expect(it.prober.cancelled).toBe(1);
+    await it.run("remove-server -s server=_sg1.2 sg1");
+    expect(it.prober.cancelled).toBe(2);
+    await it.run("delete-rule r1");
+    expect(it.prober.cancelled).toBe(3);
+    expect(it.monitor.results()).toEqual([]);
+    await it.world.clock.advance(PERIOD_MS);
+    expect(it.prober.asked).toEqual([]);
+  });
+
+  test("checks that hang hold up no other check", async () => {
+    const it = await start(
+      `${HC} h1`,
+      GROUP,
+      ...Array.from({ length: 40 }, (_, index) => rule(`r${index}`, 100 + index)),
+    );
+    await it.world.clock.advance(PERIOD_MS);
+    expect(it.prober.asked).toHaveLength(120);
+    const mine = it.prober.asked.find(({ plan }) => plan.ruleId === it.world.image!.rules[39]!.id)!;
+    mine.answer(GOOD);
+    it.prober.asked.find(({ plan, step }) => plan === mine.plan && step.kind === "test")!.answer(GOOD);
+    expect(it.states().filter((state) => state === "alive 0")).toHaveLength(1);
+  });
+
+  test("other commands leave checks alone: no new period, no second event", async () => {
+    const it = await start(...ONE_RULE);
+    const before = it.monitor.results().map(({ nextAtMs }) => nextAtMs);
+    await it.run("create-servergroup other", `${HC} h9`, "enable-rule r1");
+    expect(it.monitor.results().map(({ nextAtMs }) => nextAtMs)).toEqual(before);
+    await it.world.clock.advance(PERIOD_MS);
+    expect(it.prober.log).toHaveLength(3);
+  });
+
+  test("nothing runs after close()", async () => {
+    const it = await start(...ONE_RULE);
+    it.monitor.close();
+    await it.world.clock.advance(60_000);
+    expect(it.prober.log).toEqual([]);
+  });
+});
+
+describe("show-hc-result", () => {
+  test("ILB-139 shows LAST and NEXT of the period, and -- for a disabled server", async () => {
+    const it = await start(...ONE_RULE);
+    await it.run("disable-server _sg1.2");
+    const [first] = it.monitor.results();
+    expect(first!.nextAtMs! - first!.lastAtMs).toBe(7500);
+    const lines = (await it.listing()).trimEnd().split("\n");
+    expect(lines).toHaveLength(4);
+    expect(lines[3]).toMatch(/^r1 +h1 +_sg1\.2 +disabled 0 +\d\d:\d\d:\d\d -- +0$/);
+  });
+
+  test("F.1 LAST is the end of the last event and NEXT the beginning of the next", async () => {
+    const it = await start(...ONE_RULE);
+    await it.world.clock.advance(PERIOD_MS);
+    const endMs = it.world.clock.wallMs();
+    it.prober.answerAll(() => GOOD);
+    for (const { lastAtMs, nextAtMs } of it.monitor.results())
+      expect([lastAtMs, nextAtMs]).toEqual([endMs, endMs + 7500]);
+  });
+});

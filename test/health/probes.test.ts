@@ -1,0 +1,220 @@
+/** Probes over real sockets between two namespaces: what each finds, from which ports, and many at once. */
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { type ProbeKind, type ProbeRequest, type ProbeResult, ProbeSockets } from "../../src/native/probe.ts";
+import { Net, type Peer } from "../kernel/support.ts";
+import { ip } from "../support/addresses.ts";
+import { hasNamespaces } from "../support/capabilities.ts";
+
+const SERVERS = { 4: ip("192.0.2.20"), 6: ip("2001:db8::20") } as const;
+/** On the wire's prefix, but nobody's. */
+const NOBODY = { 4: ip("192.0.2.99"), 6: ip("2001:db8::99") } as const;
+const OPEN = 8080;
+const CLOSED = 8081;
+const DROPPED = 8082;
+const REJECTED = 8083;
+const SILENT_MS = 300;
+
+/** Accepts on OPEN, prints the source port of each connection; holds a UDP socket on OPEN that never answers. */
+const SERVER_PROGRAM = `
+import socket, sys, threading
+held = []
+def accept(family, address):
+    s = socket.create_server((address, ${OPEN}), family=family, backlog=4096)
+    print("ready", flush=True)
+    while True:
+        c, peer = s.accept()
+        print(peer[1], flush=True)
+        c.close()
+for family, address in ((socket.AF_INET, "192.0.2.20"), (socket.AF_INET6, "2001:db8::20")):
+    u = socket.socket(family, socket.SOCK_DGRAM); u.bind((address, ${OPEN})); held.append(u)
+    threading.Thread(target=accept, args=(family, address)).start()
+`;
+const FIREWALL = `nft -f - <<X
+table inet wall {
+  chain in {
+    type filter hook input priority 0
+    tcp dport ${DROPPED} drop
+    udp dport ${DROPPED} drop
+    tcp dport ${REJECTED} reject with icmpx admin-prohibited
+    udp dport ${REJECTED} reject
+  }
+}
+X`;
+
+describe.skipIf(!hasNamespaces)("probes", () => {
+  let net: Net;
+  let server: Peer;
+  let sockets: ProbeSockets;
+
+  beforeAll(async () => {
+    net = new Net("box", "peer");
+    net.cable("box:eth0", "peer:eth0", ["02:00:00:00:00:0b", "02:00:00:00:00:0c"]);
+    net.sh("box", "ip address add 192.0.2.1/24 dev eth0; ip address add 2001:db8::1/64 nodad dev eth0");
+    net.sh("peer", "ip address add 192.0.2.20/24 dev eth0; ip address add 2001:db8::20/64 nodad dev eth0");
+    net.sh("peer", "sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0");
+    net.sh("peer", FIREWALL);
+    server = net.start("peer", "python3", "-c", SERVER_PROGRAM);
+    expect([await server.line(), await server.line()]).toEqual(["ready", "ready"]);
+  });
+  afterAll(() => net?.close());
+  beforeEach(() => {
+    sockets = new ProbeSockets(512);
+  });
+  afterEach(() => sockets.close());
+
+  /** All results, by order of the requests. Sockets belong to the namespace in which they are made. */
+  function probe(...requests: ProbeRequest[]): Promise<ProbeResult[]> {
+    return net.inside("box", async () => {
+      const results: ProbeResult[] = [];
+      let left = requests.length;
+      requests.forEach((request, index) => {
+        sockets.start(request, (result) => {
+          results[index] = result;
+          left--;
+        });
+      });
+      for (const until = performance.now() + 10_000; left > 0 && performance.now() < until; await Bun.sleep(2))
+        sockets.poll();
+      return results;
+    });
+  }
+  const ask = (kind: ProbeKind, port: number, target = SERVERS[4], timeoutMs = SILENT_MS): ProbeRequest => ({
+    kind,
+    target,
+    port,
+    timeoutMs,
+  });
+
+  describe.each([4, 6] as const)("over IPv%d", (family) => {
+    const at = SERVERS[family];
+
+    test("a server that answers: ping and TCP succeed with a round-trip time", async () => {
+      const results = await probe(ask("ping", 0, at, 5000), ask("tcp", OPEN, at, 5000));
+      await server.line();
+      for (const result of results) {
+        expect(result).toMatchObject({ kind: "success", code: "" });
+        expect(result.rttMicroseconds).toBeGreaterThan(0);
+        expect(result.rttMicroseconds).toBeLessThan(5_000_000);
+      }
+    });
+
+    test("a closed TCP port is refused, a filtered one silent, a rejected one unreachable", async () => {
+      const [closed, dropped, rejected] = await probe(
+        ask("tcp", CLOSED, at, 5000),
+        ask("tcp", DROPPED, at),
+        ask("tcp", REJECTED, at, 5000),
+      );
+      expect(closed).toEqual({ kind: "failure", code: "ECONNREFUSED", rttMicroseconds: 0 });
+      expect(dropped).toEqual({ kind: "failure", code: "ETIMEDOUT", rttMicroseconds: 0 });
+      expect(rejected).toMatchObject({ kind: "failure", code: family === 4 ? "EHOSTUNREACH" : "EACCES" });
+    });
+
+    test("ILB-216 UDP succeeds in silence and fails at a port unreachable", async () => {
+      const [silent, dropped, closed, rejected] = await probe(
+        ask("udp", OPEN, at),
+        ask("udp", DROPPED, at),
+        ask("udp", CLOSED, at, 5000),
+        ask("udp", REJECTED, at, 5000),
+      );
+      for (const result of [silent, dropped]) expect(result).toEqual({ kind: "success", code: "", rttMicroseconds: 0 });
+      for (const result of [closed, rejected]) expect(result).toMatchObject({ kind: "failure", code: "ECONNREFUSED" });
+    });
+
+    test("an address that nobody has: ping and TCP fail", async () => {
+      const results = await probe(ask("ping", 0, NOBODY[family]), ask("tcp", OPEN, NOBODY[family]));
+      for (const { kind, code } of results) {
+        expect(kind).toBe("failure");
+        expect(["ETIMEDOUT", "EHOSTUNREACH"]).toContain(code);
+      }
+    });
+
+    test("an address without a route fails at once", async () => {
+      const nowhere = ip(family === 4 ? "198.51.100.1" : "2001:db8:ffff::1");
+      const results = await probe(
+        ask("tcp", OPEN, nowhere, 9000),
+        ask("udp", OPEN, nowhere, 9000),
+        ask("ping", 0, nowhere, 9000),
+      );
+      for (const result of results) expect(result).toMatchObject({ kind: "failure", code: "ENETUNREACH" });
+    });
+
+    test("pings need no raw socket where the system allows datagram ones", async () => {
+      net.sh("box", 'sysctl -qw net.ipv4.ping_group_range="0 0"');
+      expect(await probe(ask("ping", 0, at, 5000))).toMatchObject([{ kind: "success" }]);
+      expect(net.sh("box", `cat /proc/net/${family === 4 ? "icmp" : "icmp6"} | wc -l`).trim()).not.toBe("1");
+      net.sh("box", 'sysctl -qw net.ipv4.ping_group_range="1 0"');
+    });
+  });
+
+  test("source ports are 2048 to 4095, a new one each time, and none that somebody holds", async () => {
+    const holder = net.start(
+      "box",
+      "python3",
+      "-c",
+      'import socket, sys\nheld = [socket.create_server(("", port)) for port in range(2050, 2060)]\nprint("ready", flush=True)\nsys.stdin.read()',
+    );
+    await holder.line();
+    const results = await probe(...Array.from({ length: 40 }, () => ask("tcp", OPEN, SERVERS[4], 5000)));
+    expect(results.every(({ kind }) => kind === "success")).toBe(true);
+    const ports = [];
+    for (let index = 0; index < 40; index++) ports.push(Number(await server.line()));
+    expect(new Set(ports).size).toBe(40);
+    for (const port of ports) expect(port >= 2048 && port <= 4095 && !(port >= 2050 && port < 2060)).toBe(true);
+    await holder.kill();
+  });
+
+  test("a connection that was established leaves nothing behind", async () => {
+    await probe(...Array.from({ length: 5 }, () => ask("tcp", OPEN, SERVERS[4], 5000)));
+    for (let index = 0; index < 5; index++) await server.line();
+    expect(net.sh("box", "ss -Htan state all 'dport = :8080'").trim()).toBe("");
+  });
+
+  test("100 probes that hang keep nobody waiting", async () => {
+    const hanging = Array.from({ length: 100 }, () => ask("tcp", DROPPED, SERVERS[4], 60_000));
+    await net.inside("box", async () => {
+      for (const request of hanging) sockets.start(request, () => undefined);
+      sockets.poll();
+    });
+    expect(sockets.active).toBe(100);
+    expect(await probe(ask("tcp", OPEN, SERVERS[4], 5000), ask("ping", 0, SERVERS[4], 5000))).toMatchObject([
+      { kind: "success" },
+      { kind: "success" },
+    ]);
+    await server.line();
+    expect(sockets.active).toBe(100);
+  });
+
+  test("who looks late takes nobody for dead that answered in time", async () => {
+    const results: ProbeResult[] = [];
+    await net.inside("box", async () => {
+      for (const kind of ["ping", "tcp"] as const)
+        sockets.start(ask(kind, OPEN, SERVERS[4], 200), (one) => results.push(one));
+      sockets.poll();
+      const accepted = server.line();
+      await accepted;
+      await Bun.sleep(400); // past the deadline: being late is what this is about
+      sockets.poll();
+    });
+    expect(results.map(({ kind }) => kind)).toEqual(["success", "success"]);
+    for (const { rttMicroseconds } of results) expect(rttMicroseconds).toBeLessThan(200_000);
+  });
+
+  test("a cancelled probe gives no result and its place is free", async () => {
+    let told = 0;
+    await net.inside("box", async () => {
+      const cancelled = sockets.start(ask("tcp", DROPPED, SERVERS[4], 60_000), () => told++);
+      sockets.poll();
+      cancelled?.();
+      sockets.start(ask("tcp", DROPPED, SERVERS[4], 60_000), () => told++)?.(); // before it was sent
+    });
+    await probe(ask("ping", 0, SERVERS[4], 5000));
+    expect([told, sockets.active]).toEqual([0, 0]);
+  });
+
+  test("a prober that is full says so and goes on when there is room", async () => {
+    const small = new ProbeSockets(1);
+    expect(small.start(ask("tcp", DROPPED), () => undefined)).not.toBeNull();
+    expect(small.start(ask("tcp", DROPPED), () => undefined)).toBeNull();
+    small.close();
+  });
+});
