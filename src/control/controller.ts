@@ -3,7 +3,6 @@
  * steps of `install()`; whatever fails before the database has it leaves everything as it was (docs/decisions/0012 says
  * why in this order). It parses nothing, prints nothing and knows no packet.
  */
-import { accessSync, constants, statSync } from "node:fs";
 import type { Change } from "../command/command.ts";
 import { errorText, failed } from "../command/errors.ts";
 import type { ChangeContext, CommandHost } from "../command/host.ts";
@@ -25,6 +24,7 @@ import {
   nextDrains,
   pairKey,
 } from "./drain.ts";
+import { externalTest, remarksOnTest } from "./external-test.ts";
 import { type HealthSource, Unprobed } from "./health-status.ts";
 import { type InterestRule, interestOf, isSameInterest } from "./interest.ts";
 import type { NameService } from "./names.ts";
@@ -189,6 +189,7 @@ export class Controller {
   }
 
   private hints(change: Change): readonly string[] {
+    if (change.kind === "create-healthcheck") return remarksOnTest(change.test);
     if (change.kind !== "create-rule") return [];
     const rule = findRule(this.state.config, change.name);
     return rule === undefined ? [] : this.parts.kernel.hints(rule);
@@ -387,17 +388,6 @@ function watchList(...states: readonly State[]): Map<number, Address> {
 
 /** Between the steps of a change: others have their turn, health checks and statistics for instance. */
 const breathe = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
-
-/** What stands at the path of an external health test, for this process. */
-function externalTest(path: string): "executable" | "missing" | "unusable" {
-  try {
-    if (!statSync(path).isFile()) return "unusable";
-    accessSync(path, constants.X_OK);
-    return "executable";
-  } catch (error) {
-    return ["ENOENT", "ENOTDIR"].includes((error as NodeJS.ErrnoException).code ?? "") ? "missing" : "unusable";
-  }
-}
 
 function sleep(clock: Clock, milliseconds: number, gone: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {

@@ -3,6 +3,7 @@
  * and only while something is under way; results carry the kernel's own times, so nothing is measured by that beat.
  */
 import type { Clock } from "../control/clock.ts";
+import { TEST_USER } from "../control/external-test.ts";
 import type { Log } from "../control/ports.ts";
 import { formatAddress } from "../model/address.ts";
 import { NativeError } from "../native/library.ts";
@@ -19,9 +20,6 @@ const MOST_PROBES = 8192;
 const MOST_PROGRAMS = 512;
 /** Share of hc-timeout that a UDP probe waits for a port unreachable (specification F.2). */
 const UDP_WAIT = 3 / 4;
-/** Who external tests run as when this process is root: `nobody` of every Linux system, the kernel's overflow id. */
-export const TEST_USER = Object.freeze({ uid: 65534, gid: 65534 });
-
 /** An external test under way. */
 interface Running {
   readonly plan: CheckPlan;
