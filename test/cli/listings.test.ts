@@ -340,8 +340,8 @@ test("ILB-138 rules without a health check are skipped, or refused by name", asy
   await cli.given(...CHECKED);
   const done = await cli.run("show-hc-result");
   expect(timeless(done.stdout)).toBe(`RULENAME      HCNAME        SERVERID      STATUS   FAIL LAST     NEXT     RTT
-Web           hc1           _sg1.1        un-init  0    HH:MM:SS --       0
-Web           hc1           _sg1.0        un-init  0    HH:MM:SS --       0
+Web           hc1           _sg1.1        un-init  0    HH:MM:SS HH:MM:SS 0
+Web           hc1           _sg1.0        un-init  0    HH:MM:SS HH:MM:SS 0
 `);
   await cli.refuses(["show-hc-result unchecked", TEXT.NOHC], ["show-hc-result nosuch", TEXT.NOHC]);
 });

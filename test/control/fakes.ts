@@ -1,6 +1,7 @@
 /** Recording stand-ins for engine, kernel, store and clock: every call lands in one list, in order; any step can fail. */
 import type { Clock } from "../../src/control/clock.ts";
 import { Controller } from "../../src/control/controller.ts";
+import type { HealthSource } from "../../src/control/health-status.ts";
 import type { NameService } from "../../src/control/names.ts";
 import { type EngineControl, type KernelControl, KernelRefused, type Log } from "../../src/control/ports.ts";
 import type { AuditRecord, ChangeRecord, Store } from "../../src/control/store.ts";
@@ -95,7 +96,7 @@ export class FakeWorld {
     close: () => undefined,
   };
 
-  controller(saved: Config = EMPTY_CONFIG): Controller {
+  controller(saved: Config = EMPTY_CONFIG, healthSource?: HealthSource): Controller {
     this.saved = saved;
     return new Controller({
       engine: this.engine,
@@ -104,6 +105,7 @@ export class FakeWorld {
       names: NO_NAMES,
       clock: this.clock,
       log: SILENT,
+      ...(healthSource && { healthSource }),
     });
   }
 

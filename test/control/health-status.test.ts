@@ -1,5 +1,7 @@
 import { expect, test } from "bun:test";
 import { Unprobed } from "../../src/control/health-status.ts";
+import { EVERYONE_HEALTHY, type HealthView } from "../../src/control/runtime.ts";
+import type { Server } from "../../src/model/config.ts";
 import { FakeHost, outputOf, setUp } from "../support/fake-host.ts";
 import { threeServers } from "./configs.ts";
 import { FakeWorld } from "./fakes.ts";
@@ -40,14 +42,16 @@ test("without a prober a check is un-init since it was made or enabled, and disa
 
 test("ILB-131 a server that health checks have taken out still shows E: STATUS is what the administrator said", async () => {
   const world = new FakeWorld();
-  const controller = world.controller(threeServers());
+  let down: HealthView = EVERYONE_HEALTHY;
+  const controller = world.controller(threeServers(), new Unprobed(() => down));
   await controller.start();
   const host = controller.hostFor({ name: "test", rights: new Set(["show"]) });
   const before = await outputOf(host, "show-server");
   const inRotation = () => world.image!.rules[0]!.members.filter((member) => member.enabledSequence !== null).length;
   expect(inRotation()).toBe(3);
-  const dead = threeServers().groups[0]!.servers[0]!.id;
-  await controller.setHealth((_, serverId) => serverId !== dead);
+  const [{ id: ruleId }, [{ id: dead }]] = [threeServers().rules[0]!, threeServers().groups[0]!.servers as [Server]];
+  down = new Map([[ruleId, new Set([dead])]]);
+  await controller.refresh();
   expect(inRotation()).toBe(2);
   expect(await outputOf(host, "show-server")).toBe(before);
   expect(await outputOf(host, "show-server -p -o status")).toBe("E\nE\nE\n");
