@@ -1,7 +1,7 @@
 /**
  * Flows: a record and two entries in the flow table each. Install, refresh and remove are the only ways to change them.
- * A flow that is half open (nobody has proven that both ends talk) or closed stands in a list, oldest first, from which
- * one is given up when the table is full; so a flood never costs an established flow its place.
+ * A flow that is closed or half open (nobody has proven that both ends talk) stands in a list, closed ones first, each oldest
+ * first, from which one is given up when the table is full; so a flood never costs an established flow its place.
  */
 import { following, swap16 } from "./address";
 import { clientHops, flowCount, flows } from "./bases";
@@ -107,7 +107,7 @@ function isTupleOf(flow: FlowRecord, reverse: bool, protocol: u32, sourceHead: u
 /** Whether a flow record can be had, if need be by giving one up. */
 export function hasFlowRoom(): bool {
   const header = flowMemory();
-  return header.flowsFree != 0 || header.flowsTop < flowCount || header.halfOpenHead != 0;
+  return header.flowsFree != 0 || header.flowsTop < flowCount || header.spareHead != 0;
 }
 
 /** Index of a record; call hasFlowRoom first. */
@@ -115,7 +115,7 @@ function takeRecord(now: u32): u32 {
   const header = flowMemory();
   if (!header.flowsFree && header.flowsTop == flowCount) {
     totals().evicted += 1;
-    removeFlow(header.halfOpenHead - 1, now);
+    removeFlow(header.spareHead - 1, now);
   }
   header.flowsLive += 1;
   if (header.flowsFree) {
@@ -201,7 +201,7 @@ export function removeFlow(index: u32, now: u32): void {
   const pair = pairAt(flow.pair);
   removeEntry(flow.slotForward);
   if (flow.slotReverse != NONE) removeEntry(flow.slotReverse);
-  leaveHalfOpen(index);
+  unlist(index);
   if (pair.type == RuleType.Nat) {
     const port: u32 = pair.flags & PAIR_PORT_RANGE ? 0 : swap16(serverPortBeOf(flow, pair));
     const pool = findPool(pair.proxyFirstHead, sourceTailOf(flow, pair), pair.serverHead, pair.serverTail, port);
@@ -225,14 +225,14 @@ export function endSoon(index: u32, now: u32): void {
   const flow = flowAt(index);
   setDeadline(flow.slotForward, now + CLOSED_LINGER_MS);
   if (flow.slotReverse != NONE) setDeadline(flow.slotReverse, now + CLOSED_LINGER_MS);
-  leaveHalfOpen(index);
-  prependHalfOpen(index);
+  unlist(index);
+  listClosed(index);
 }
 
 /** A closed flow is in use again. */
 export function reopen(index: u32): void {
   const flow = flowAt(index);
-  leaveHalfOpen(index);
+  unlist(index);
   if (flow.state & FLOW_HALF_OPEN) appendHalfOpen(index);
 }
 
@@ -240,7 +240,8 @@ export function reopen(index: u32): void {
 export function establish(index: u32): void {
   const flow = flowAt(index);
   flow.state &= <u8>~FLOW_HALF_OPEN;
-  leaveHalfOpen(index);
+  // One that has closed is still the first to be given up.
+  if (!isClosed(flow)) unlist(index);
 }
 
 /** Says for each direction whether packets without SYN, FIN and RST need the slow path. */
@@ -300,35 +301,42 @@ export function moveClient(flow: FlowRecord, hop: u64): void {
 
 // --- flows that may be given up ---
 
+/** A flow that is half open: behind all others. */
 function appendHalfOpen(index: u32): void {
-  const header = flowMemory();
-  const flow = flowAt(index);
-  flow.next = 0;
-  flow.previous = header.halfOpenTail;
-  if (header.halfOpenTail) flowAt(header.halfOpenTail - 1).next = index + 1;
-  else header.halfOpenHead = index + 1;
-  header.halfOpenTail = index + 1;
+  listBehind(index, flowMemory().spareTail);
 }
 
-function prependHalfOpen(index: u32): void {
+/** A flow that has closed: behind those that closed before it, in front of all that are half open. */
+function listClosed(index: u32): void {
+  const header = flowMemory();
+  listBehind(index, header.closedTail);
+  header.closedTail = index + 1;
+}
+
+/** @param before number of a flow in the list plus 1; 0: nothing is in front */
+function listBehind(index: u32, before: u32): void {
   const header = flowMemory();
   const flow = flowAt(index);
-  flow.previous = 0;
-  flow.next = header.halfOpenHead;
-  if (header.halfOpenHead) flowAt(header.halfOpenHead - 1).previous = index + 1;
-  else header.halfOpenTail = index + 1;
-  header.halfOpenHead = index + 1;
+  const after = before ? flowAt(before - 1).next : header.spareHead;
+  flow.previous = before;
+  flow.next = after;
+  if (before) flowAt(before - 1).next = index + 1;
+  else header.spareHead = index + 1;
+  if (after) flowAt(after - 1).previous = index + 1;
+  else header.spareTail = index + 1;
 }
 
 /** Does nothing when the flow is not in the list. */
-function leaveHalfOpen(index: u32): void {
+function unlist(index: u32): void {
   const header = flowMemory();
   const flow = flowAt(index);
-  if (!flow.previous && !flow.next && header.halfOpenHead != index + 1) return;
+  if (!flow.previous && !flow.next && header.spareHead != index + 1) return;
+  // In front of a closed flow are closed ones only.
+  if (header.closedTail == index + 1) header.closedTail = flow.previous;
   if (flow.previous) flowAt(flow.previous - 1).next = flow.next;
-  else header.halfOpenHead = flow.next;
+  else header.spareHead = flow.next;
   if (flow.next) flowAt(flow.next - 1).previous = flow.previous;
-  else header.halfOpenTail = flow.previous;
+  else header.spareTail = flow.previous;
   flow.previous = 0;
   flow.next = 0;
 }

@@ -233,7 +233,9 @@ function sendToServer(packet: View, rule: ImageRule, pick: u32, sticky: u32, now
   if (reason != NONE) return reason;
   const pair = obtainPair(rule, member, server);
   if (pair == NONE) return dropped(rule, packet, Reason.NoPairMemory);
-  if (rule.flags & RULE_STICKY && sticky == NONE && !hasStickyRoom() && rule.type == RuleType.Dsr) return dropped(rule, packet, Reason.NoStickyMemory);
+  // The flow that this one replaces makes room by going.
+  if (rule.type != RuleType.Dsr && packet.flow == NONE && !hasFlowRoom()) return dropped(rule, packet, Reason.NoFlowMemory);
+  if (rule.flags & RULE_STICKY && sticky == NONE && !hasStickyRoom()) return dropped(rule, packet, Reason.NoStickyMemory);
   return rule.type == RuleType.Dsr ? sendDirect(packet, rule, pair, sticky, holds, now) : sendTranslated(packet, rule, pair, sticky, holds, now);
 }
 
@@ -255,7 +257,7 @@ function sendDirect(packet: View, rule: ImageRule, pair: u32, sticky: u32, holds
   return packet.fragments ? Reason.FragmentsMade : Reason.DsrSent;
 }
 
-/** NAT and HALF-NAT: the packet opens a flow. */
+/** NAT and HALF-NAT: the packet opens a flow; there is a record for it, and one for the sticky entry if it makes one. */
 function sendTranslated(packet: View, rule: ImageRule, pairIndex: u32, sticky: u32, holds: bool, now: u32): u32 {
   const pair = pairAt(pairIndex);
   let proxyIndex: u32 = 0;
@@ -271,12 +273,12 @@ function sendTranslated(packet: View, rule: ImageRule, pairIndex: u32, sticky: u
     pool = poolOf(packet, pair, proxyIndex, now);
     if (pool == NONE || !takePort(pool, sourcePort)) return dropped(rule, packet, Reason.NoFlowMemory);
   }
-  // The flow that this one replaces makes room by going.
-  if (packet.flow == NONE && !hasFlowRoom()) return giveUp(packet, rule, pool, sourcePort, Reason.NoFlowMemory, now);
-  if (rule.flags & RULE_STICKY && sticky == NONE && !hasStickyRoom()) return giveUp(packet, rule, pool, sourcePort, Reason.NoStickyMemory, now);
   if (packet.flow != NONE) removeFlow(packet.flow, now);
   const index = installFlow(packet, pairIndex, proxyIndex, sourceTail, swap16(sourcePort), NONE, now);
-  if (index == NONE) return giveUp(packet, rule, pool, sourcePort, Reason.NoFlowMemory, now);
+  if (index == NONE) {
+    if (pool != NONE) releasePort(pool, sourcePort, now);
+    return dropped(rule, packet, Reason.NoFlowMemory);
+  }
   const bound = bind(packet, rule, pairIndex, proxyIndex, sticky, holds, now);
   if (bound != NONE) {
     flowAt(index).sticky = bound;
@@ -288,11 +290,6 @@ function sendTranslated(packet: View, rule: ImageRule, pairIndex: u32, sticky: u
   countPair(pairIndex, packet);
   translate(packet, Reason.FlowNew);
   return packet.fragments ? Reason.FragmentsMade : Reason.FlowNew;
-}
-
-function giveUp(packet: View, rule: ImageRule, pool: u32, port: u32, reason: u32, now: u32): u32 {
-  if (pool != NONE) releasePort(pool, port, now);
-  return dropped(rule, packet, reason);
 }
 
 // --- proxy ports ---

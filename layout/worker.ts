@@ -134,14 +134,14 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
   },
   FlowHeader: {
     doc: "Start of the flow memory: flows, pairs, sticky entries, proxy ports, client hops. It holds indexes and ids, no addresses of memory, so that it can outlive a process.",
-    size: 64,
+    size: 128,
     fields: [
       ["fingerprint", "u32", "layout fingerprint"],
       ["flowsTop", "u32", "flow records ever used: index of the first fresh one"],
       ["flowsFree", "u32", "first free flow record plus 1, chained by next"],
       ["flowsLive", "u32", "flows alive"],
-      ["halfOpenHead", "u32", "oldest half-open flow plus 1"],
-      ["halfOpenTail", "u32", "newest half-open flow plus 1"],
+      ["spareHead", "u32", "flow to be given up first plus 1: closed ones, then half-open ones, each oldest first"],
+      ["spareTail", "u32", "flow to be given up last plus 1"],
       ["pairsTop", "u32", "pair records ever used"],
       ["pairsFree", "u32", "first free pair record plus 1"],
       ["stickiesTop", "u32", "sticky records ever used"],
@@ -152,6 +152,9 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["chunksFree", "u32", "first free chunk plus 1; the chain is in the chunks' first word"],
       ["clientHopsTop", "u32", "client hops in use"],
       ["stickiesLive", "u32", "sticky entries alive"],
+      ["closedTail", "u32", "flow that closed last of those to be given up, plus 1"],
+      ["pad0", "u32", "zero"],
+      ...pads(1, 7),
     ],
   },
   Bucket: {

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0x20dabecdu
+#define ILB_LAYOUT_FINGERPRINT 0x44c88f89u
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64

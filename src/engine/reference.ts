@@ -55,6 +55,7 @@ import {
   reversed,
   SWEEP_LAG_MS,
   type Tuple,
+  trackOpening,
   trackTcp,
 } from "./reference/flows.ts";
 import { type Answered, FragmentMemory, type Held, type Trail } from "./reference/fragments.ts";
@@ -109,7 +110,8 @@ export class ReferenceEngine implements PacketEngine {
   constructor(limits: EngineLimits, choosePort: PortChooser = chooseLowest, compat: Compat = "modern") {
     this.#limits = limits;
     this.#compat = compat;
-    this.#pairs = new PairTable(limits.maxPairs);
+    // Those of the image before may still have flows.
+    this.#pairs = new PairTable(2 * limits.maxPairs, ({ ruleId, serverId }) => this.#sticky.names(ruleId, serverId));
     this.#sticky = new StickyTable(limits.maxSticky);
     this.#choice = new ServerChoice(this.#sticky, choosePort);
     this.#flows = new FlowTable(limits.maxFlows, (flow, nowMs) => this.#flowGone(flow, nowMs));
@@ -168,6 +170,7 @@ export class ReferenceEngine implements PacketEngine {
 
   sweep(nowMs: number): void {
     this.#fragments.expire(nowMs);
+    this.#pairs.sweep(this.#tables);
     this.#flows.sweep(nowMs);
     this.#sticky.sweep(nowMs);
   }
@@ -553,7 +556,6 @@ export class ReferenceEngine implements PacketEngine {
     const serverPort = mapPort(rule.ports, server.ports, outer.destinationPort);
     const leased = rule.type === "NAT" ? this.#choice.lease(choice, pair, serverPort) : null;
     if (rule.type === "NAT" && leased === null) {
-      this.#pairs.forgetIfUnused(pair, this.#tables);
       return this.#refuse(arrival, choice, belongs, Reason.NoPort, "packetsNoPort", "bytesNoPort");
     }
     if (closed !== null) this.#flows.remove(closed, arrival.nowMs);
@@ -582,6 +584,7 @@ export class ReferenceEngine implements PacketEngine {
       serverFin: null,
       reset: false,
       closedAtMs: null,
+      opening: "asked",
     };
     pair.flows++;
     this.#flows.add(flow, arrival.nowMs);
@@ -595,11 +598,11 @@ export class ReferenceEngine implements PacketEngine {
     );
   }
 
-  /** Which table has no room for what the packet would open; null when all have. */
+  /** Which table has no room for what the packet would open; null when all have. A port is asked for after that. */
   #memoryFor(choice: Choice, closed: Flow | null): Reason | null {
+    if (this.#pairs.obtain(choice.rule.id, choice.server.id, this.#tables) === null) return Reason.NoPairMemory;
     const needsFlow = choice.rule.type !== "DSR" && closed === null;
     if (needsFlow && !this.#flows.hasRoom()) return Reason.NoFlowMemory;
-    if (this.#pairs.obtain(choice.rule.id, choice.server.id, this.#tables) === null) return Reason.NoPairMemory;
     const needsSticky = choice.sticky !== null && choice.sticky.entry === undefined;
     return needsSticky && !this.#sticky.hasRoom() ? Reason.NoStickyMemory : null;
   }
@@ -626,7 +629,9 @@ export class ReferenceEngine implements PacketEngine {
     } else {
       flow.lastServerMs = nowMs;
     }
+    trackOpening(flow, fromClient, transport);
     if (flow.protocol === "tcp") trackTcp(flow, fromClient, transport, nowMs);
+    this.#flows.rank(flow);
   }
 
   /** Rewrites and sends; `edit` is the tuple that the packet leaves with, null leaves all as it is. */
@@ -675,7 +680,6 @@ export class ReferenceEngine implements PacketEngine {
     flow.lease?.release();
     if (flow.sticky !== null && --flow.sticky.references === 0) flow.sticky.idleSinceMs = nowMs;
     flow.pair.flows--;
-    this.#pairs.forgetIfUnused(flow.pair, this.#tables);
   }
 }
 

@@ -17,6 +17,7 @@ import { errors } from "./engine/errors.ts";
 import { extensions } from "./engine/extensions.ts";
 import { fragments } from "./engine/fragments.ts";
 import { fragmentsLeft } from "./engine/fragments-left.ts";
+import { fullTables } from "./engine/full-tables.ts";
 import { Ground } from "./engine/ground.ts";
 import { icmp } from "./engine/icmp.ts";
 import { leaving } from "./engine/leaving.ts";
@@ -67,6 +68,7 @@ export function engineContract(
     clock(ground);
     refusing(ground);
     counting(ground);
+    fullTables(ground);
     extensions(ground);
     errors(ground);
     fragments(ground);

@@ -66,6 +66,8 @@ export interface Flow {
   serverFin: Fin | null;
   reset: boolean;
   closedAtMs: number | null;
+  /** What has been seen of both ends talking to each other. */
+  opening: "asked" | "answered" | "established";
 }
 
 const tupleKey = (protocol: Protocol, from: Tuple): string =>
@@ -100,6 +102,16 @@ export function trackTcp(flow: Flow, fromClient: boolean, segment: Transport, no
   flow.closedAtMs = closed ? (flow.closedAtMs ?? nowMs) : null;
 }
 
+/**
+ * Follows how a flow opens. UDP is established by the server's first answer; TCP when the client then goes on without SYN
+ * and RST, for only one that has seen the answer can.
+ */
+export function trackOpening(flow: Flow, fromClient: boolean, { tcpFlags }: Transport): void {
+  if (flow.opening === "established") return;
+  if (!fromClient) flow.opening = flow.protocol === "udp" ? "established" : "answered";
+  else if (flow.opening === "answered" && !(tcpFlags & (SYN | RST))) flow.opening = "established";
+}
+
 /** A client that begins anew with the ports of a connection that has ended. */
 export function opensAnew({ flow, fromClient }: { flow: Flow; fromClient: boolean }, { tcpFlags }: Transport): boolean {
   const isPureSyn = (tcpFlags & (SYN | ACK | RST | FIN)) === SYN;
@@ -114,6 +126,9 @@ export class FlowTable {
   readonly #all = new Set<Flow>();
   readonly #byOuter = new Map<string, Flow>();
   readonly #byInner = new Map<string, Flow>();
+  /** Which flows may be given up, in the order in which they came to be so. */
+  readonly #closed = new Set<Flow>();
+  readonly #halfOpen = new Set<Flow>();
   /** Called with every flow that has gone. */
   readonly #onRemoved: (flow: Flow, nowMs: number) => void;
 
@@ -141,10 +156,20 @@ export class FlowTable {
   }
 
   #leastWorthy(): Flow | undefined {
-    const isHalfOpen = (flow: Flow): boolean => flow.lastServerMs === null;
-    const candidates = [...this.#all].filter((flow) => flow.closedAtMs !== null || isHalfOpen(flow));
-    const rank = (flow: Flow): number => (flow.closedAtMs !== null ? 0 : lastSeenMs(flow) + flow.timeoutMs);
-    return candidates.sort((a, b) => rank(a) - rank(b))[0];
+    const [closed] = this.#closed;
+    const [halfOpen] = this.#halfOpen;
+    return closed ?? halfOpen;
+  }
+
+  /** A packet of the flow has been followed: says anew whether it may be given up. */
+  rank(flow: Flow): void {
+    const isClosed = flow.closedAtMs !== null;
+    const isHalfOpen = !isClosed && flow.opening !== "established";
+    // One that stays what it is keeps its place.
+    if (isClosed) this.#closed.add(flow);
+    else this.#closed.delete(flow);
+    if (isHalfOpen) this.#halfOpen.add(flow);
+    else this.#halfOpen.delete(flow);
   }
 
   /** Adds a flow; call hasRoom first. Of two flows with one server-side key the newest has it. */
@@ -155,6 +180,7 @@ export class FlowTable {
       this.remove(victim, nowMs);
     }
     this.#all.add(flow);
+    this.rank(flow);
     this.#byOuter.set(tupleKey(flow.protocol, flow.outer), flow);
     this.#byInner.set(tupleKey(flow.protocol, flow.inner), flow);
   }
@@ -163,6 +189,8 @@ export class FlowTable {
     const outer = tupleKey(flow.protocol, flow.outer);
     const inner = tupleKey(flow.protocol, flow.inner);
     this.#all.delete(flow);
+    this.#closed.delete(flow);
+    this.#halfOpen.delete(flow);
     if (this.#byOuter.get(outer) === flow) this.#byOuter.delete(outer);
     if (this.#byInner.get(inner) === flow) this.#byInner.delete(inner);
     this.#onRemoved(flow, nowMs);

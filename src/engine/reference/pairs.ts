@@ -1,6 +1,6 @@
 /**
- * Pairs: a server in a rule, with its counters. One exists from the first packet that needs it for as long as the image or
- * a flow names it.
+ * Pairs: a server in a rule, with its counters. One exists from the first packet that needs it until a new image or a sweep
+ * finds that neither the image nor a flow nor a sticky entry names it.
  */
 import type { Pair } from "./flows.ts";
 import type { Tables } from "./tables.ts";
@@ -9,8 +9,12 @@ export class PairTable {
   readonly #limit: number;
   readonly #pairs = new Map<string, Pair>();
 
-  constructor(limit: number) {
+  readonly #isStuckTo: (pair: Pair) => boolean;
+
+  /** @param isStuckTo whether a sticky entry names a pair */
+  constructor(limit: number, isStuckTo: (pair: Pair) => boolean) {
     this.#limit = limit;
+    this.#isStuckTo = isStuckTo;
   }
 
   /** The pair, made if need be; null when there is no room for another. */
@@ -36,13 +40,17 @@ export class PairTable {
   adopt(tables: Tables): void {
     for (const pair of this.all()) {
       pair.drainDeadlineMs = tables.drainDeadlineMs(pair.ruleId, pair.serverId);
-      this.forgetIfUnused(pair, tables);
     }
+    this.sweep(tables);
   }
 
-  forgetIfUnused(pair: Pair, tables: Tables): void {
-    const { ruleId, serverId, flows } = pair;
-    if (flows === 0 && !tables.hasMember(ruleId, serverId)) this.#pairs.delete(`${ruleId} ${serverId}`);
+  /** Forgets what nobody names any more. */
+  sweep(tables: Tables): void {
+    for (const pair of this.all()) {
+      const { ruleId, serverId, flows } = pair;
+      const isNamed = flows > 0 || tables.hasMember(ruleId, serverId) || this.#isStuckTo(pair);
+      if (!isNamed) this.#pairs.delete(`${ruleId} ${serverId}`);
+    }
   }
 
   all(): Pair[] {

@@ -34,6 +34,11 @@ export class StickyTable {
     return this.#entries.get(this.#key(ruleId, client));
   }
 
+  /** Whether an entry leads to the server. */
+  names(ruleId: number, serverId: number): boolean {
+    return this.all().some((entry) => entry.ruleId === ruleId && entry.serverId === serverId);
+  }
+
   hasRoom(): boolean {
     return this.#entries.size < this.#limit;
   }
