@@ -41,25 +41,34 @@ function pathOf(target: string): string {
   return /^https?:\/\/[^/?#]*(\/.*)$/.exec(target)?.[1] ?? "/";
 }
 
-/** The body as a stream that reads no further ahead than its consumer. */
+/**
+ * The body as a stream that reads no further ahead than its consumer. What comes after the consumer has cancelled is read
+ * and forgotten, so that the answer can be delivered; it must not touch the stream, which is closed by then and throws.
+ */
 function bodyOf(incoming: IncomingMessage): ReadableStream<Uint8Array> {
+  let isWanted = true;
   return new ReadableStream<Uint8Array>({
     start(controller) {
       incoming.on("data", (chunk: Buffer) => {
+        if (!isWanted) return;
         controller.enqueue(new Uint8Array(chunk));
         if ((controller.desiredSize ?? 1) <= 0) incoming.pause();
       });
-      incoming.once("end", () => controller.close());
-      incoming.once("error", (error) => controller.error(error));
+      incoming.once("end", () => {
+        if (isWanted) controller.close();
+      });
+      incoming.on("error", (error) => {
+        if (isWanted) controller.error(error);
+        isWanted = false;
+      });
       incoming.pause();
     },
     pull() {
       incoming.resume();
     },
     cancel() {
-      incoming.resume(); // read and forget the rest, so that the answer can be delivered
-      incoming.removeAllListeners("data");
-      incoming.on("data", () => undefined);
+      isWanted = false;
+      incoming.resume();
     },
   });
 }

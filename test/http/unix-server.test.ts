@@ -89,6 +89,31 @@ describe("requests and answers", () => {
     await Promise.all([gone.promise, cancelled.promise]);
   });
 
+  test("a body that comes after its request has been refused is forgotten, and the connection goes on", async () => {
+    await listen(async (request) => {
+      await request.body?.cancel();
+      return new Response(`answered ${request.method}.`);
+    });
+    const both = Promise.withResolvers<void>();
+    let received = "";
+    const client = await Bun.connect({
+      unix: path,
+      socket: {
+        open: (socket) => void socket.write("POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 6\r\n\r\nab"),
+        data(socket, bytes) {
+          received += bytes.toString();
+          if (received.includes("answered GET.")) both.resolve();
+          else if (received.includes("answered POST.")) socket.write("cdefGET / HTTP/1.1\r\nhost: h\r\n\r\n");
+        },
+        close: () => both.resolve(),
+        error() {},
+      },
+    });
+    await both.promise;
+    client.end();
+    expect(received).toContain("answered GET.");
+  });
+
   test("what the handler throws is a 500 without words", async () => {
     await listen(() => {
       throw new Error("secret");
