@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "port.h"
+#include "probe-frames.h"
 #include "probe.h"
 
 #define MOST_PROBES 16384u
@@ -26,6 +27,7 @@
 /* epoll data of the two ping sockets; probes have their slots. */
 #define TAG_PING4 (MOST_PROBES + 4)
 #define TAG_PING6 (MOST_PROBES + 6)
+#define TAG_FRAMES (MOST_PROBES + 8)
 
 #ifndef SOL_RAW
 #define SOL_RAW 255
@@ -34,11 +36,11 @@
 
 struct probe {
   uint8_t kind; /* 0: the slot is free */
-  uint8_t family;
   bool is_done; /* its result waits to be fetched */
-  uint16_t sequence;
+  uint16_t sequence; /* ping */
+  uint16_t source_port; /* of a frame of our own; 0: none */
   int fd; /* -1: none of its own */
-  uint8_t address[16];
+  struct ilb_probe_request request;
   uint64_t started_ns; /* monotonic */
   uint64_t sent_ns;    /* wall clock, as the kernel stamps packets */
   uint64_t deadline_ns;
@@ -62,6 +64,8 @@ struct ilb_prober {
   uint32_t next_port; /* offset from ILB_PROBE_FIRST_PORT */
   struct ping_socket ping4;
   struct ping_socket ping6;
+  int frames; /* packet socket, -1: not open yet */
+  uint32_t frame_slots[PROBE_PORTS]; /* TCP and UDP probes in frames of our own, by source port */
   uint32_t heap_size;
   uint32_t done_count;
   uint32_t *heap; /* slots, the one with the nearest deadline first */
@@ -132,8 +136,10 @@ static void release(struct ilb_prober *p, uint32_t slot) {
   if (probe->fd >= 0) close(probe->fd);
   probe->fd = -1;
   if (probe->kind == ILB_PROBE_PING) {
-    struct ping_socket *ping = probe->family == 4 ? &p->ping4 : &p->ping6;
+    struct ping_socket *ping = probe->request.family == 4 ? &p->ping4 : &p->ping6;
     if (ping->slots[probe->sequence] == slot) ping->slots[probe->sequence] = NOWHERE;
+  } else if (probe->source_port != 0) {
+    p->frame_slots[probe->source_port - ILB_PROBE_FIRST_PORT] = NOWHERE;
   }
 }
 
@@ -324,17 +330,25 @@ static int open_ping(struct ilb_prober *p, struct ping_socket *ping, int family)
   return 0;
 }
 
+/* Gives a ping its sequence number and its cookie. There are more sequence numbers than probes. */
+static void number_ping(struct ping_socket *ping, struct probe *probe) {
+  do probe->sequence = ping->sequence++;
+  while (ping->slots[probe->sequence] != NOWHERE);
+  ping->slots[probe->sequence] = probe->request.slot;
+}
+
+static void draw_cookie(struct probe *probe) {
+  if (getrandom(&probe->cookie, sizeof probe->cookie, GRND_NONBLOCK) < 0) probe->cookie = probe->started_ns * 0x9e3779b97f4a7c15u;
+}
+
 static void begin_ping(struct ilb_prober *p, const struct ilb_probe_request *request) {
   const uint32_t slot = request->slot;
   struct probe *probe = &p->probes[slot];
   struct ping_socket *ping = request->family == 4 ? &p->ping4 : &p->ping6;
   const int opened = open_ping(p, ping, request->family);
   if (opened < 0) return finish(p, slot, opened, 0);
-  /* There are more sequence numbers than probes. */
-  do probe->sequence = ping->sequence++;
-  while (ping->slots[probe->sequence] != NOWHERE);
-  if (getrandom(&probe->cookie, sizeof probe->cookie, GRND_NONBLOCK) < 0) probe->cookie = probe->started_ns * 0x9e3779b97f4a7c15u;
-  ping->slots[probe->sequence] = slot;
+  number_ping(ping, probe);
+  draw_cookie(probe);
   struct echo echo = {
       .type = request->family == 4 ? ICMP_ECHO : ICMP6_ECHO_REQUEST,
       .identifier = htons(ping->identifier),
@@ -380,7 +394,7 @@ static void take_reply(struct ilb_prober *p, struct ping_socket *ping, int famil
   const struct probe *probe = &p->probes[slot];
   const void *address = family == 4 ? (const void *)&((const struct sockaddr_in *)from)->sin_addr
                                     : (const void *)&((const struct sockaddr_in6 *)from)->sin6_addr;
-  if (echo.cookie != probe->cookie || memcmp(address, probe->address, family == 4 ? 4 : 16) != 0) return;
+  if (echo.cookie != probe->cookie || memcmp(address, probe->request.address, family == 4 ? 4 : 16) != 0) return;
   const uint64_t took_ns = stamp_ns > probe->sent_ns ? stamp_ns - probe->sent_ns : 0;
   if (took_ns > probe->timeout_ns) return finish(p, slot, ETIMEDOUT, 0);
   finish(p, slot, 0, microseconds(took_ns));
@@ -401,6 +415,106 @@ static void ping_ready(struct ilb_prober *p, struct ping_socket *ping, int famil
     const ssize_t bytes = recvmsg(ping->fd, &message, 0);
     if (bytes < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
     if (bytes > 0) take_reply(p, ping, family, data, (size_t)bytes, &from, stamp_of(&message));
+  }
+}
+
+/* ---- Frames of our own, past the kernel's routing (probe-frames.c) ------------------------------------------------ */
+
+static int open_frames(struct ilb_prober *p) {
+  if (p->frames >= 0) return 0;
+  const int fd = probe_frames_open();
+  if (fd < 0) return fd;
+  struct epoll_event event = {.events = EPOLLIN, .data.u32 = TAG_FRAMES};
+  if (epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
+    const int error = -errno;
+    close(fd);
+    return error;
+  }
+  p->frames = fd;
+  return 0;
+}
+
+/* A source port that none of these probes has. Sockets may have it: the server's address tells the answers apart. */
+static int take_frame_port(struct ilb_prober *p, uint32_t slot) {
+  for (uint32_t tried = 0; tried < PROBE_PORTS; tried++) {
+    const uint32_t offset = p->next_port;
+    p->next_port = (p->next_port + 1) % PROBE_PORTS;
+    if (p->frame_slots[offset] != NOWHERE) continue;
+    p->frame_slots[offset] = slot;
+    p->probes[slot].source_port = (uint16_t)(ILB_PROBE_FIRST_PORT + offset);
+    return 0;
+  }
+  return -EADDRINUSE;
+}
+
+static struct probe_frame frame_of(const struct ilb_prober *p, const struct probe *probe) {
+  const struct ping_socket *ping = probe->request.family == 4 ? &p->ping4 : &p->ping6;
+  const bool is_ping = probe->kind == ILB_PROBE_PING;
+  return (struct probe_frame){.request = &probe->request, .sequence = probe->sequence, .cookie = probe->cookie,
+                              .source_port = is_ping ? ping->identifier : probe->source_port};
+}
+
+static void begin_frame(struct ilb_prober *p, uint32_t slot) {
+  struct probe *probe = &p->probes[slot];
+  int error = open_frames(p);
+  draw_cookie(probe);
+  if (probe->kind == ILB_PROBE_PING) number_ping(probe->request.family == 4 ? &p->ping4 : &p->ping6, probe);
+  else if (error == 0) error = take_frame_port(p, slot);
+  if (error < 0) return finish(p, slot, error, 0);
+  uint8_t packet[PROBE_FRAME_BYTES];
+  const struct probe_frame frame = frame_of(p, probe);
+  const size_t bytes = probe_frame_write(packet, &frame);
+  probe->sent_ns = clock_ns(CLOCK_REALTIME);
+  error = probe_frame_send(p->frames, &probe->request, packet, bytes);
+  if (error < 0) finish(p, slot, judged(-error), 0);
+}
+
+/* The probe that an answer is for, NOWHERE for none: everything that was sent must come back as it was. */
+static uint32_t slot_of(const struct ilb_prober *p, const struct probe_answer *answer) {
+  const struct ping_socket *ping = answer->family == 4 ? &p->ping4 : &p->ping6;
+  const bool is_ping = answer->kind == ILB_PROBE_PING;
+  if (!is_ping && (answer->port < ILB_PROBE_FIRST_PORT || answer->port > ILB_PROBE_LAST_PORT)) return NOWHERE;
+  const uint32_t slot = is_ping ? ping->slots[answer->port] : p->frame_slots[answer->port - ILB_PROBE_FIRST_PORT];
+  if (slot == NOWHERE) return NOWHERE;
+  const struct probe *probe = &p->probes[slot];
+  const size_t length = answer->family == 4 ? 4 : 16;
+  if (probe->kind != answer->kind || probe->request.family != answer->family || probe->request.interface == 0) return NOWHERE;
+  if (memcmp(probe->request.address, answer->from, length) != 0 || memcmp(probe->request.source, answer->to, length) != 0)
+    return NOWHERE;
+  if (is_ping) return answer->identifier == ping->identifier && answer->cookie == probe->cookie ? slot : NOWHERE;
+  if (answer->from_port != probe->request.port) return NOWHERE;
+  if (answer->kind == ILB_PROBE_UDP) return answer->error == ECONNREFUSED ? slot : NOWHERE;
+  return answer->is_quoted || answer->acknowledged == (uint32_t)probe->cookie + 1 ? slot : NOWHERE;
+}
+
+static void take_answer(struct ilb_prober *p, const struct probe_answer *answer, uint64_t stamp_ns) {
+  const uint32_t slot = slot_of(p, answer);
+  if (slot == NOWHERE) return;
+  const struct probe *probe = &p->probes[slot];
+  if (answer->error != 0) return finish(p, slot, answer->error, 0);
+  if (answer->kind == ILB_PROBE_TCP) {
+    uint8_t packet[PROBE_FRAME_BYTES];
+    const struct probe_frame frame = frame_of(p, probe);
+    probe_frame_send(p->frames, &probe->request, packet, probe_frame_reset(packet, &frame));
+  }
+  const uint64_t took_ns = stamp_ns > probe->sent_ns ? stamp_ns - probe->sent_ns : 0;
+  if (took_ns > probe->timeout_ns) return finish(p, slot, ETIMEDOUT, 0);
+  finish(p, slot, 0, microseconds(took_ns));
+}
+
+static void frames_ready(struct ilb_prober *p) {
+  uint8_t data[256];
+  union {
+    struct cmsghdr align;
+    uint8_t bytes[128];
+  } control;
+  for (uint32_t i = 0; i < MOST_PROBES; i++) {
+    struct iovec part = {.iov_base = data, .iov_len = sizeof data};
+    struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+    const ssize_t bytes = recvmsg(p->frames, &message, 0);
+    if (bytes < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
+    struct probe_answer answer;
+    if (bytes > 0 && probe_answer_read(data, (size_t)bytes, &answer)) take_answer(p, &answer, stamp_of(&message));
   }
 }
 
@@ -425,6 +539,8 @@ int64_t ilb_prober_create(uint32_t capacity) {
   const int error = p->epoll < 0 ? -errno : -ENOMEM;
   prepare_ping(&p->ping4);
   prepare_ping(&p->ping6);
+  p->frames = -1;
+  for (uint32_t offset = 0; offset < PROBE_PORTS; offset++) p->frame_slots[offset] = NOWHERE;
   if (p->epoll >= 0 && p->heap && p->done && p->probes) return ilb_handle(p);
   ilb_prober_free(p);
   return error;
@@ -437,12 +553,12 @@ int ilb_prober_submit(struct ilb_prober *p, const struct ilb_probe_request *requ
     const struct ilb_probe_request *request = &requests[i];
     struct probe *probe = &p->probes[request->slot];
     const uint64_t now_ns = clock_ns(CLOCK_MONOTONIC);
-    *probe = (struct probe){.kind = request->kind, .family = request->family, .fd = -1, .started_ns = now_ns,
+    *probe = (struct probe){.kind = request->kind, .request = *request, .fd = -1, .started_ns = now_ns,
                             .timeout_ns = (uint64_t)request->timeout_ms * 1000000u, .place = NOWHERE};
     probe->deadline_ns = now_ns + probe->timeout_ns;
-    memcpy(probe->address, request->address, 16);
     sift_up(p, p->heap_size++, request->slot);
-    if (request->kind == ILB_PROBE_PING) begin_ping(p, request);
+    if (request->interface != 0) begin_frame(p, request->slot);
+    else if (request->kind == ILB_PROBE_PING) begin_ping(p, request);
     else begin_socket(p, request);
   }
   return 0;
@@ -471,6 +587,7 @@ static void take_events(struct ilb_prober *p) {
       const uint32_t tag = events[i].data.u32;
       if (tag == TAG_PING4) ping_ready(p, &p->ping4, 4);
       else if (tag == TAG_PING6) ping_ready(p, &p->ping6, 6);
+      else if (tag == TAG_FRAMES) frames_ready(p);
       else if (p->probes[tag].kind == ILB_PROBE_TCP) tcp_ready(p, tag);
       else udp_ready(p, tag);
     }
@@ -506,6 +623,7 @@ int ilb_prober_free(struct ilb_prober *p) {
       if (p->probes[slot].kind != 0 && p->probes[slot].fd >= 0) close(p->probes[slot].fd);
   if (p->ping4.fd >= 0) close(p->ping4.fd);
   if (p->ping6.fd >= 0) close(p->ping6.fd);
+  if (p->frames >= 0) close(p->frames);
   if (p->epoll >= 0) close(p->epoll);
   free(p->heap);
   free(p->done);

@@ -29,8 +29,15 @@ struct ilb_probe_request {
   uint8_t kind;       /* enum ilb_probe_kind */
   uint8_t address[16]; /* network order; IPv4 in the first four bytes */
   uint32_t timeout_ms;
+  /*
+   * 0: the kernel's sockets and routing. Else an Ethernet interface: the probe goes out of it as a frame to `mac`, from
+   * the address `source` of this box, whatever is known of the way to `address`, be it our own.
+   */
+  uint32_t interface;
+  uint8_t source[16];
+  uint8_t mac[8]; /* 6 bytes */
 };
-_Static_assert(sizeof(struct ilb_probe_request) == 28, "mirrored in src/native/probe.ts");
+_Static_assert(sizeof(struct ilb_probe_request) == 56, "mirrored in src/native/probe.ts");
 
 struct ilb_probe_result {
   uint32_t slot;  /* free again */

@@ -181,7 +181,7 @@ class Daemon {
     this.monitor = new Monitor({
       clock,
       random: Math.random,
-      prober: new SystemProber(clock, log),
+      prober: new SystemProber(clock, log, (server, vip) => this.plane!.probeWay(server, vip)),
       onTransitions: (transitions) => {
         const controller = this.controller!;
         const told = transitions.map((one) => ({ ...one, ...describeTransition(one, controller.config()) }));

@@ -7,6 +7,8 @@ import type { EngineControl, KernelControl, Log } from "./control/ports.ts";
 import type { RunOptions } from "./daemon-options.ts";
 import type { WorkerFigures } from "./engine/engine.ts";
 import type { PortFigures } from "./http/service.ts";
+import type { ProbeWayAnswer } from "./kernel/probe-way.ts";
+import type { Address } from "./model/address.ts";
 import { ok, type Result } from "./model/result.ts";
 
 export interface DataPlane {
@@ -23,6 +25,8 @@ export interface DataPlane {
   workers(): readonly WorkerFigures[];
   /** Resolves with one clear line when the plane has failed on its own; never before, never rejects. */
   readonly failed: Promise<string>;
+  /** The way of a health probe that is addressed to `vip` and meant for `server` (direct server return). */
+  probeWay(server: Address, vip: Address): ProbeWayAnswer;
   /** Called when addresses of the box changed. */
   onLocalChange(listener: () => void): void;
   /** Workers stopped, devices closed, kernel as before. Idempotent. */
@@ -53,6 +57,7 @@ function noPlane(): DataPlane {
     missingDevices: () => [],
     workers: () => [],
     failed: new Promise(() => undefined),
+    probeWay: () => ({ kind: "not-started", reason: "without packet devices no server can be asked for the VIP" }),
     onLocalChange: () => undefined,
     stop: async () => undefined,
   };

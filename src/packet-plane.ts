@@ -128,6 +128,7 @@ async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Pro
     workers: () => engine.workers(),
     missingDevices: () => opened.missingDevices(),
     failed: team.failed,
+    probeWay: (server, vip) => opened.probeWay(server, vip),
     onLocalChange: (listener) => void listeners.push(listener),
     stop,
   };

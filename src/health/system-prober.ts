@@ -5,9 +5,9 @@
 import type { Clock } from "../control/clock.ts";
 import { TEST_USER } from "../control/external-test.ts";
 import type { Log } from "../control/ports.ts";
-import { formatAddress } from "../model/address.ts";
+import { type Address, formatAddress } from "../model/address.ts";
 import { NativeError } from "../native/library.ts";
-import { type ProbeKind, ProbeSockets, ProgramRuns } from "../native/probe.ts";
+import { type ProbeKind, ProbeSockets, type ProbeWay, ProgramRuns } from "../native/probe.ts";
 import type { Outcome, Step } from "./check.ts";
 import type { CheckPlan } from "./plan.ts";
 import type { Prober } from "./prober.ts";
@@ -20,6 +20,9 @@ const MOST_PROBES = 8192;
 const MOST_PROGRAMS = 512;
 /** Share of hc-timeout that a UDP probe waits for a port unreachable (specification F.2). */
 const UDP_WAIT = 3 / 4;
+/** By the kernel's routing. */
+const NO_WAY_NEEDED = { kind: "way", way: null } as const;
+
 /** An external test under way. */
 interface Running {
   readonly plan: CheckPlan;
@@ -28,9 +31,16 @@ interface Running {
   done: ((outcome: Outcome) => void) | null;
 }
 
+/** The way of a probe that is addressed to `vip` and meant for `server`, or why there is none. */
+export type FindWay = (
+  server: Address,
+  vip: Address,
+) => { readonly kind: "way"; readonly way: ProbeWay } | Exclude<Outcome, { kind: "success" }>;
+
 export class SystemProber implements Prober {
   readonly #clock: Clock;
   readonly #log: Log;
+  readonly #wayTo: FindWay;
   readonly #sockets = new ProbeSockets(MOST_PROBES);
   readonly #programs = new ProgramRuns(MOST_PROGRAMS);
   readonly #running = new Map<number, Running>();
@@ -39,9 +49,11 @@ export class SystemProber implements Prober {
   #beat: { cancel(): void } | null = null;
   #closed = false;
 
-  constructor(clock: Clock, log: Log) {
+  /** @param wayTo how a probe to a VIP reaches one of its servers (direct server return) */
+  constructor(clock: Clock, log: Log, wayTo: FindWay) {
     this.#clock = clock;
     this.#log = log;
+    this.#wayTo = wayTo;
   }
 
   start(plan: CheckPlan, step: Step, done: (outcome: Outcome) => void): () => void {
@@ -61,10 +73,14 @@ export class SystemProber implements Prober {
   #startProbe(plan: CheckPlan, kind: ProbeKind, port: number, done: (outcome: Outcome) => void): () => void {
     const seconds = plan.check.timeoutSeconds;
     const timeoutMs = Math.min(seconds * 1000 * (kind === "udp" ? UDP_WAIT : 1), 0xffff_ffff);
-    const cancel = this.#sockets.start({ kind, target: plan.server, port, timeoutMs }, (result) =>
+    const isDirect = plan.type === "DSR";
+    const found = isDirect ? this.#wayTo(plan.server, plan.vip) : NO_WAY_NEEDED;
+    if (found.kind !== "way") return this.#tell(found, done);
+    const target = isDirect ? plan.vip : plan.server;
+    const cancel = this.#sockets.start({ kind, target, port, timeoutMs, way: found.way }, (result) =>
       done(outcomeOf(result, kind, seconds)),
     );
-    return cancel ?? this.#refuse("too many probes are under way", done);
+    return cancel ?? this.#tell({ kind: "not-started", reason: "too many probes are under way" }, done);
   }
 
   #startProgram(plan: CheckPlan, port: number, done: (outcome: Outcome) => void): () => void {
@@ -76,7 +92,7 @@ export class SystemProber implements Prober {
       if (!(error instanceof NativeError)) throw error;
       const reason = `${check.test.text} cannot be run (${error.code})`;
       this.#log.warn("health test not started", { check: check.name, reason });
-      return this.#refuse(reason, done);
+      return this.#tell({ kind: "not-started", reason }, done);
     }
     const running: Running = { plan, deadlineMs: this.#clock.nowMs() + check.timeoutSeconds * 1000, done };
     this.#running.set(record, running);
@@ -87,9 +103,10 @@ export class SystemProber implements Prober {
     };
   }
 
-  #refuse(reason: string, done: (outcome: Outcome) => void): () => void {
+  /** What is known without a probe is told at the next beat. */
+  #tell(outcome: Outcome, done: (outcome: Outcome) => void): () => void {
     let wanted = true;
-    this.#early.push(() => wanted && done({ kind: "not-started", reason }));
+    this.#early.push(() => wanted && done(outcome));
     return () => {
       wanted = false;
     };

@@ -21,6 +21,7 @@ import { readMessages } from "./netlink-codec.ts";
 import { NetworkWatch } from "./network-watch.ts";
 import { NextHops } from "./next-hops.ts";
 import { openPassPath, type PassPath } from "./pass.ts";
+import { findProbeWay, type ProbeWayAnswer } from "./probe-way.ts";
 import { missingRequirement } from "./requirements.ts";
 import { dumpProxyNeighbours, type Link, readProxyNeighbour } from "./rtnetlink.ts";
 import { claimNetwork } from "./sole-owner.ts";
@@ -73,6 +74,8 @@ export interface Kernel {
   /** From now on exactly `interest` belongs to the engine. Rejects with one line; then nothing has changed. */
   narrow(interest: Interest): Promise<void>;
   isLocal(address: Address): boolean;
+  /** The way of a health probe that is addressed to `vip` and meant for `server`, whose next hop is watched. */
+  probeWay(server: Address, vip: Address): ProbeWayAnswer;
   /** Names of owned devices that exist no more; one that is made anew under such a name is not taken up. */
   missingDevices(): readonly string[];
   /** Keeps the next hops of exactly these addresses current, under these indexes. */
@@ -223,6 +226,7 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
       kept.reserve(localPorts(interest, isLocal));
     },
     isLocal,
+    probeWay: (server, vip) => findProbeWay(network, nextHops, server, vip),
     missingDevices: () => missingOf(host).map(({ name }) => name),
     watch: (addresses) => nextHops.watch(addresses),
     ports: () => mode.describePorts(),

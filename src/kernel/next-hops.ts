@@ -7,7 +7,7 @@
  * stale, which makes the kernel confirm it by one unicast request, about every half minute per neighbour.
  */
 import type { NextHop } from "../engine/engine.ts";
-import { type Address, formatAddress, sameAddress } from "../model/address.ts";
+import { type Address, addressKey, formatAddress, sameAddress } from "../model/address.ts";
 import type { KernelLog } from "./log.ts";
 import type { NetworkChange, NetworkWatch } from "./network-watch.ts";
 import { type Neighbour, NUD_FAILED, NUD_STALE, type RoutePath } from "./rtnetlink.ts";
@@ -25,9 +25,20 @@ interface Entry {
   path: RoutePath | null;
   /** Of the route; null: the interface's. */
   mtu: number | null;
+  /** What the kernel would take as source; null: it does not say. */
+  source: Address | null;
   hop: NextHop;
   /** What was logged last, so that a state is told once. */
   complaint: string | null;
+}
+
+/** The way to an address, for whoever sends a frame there. */
+export interface Way {
+  readonly interfaceIndex: number;
+  /** null: the neighbour does not answer (yet). */
+  readonly mac: Uint8Array | null;
+  /** What the kernel would take as source; null: it does not say. */
+  readonly source: Address | null;
 }
 
 export interface NextHopsOptions {
@@ -42,6 +53,7 @@ export class NextHops {
   readonly #network: NetworkWatch;
   readonly #options: NextHopsOptions;
   readonly #entries = new Map<number, Entry>();
+  readonly #byAddress = new Map<string, Entry>();
   readonly #unsubscribe: () => void;
   readonly #retry: ReturnType<typeof setInterval>;
 
@@ -59,12 +71,15 @@ export class NextHops {
   watch(addresses: ReadonlyMap<number, Address>): void {
     for (const [index, entry] of this.#entries) {
       const wanted = addresses.get(index);
-      if (wanted === undefined || !sameAddress(wanted, entry.address)) this.#entries.delete(index);
+      if (wanted !== undefined && sameAddress(wanted, entry.address)) continue;
+      this.#entries.delete(index);
+      this.#byAddress.delete(addressKey(entry.address));
     }
     for (const [index, address] of addresses) {
       if (this.#entries.has(index)) continue;
-      const entry: Entry = { index, address, path: null, mtu: null, hop: NOWHERE, complaint: null };
+      const entry: Entry = { index, address, path: null, mtu: null, source: null, hop: NOWHERE, complaint: null };
       this.#entries.set(index, entry);
+      this.#byAddress.set(addressKey(address), entry);
       this.#resolve(entry);
       this.#options.onChange(index, entry.hop);
     }
@@ -75,10 +90,19 @@ export class NextHops {
     return this.#entries.get(index)?.hop ?? null;
   }
 
+  /** How a watched address is reached now; null when it is not watched or there is no way. */
+  wayTo(address: Address): Way | null {
+    const entry = this.#byAddress.get(addressKey(address));
+    if (entry === undefined || entry.path === null) return null;
+    const { path, hop, source } = entry;
+    return { interfaceIndex: path.index, mac: hop.state === "resolved" ? hop.destinationMac : null, source };
+  }
+
   close(): void {
     clearInterval(this.#retry);
     this.#unsubscribe();
     this.#entries.clear();
+    this.#byAddress.clear();
   }
 
   #react(change: NetworkChange): void {
@@ -122,11 +146,12 @@ export class NextHops {
     }
     entry.path = found.path;
     entry.mtu = found.mtu;
+    entry.source = found.source;
     this.#settle(entry);
   }
 
   /** The path to take and the route's MTU; or why there is none. Asks for the neighbours of all paths that it passes by. */
-  #choose(entry: Entry): { path: RoutePath; mtu: number | null } | string {
+  #choose(entry: Entry): { path: RoutePath; mtu: number | null; source: Address | null } | string {
     const route = this.#network.route(entry.address);
     if (route.kind === "none") return route.why;
     if (route.kind === "local") return "it is an address of this box";
@@ -148,7 +173,7 @@ export class NextHops {
     if (!this.#network.link(path.index)?.up) return "the interface is down";
     for (const other of paths)
       if (other !== path && !reaches(other)) this.#network.probe(other.index, other.gateway ?? entry.address);
-    return { path, mtu: route.mtu };
+    return { path, mtu: route.mtu, source: route.preferredSource };
   }
 
   /** Path and route are known: state and link addresses by the neighbour. */

@@ -17,7 +17,7 @@ const PROBE_KINDS = { ping: 1, tcp: 2, udp: 3 } as const;
 export type ProbeKind = keyof typeof PROBE_KINDS;
 
 /** sizeof(struct ilb_probe_request), struct ilb_probe_result. */
-const REQUEST_BYTES = 28;
+const REQUEST_BYTES = 56;
 const RESULT_WORDS = 3;
 
 export interface ProbeRequest {
@@ -27,6 +27,18 @@ export interface ProbeRequest {
   readonly port: number;
   /** Failure after that long; `udp`: success. */
   readonly timeoutMs: number;
+  /** Past the kernel's routing, as a frame of our own; null: through the kernel's sockets. */
+  readonly way?: ProbeWay | null;
+}
+
+/** Where a frame goes out, and to whom. */
+export interface ProbeWay {
+  /** Index of an Ethernet interface. */
+  readonly interfaceIndex: number;
+  /** Link address of the server, or of the router to it; 6 bytes. */
+  readonly mac: Uint8Array;
+  /** The box's own address that the server is to answer to. */
+  readonly source: Address;
 }
 
 export interface ProbeResult {
@@ -122,7 +134,7 @@ export class ProbeSockets {
 }
 
 /** struct ilb_probe_request. */
-function encode(out: Uint8Array, slot: number, { kind, target, port, timeoutMs }: ProbeRequest): void {
+function encode(out: Uint8Array, slot: number, { kind, target, port, timeoutMs, way }: ProbeRequest): void {
   const view = new DataView(out.buffer, out.byteOffset, REQUEST_BYTES);
   view.setUint32(0, slot, true);
   view.setUint16(4, port, true);
@@ -130,6 +142,10 @@ function encode(out: Uint8Array, slot: number, { kind, target, port, timeoutMs }
   view.setUint8(7, PROBE_KINDS[kind]);
   out.set(addressBytes(target), 8);
   view.setUint32(24, timeoutMs, true);
+  if (!way) return;
+  view.setUint32(28, way.interfaceIndex, true);
+  out.set(addressBytes(way.source), 32);
+  out.set(way.mac, 48);
 }
 
 function resultOf(error: number, rttMicroseconds: number): ProbeResult {

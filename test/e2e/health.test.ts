@@ -6,7 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import { type Lab, SERVER_PORT } from "../../src/lab/lab.ts";
 import { withPort } from "../../src/lab/topology.ts";
-import { hasNamespaces, hasTun } from "../support/capabilities.ts";
+import { hasNamespaces, hasTun, isFullRun } from "../support/capabilities.ts";
 import { FAMILIES, labOptionsFor, TEST_TIMEOUT_MS, targetOf, VIP_PORT, vipOf, withLab } from "../support/e2e.ts";
 
 /** The quickest there is: an event every 1 to 3 seconds. */
@@ -150,3 +150,51 @@ describe.skipIf(!hasNamespaces)("other tests", () => {
     TEST_TIMEOUT_MS,
   );
 });
+
+const DIRECT = [
+  { io: "packet", family: 4, where: "an address of the box" },
+  { io: "packet", family: 6, where: "an address of no box" },
+  { io: "tun", family: 4, where: "an address of no box" },
+] as const;
+
+describe.each(DIRECT.slice(0, isFullRun ? 3 : 2))(
+  "DSR over $io, IPv$family, the VIP being $where",
+  ({ io, family, where }) => {
+    const isPossible = io === "tun" ? hasTun : hasNamespaces;
+
+    test.skipIf(!isPossible)(
+      "ILB-217 probes address the VIP on each server: one without the VIP is unreach, one that does not serve it dead",
+      async () => {
+        await withLab({ ...labOptionsFor("DSR", family), families: [family] }, async (lab) => {
+          const { names, addresses } = lab;
+          const vip = vipOf(lab);
+          const address = `${vip}/${addresses.hostBits}`;
+          if (where === "an address of the box")
+            await lab.must(names.box, ["ip", "address", "add", address, "dev", "lo"]);
+          await lab.startServer(0, VIP_PORT);
+          await lab.startServer(1, VIP_PORT);
+          // Serves its own address, which nobody balances to.
+          await lab.startServerIn(names.servers[2]!, "s3", addresses.server(2), VIP_PORT);
+          await lab.startDaemon({ io });
+          const members = names.servers.map((_, index) => withPort(addresses.server(index), VIP_PORT)).join(",");
+          await lab.configure("create-servergroup", "-s", `server=${members}`, "web");
+          await lab.configure("create-healthcheck", "-h", `hc-test=tcp,${QUICK}`, "hc1");
+          await lab.configure(
+            ...["create-rule", "-e", "-i", `vip=${vip},port=${VIP_PORT}`, "-m", "lbalg=hip,type=DSR"],
+            ...["-h", "hc-name=hc1", "-o", "servergroup=web", "www"],
+          );
+          await reach(lab, "alive", "alive", "dead");
+          await lab.must(names.servers[0]!, ["ip", "address", "del", address, "dev", "lo"]);
+          await reach(lab, "unreach", "alive", "dead");
+          expect(await serving(lab)).toEqual(["s2"]);
+          await lab.must(names.servers[0]!, ["ip", "address", "add", address, "dev", "lo"]);
+          await reach(lab, "alive", "alive", "dead");
+          expect(await lab.configure("show-audit")).toContain(
+            "health of _web.2 in www: un-init -> dead (connection refused)",
+          );
+        });
+      },
+      TEST_TIMEOUT_MS,
+    );
+  },
+);

@@ -1,11 +1,15 @@
 /** Probes over real sockets between two namespaces: what each finds, from which ports, and many at once. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { formatAddress } from "../../src/model/address.ts";
 import { type ProbeKind, type ProbeRequest, type ProbeResult, ProbeSockets } from "../../src/native/probe.ts";
 import { Net, type Peer } from "../kernel/support.ts";
-import { ip } from "../support/addresses.ts";
+import { ip, mac } from "../support/addresses.ts";
 import { hasNamespaces } from "../support/capabilities.ts";
 
 const SERVERS = { 4: ip("192.0.2.20"), 6: ip("2001:db8::20") } as const;
+const BOX = { 4: ip("192.0.2.1"), 6: ip("2001:db8::1") } as const;
+/** On the server's loopback; the box has no route to it. */
+const VIPS = { 4: ip("203.0.113.10"), 6: ip("2001:db8:3::10") } as const;
 /** On the wire's prefix, but nobody's. */
 const NOBODY = { 4: ip("192.0.2.99"), 6: ip("2001:db8::99") } as const;
 const OPEN = 8080;
@@ -18,14 +22,19 @@ const SILENT_MS = 300;
 const SERVER_PROGRAM = `
 import socket, sys, threading
 held = []
+def say(what):
+    sys.stdout.write(f"{what}\\n"); sys.stdout.flush()
 def accept(family, address):
     s = socket.create_server((address, ${OPEN}), family=family, backlog=4096)
-    print("ready", flush=True)
+    say("ready")
     while True:
         c, peer = s.accept()
-        print(peer[1], flush=True)
+        say(peer[1])
         c.close()
-for family, address in ((socket.AF_INET, "192.0.2.20"), (socket.AF_INET6, "2001:db8::20")):
+for family, address in (
+    (socket.AF_INET, "192.0.2.20"), (socket.AF_INET6, "2001:db8::20"),
+    (socket.AF_INET, "203.0.113.10"), (socket.AF_INET6, "2001:db8:3::10"),
+):
     u = socket.socket(family, socket.SOCK_DGRAM); u.bind((address, ${OPEN})); held.append(u)
     threading.Thread(target=accept, args=(family, address)).start()
 `;
@@ -45,16 +54,19 @@ describe.skipIf(!hasNamespaces)("probes", () => {
   let net: Net;
   let server: Peer;
   let sockets: ProbeSockets;
+  let boxInterface: number;
 
   beforeAll(async () => {
     net = new Net("box", "peer");
     net.cable("box:eth0", "peer:eth0", ["02:00:00:00:00:0b", "02:00:00:00:00:0c"]);
     net.sh("box", "ip address add 192.0.2.1/24 dev eth0; ip address add 2001:db8::1/64 nodad dev eth0");
     net.sh("peer", "ip address add 192.0.2.20/24 dev eth0; ip address add 2001:db8::20/64 nodad dev eth0");
+    net.sh("peer", "ip address add 203.0.113.10/32 dev lo; ip address add 2001:db8:3::10/128 nodad dev lo");
     net.sh("peer", "sysctl -qw net.ipv4.icmp_ratelimit=0 net.ipv6.icmp.ratelimit=0");
     net.sh("peer", FIREWALL);
     server = net.start("peer", "python3", "-c", SERVER_PROGRAM);
-    expect([await server.line(), await server.line()]).toEqual(["ready", "ready"]);
+    for (let sockets = 0; sockets < 4; sockets++) expect(await server.line()).toBe("ready");
+    boxInterface = Number(net.sh("box", "cat /sys/class/net/eth0/ifindex"));
   });
   afterAll(() => net?.close());
   beforeEach(() => {
@@ -143,6 +155,40 @@ describe.skipIf(!hasNamespaces)("probes", () => {
       expect(await probe(ask("ping", 0, at, 5000))).toMatchObject([{ kind: "success" }]);
       expect(net.sh("box", `cat /proc/net/${family === 4 ? "icmp" : "icmp6"} | wc -l`).trim()).not.toBe("1");
       net.sh("box", 'sysctl -qw net.ipv4.ping_group_range="1 0"');
+    });
+  });
+
+  describe.each([4, 6] as const)("in frames past the routing, over IPv%d", (family) => {
+    const direct = (kind: ProbeKind, port: number, timeoutMs = 5000): ProbeRequest => ({
+      ...ask(kind, port, VIPS[family], timeoutMs),
+      way: { interfaceIndex: boxInterface, mac: mac("02:00:00:00:00:0c"), source: BOX[family] },
+    });
+
+    test.each([false, true])("each test finds what a socket would; the VIP is the box's too: %p", async (isLocal) => {
+      const own = `${formatAddress(VIPS[family])}/${family === 4 ? 32 : 128}`;
+      if (isLocal) net.sh("box", `ip address add ${own} dev lo`);
+      const results = await probe(
+        direct("ping", 0),
+        direct("tcp", OPEN),
+        direct("tcp", CLOSED),
+        direct("tcp", DROPPED, SILENT_MS),
+        direct("tcp", REJECTED),
+        direct("udp", OPEN, SILENT_MS),
+        direct("udp", CLOSED),
+      );
+      if (isLocal) net.sh("box", `ip address del ${own} dev lo`);
+      expect(results.map(({ kind, code }) => code || kind)).toEqual([
+        "success",
+        "success",
+        "ECONNREFUSED",
+        "ETIMEDOUT",
+        family === 4 ? "EHOSTUNREACH" : "EACCES",
+        "success",
+        "ECONNREFUSED",
+      ]);
+      for (const { rttMicroseconds } of results.slice(0, 2)) expect(rttMicroseconds).toBeGreaterThan(0);
+      // Reset before it was established: the server's program never saw it.
+      expect(net.sh("peer", "ss -Htan state established 'sport = :8080'").trim()).toBe("");
     });
   });
 

@@ -19,7 +19,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(directory, { recursive: true }));
 beforeEach(() => {
-  prober = new SystemProber(systemClock(), SILENT);
+  prober = new SystemProber(systemClock(), SILENT, () => ({ kind: "failure", reason: "no way" }));
 });
 afterEach(() => prober.close());
 
