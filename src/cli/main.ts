@@ -107,7 +107,8 @@ async function send(target: Target, ask: (client: Client) => Promise<Answer>, si
     if (error instanceof NotReachable) return complain(errorText("E-SOCKET"), hint(target, error.message));
     throw error;
   }
-  if (!answer.ok || !answer.headers.get("content-type")?.startsWith(NDJSON)) return complain(await problemText(answer));
+  if (!answer.ok || !answer.headers.get("content-type")?.startsWith(NDJSON))
+    return complain(...(await problemLines(answer)));
   try {
     for await (const piece of pieces(answer)) {
       if (piece.stdout !== undefined) sink.stdout(piece.stdout);
@@ -125,16 +126,16 @@ function hint(target: Target, reason: string): string {
   return `no ilbd answers on ${target.socket} (${reason}): start it with 'ilbd run', or name its socket with --socket or ILB_SOCKET`;
 }
 
-/** What an answer that is no command output says. */
-async function problemText(answer: Answer): Promise<string> {
+/** What an answer that is no command output says: an error, and perhaps a hint. */
+async function problemLines(answer: Answer): Promise<string[]> {
   const text = await answer.text().catch(() => "");
   try {
-    const { detail } = JSON.parse(text) as { detail?: unknown };
-    if (typeof detail === "string") return detail;
+    const { detail, hint } = JSON.parse(text) as { detail?: unknown; hint?: unknown };
+    if (typeof detail === "string") return typeof hint === "string" ? [detail, `hint: ${hint}`] : [detail];
   } catch {
     // Not from an ilbd; the status says what there is to say.
   }
-  return `${errorText("E-READ")} (HTTP status ${answer.status})`;
+  return [`${errorText("E-READ")} (HTTP status ${answer.status})`];
 }
 
 /** The objects of a stream of lines, as they come. Ends quietly where the stream ends. */

@@ -11,7 +11,6 @@ import type { CommandHost, RuleSample } from "./host.ts";
 import { checkNames, type Listing } from "./listings.ts";
 import { checkStatisticsNames, takeSamples } from "./statistics.ts";
 import {
-  bareServerView,
   explanationView,
   flowView,
   groupView,
@@ -19,6 +18,7 @@ import {
   recordView,
   resultView,
   ruleView,
+  serverOfRuleView,
   statisticsView,
   stickyView,
   stringify,
@@ -52,11 +52,10 @@ const ruleObjects = (query: ShowRule, config: Config): Objects =>
     .filter((rule) => query.enabled === null || rule.enabled === query.enabled)
     .map((rule) => ruleView(config, rule));
 
-/** Once per rule, so a list of the rules of each would grow with their square. */
 const serverObjects = (query: ShowServer, config: Config): Objects =>
   rulesOf(query, config).flatMap((rule) => {
     const group = groupOf(config, rule);
-    return sortedServers(group).map((server) => ({ rule: rule.name, ...bareServerView(group, server) }));
+    return sortedServers(group).map((server) => serverOfRuleView(rule, group, server));
   });
 
 function resultObjects(query: ShowHealth, config: Config, host: CommandHost): Objects {

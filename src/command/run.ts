@@ -395,9 +395,14 @@ export async function* run(
 
 function authorize(needed: Right, canonical: string, options: Pick<RunOptions, "right">): Result<void> {
   if (options.right(needed, canonical)) return ok(undefined);
-  const hint = `this needs the right ${needed}: be root or in the group ilb-${needed}; over TCP, bring a token that has it`;
-  return { ok: false, failure: { ...failure("E-AUTH"), hint } };
+  return { ok: false, failure: lacksRight(needed) };
 }
+
+/** The refusal of a caller without a right, and the way out. */
+export const lacksRight = (needed: Right): Failure => ({
+  ...failure("E-AUTH"),
+  hint: `this needs the right ${needed}: be root or in the group ilb-${needed}; over TCP, bring a token that has it`,
+});
 
 /**
  * Changes of an HTTP resource, all of them or none, as one change. Checks the rights first (E-AUTH).

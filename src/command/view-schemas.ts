@@ -37,14 +37,16 @@ const ruleSchema = z.object({
   servers: z.array(z.string()).describe("server IDs, ascending by address"),
 });
 
-const serverSchema = z.object({
+const bareServerSchema = z.object({
   id: z.string().describe("server ID, _GROUP.N"),
   servergroup: z.string(),
   address: z.string(),
   port: portText,
   enabled: z.boolean(),
-  rules: z.array(z.string()).describe("rules that use it"),
 });
+const serverSchema = bareServerSchema.extend({ rules: z.array(z.string()).describe("rules that use it") });
+/** One of the rules that use a server. All of them in each row would make a listing grow with their square. */
+const serverOfRuleSchema = bareServerSchema.extend({ rule: z.string().describe("the rule that uses it") });
 
 const groupSchema = z.object({
   name: z.string(),
@@ -184,6 +186,7 @@ export const VIEW_SCHEMAS = Object.freeze({
   rule: ruleSchema,
   servergroup: groupSchema,
   server: serverSchema,
+  "server-of-rule": serverOfRuleSchema,
   healthcheck: healthCheckSchema,
   "hc-result": resultSchema,
   statistics: statisticsSchema,
@@ -195,6 +198,7 @@ export const VIEW_SCHEMAS = Object.freeze({
 });
 
 export type ServerView = z.infer<typeof serverSchema>;
+export type ServerOfRuleView = z.infer<typeof serverOfRuleSchema>;
 export type GroupView = z.infer<typeof groupSchema>;
 export type ResultView = z.infer<typeof resultSchema>;
 export type FlowView = z.infer<typeof flowSchema>;

@@ -12,7 +12,7 @@ import type { HealthResult, LogRecord, RuleSample, StatisticsSample } from "./ho
 import { KEYS, type KeySpec, OPTIONS } from "./options.ts";
 import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
 import { ports as portsCodec } from "./values.ts";
-import type { FlowView, GroupView, ResultView, ServerView, StickyView } from "./view-schemas.ts";
+import type { FlowView, GroupView, ResultView, ServerOfRuleView, ServerView, StickyView } from "./view-schemas.ts";
 
 const shown = <V>(key: KeySpec<V>, value: V | null): unknown =>
   value === null ? null : (key.codec.toJson?.(value) ?? key.codec.print(value));
@@ -44,7 +44,7 @@ export function ruleView(config: Config, rule: Rule): Record<string, unknown> {
 const portOf = (range: PortRange | null): string | null => (range === null ? null : portsCodec.print(range));
 
 /** A server without what uses it. */
-export const bareServerView = (group: ServerGroup, server: Server): Omit<ServerView, "rules"> => ({
+const bareServerView = (group: ServerGroup, server: Server): Omit<ServerView, "rules"> => ({
   id: serverId(group, server),
   servergroup: group.name,
   address: formatAddress(server.address),
@@ -59,6 +59,12 @@ export function serverView(config: Config, group: ServerGroup, server: Server): 
     rules: Array.from(rulesOfGroup(config, group.id), (rule) => rule.name),
   };
 }
+
+/** A server as one of the rules that use it has it. */
+export const serverOfRuleView = (rule: Rule, group: ServerGroup, server: Server): ServerOfRuleView => ({
+  rule: rule.name,
+  ...bareServerView(group, server),
+});
 
 /** A server group with its servers. */
 export function groupView(config: Config, group: ServerGroup): GroupView {

@@ -5,10 +5,9 @@
  * sender has seen.
  */
 import { createHash } from "node:crypto";
-import { failure } from "../command/errors.ts";
 import { exportLines } from "../command/export.ts";
 import type { CommandHost } from "../command/host.ts";
-import { importText, planText } from "../command/run.ts";
+import { importText, lacksRight, planText } from "../command/run.ts";
 import { type Route, SUBCOMMANDS } from "../command/spec.ts";
 import type { Config } from "../model/config.ts";
 import type { App, RouteParts } from "./app.ts";
@@ -53,7 +52,8 @@ export function registerImport(app: App, { service, refusals }: RouteParts, rout
     ];
     const right = rightCheck(c.env.caller, refusals);
     // Asked before the body is read: who may not import need not make us hold 64 MiB.
-    if (!right(SUBCOMMANDS[route.subcommand].right, argv.join(" "))) return problemResponse(request, failure("E-AUTH"));
+    const needed = SUBCOMMANDS[route.subcommand].right;
+    if (!right(needed, argv.join(" "))) return problemResponse(request, lacksRight(needed));
     const text = await readText(request, IMPORT_LIMIT);
     if (!text.ok) return problemResponse(request, text.failure);
     const hostFor = (gone: AbortSignal): CommandHost =>

@@ -94,6 +94,7 @@ const PROBLEM: JsonSchema = {
     code: { type: "string", description: "stable code, e.g. E-DUPRULE" },
     detail: { type: "string", description: "the text that ilbadm prints" },
     field: { type: "string", description: "property, key or parameter at fault" },
+    hint: { type: "string", description: "the way out, where ilbadm prints one" },
   },
 };
 

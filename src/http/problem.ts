@@ -1,6 +1,7 @@
 /**
  * Errors as problem details (RFC 9457): `code` is the stable code of the catalogue, `detail` the text that ilbadm
- * prints, `field` the property or key at fault. The one place where a failure becomes an HTTP status.
+ * prints, `field` the property or key at fault,
+ * `hint` what ilbadm prints behind it. The one place where a failure becomes an HTTP status.
  */
 import { httpStatus } from "../command/errors.ts";
 import type { Failure } from "../model/result.ts";
@@ -55,15 +56,16 @@ export interface Problem {
   readonly code: string;
   readonly detail: string;
   readonly field?: string;
+  /** The way out, where ilbadm prints one. */
+  readonly hint?: string;
 }
 
 /** The problem document of a failure. */
 export function problemOf(failure: Failure): Problem {
   const status = statusOf(failure.code);
   const problem = { type: "about:blank", title: TITLES[status] ?? "Error", status, code: failure.code } as const;
-  return failure.field === undefined
-    ? { ...problem, detail: failure.text }
-    : { ...problem, detail: failure.text, field: failure.field };
+  const { text: detail, field, hint } = failure;
+  return { ...problem, detail, ...(field === undefined ? {} : { field }), ...(hint === undefined ? {} : { hint }) };
 }
 
 /** After these a part of the request is still on its way, and nobody will read it. */

@@ -7,9 +7,8 @@ import type { Change } from "../command/command.ts";
 import { failure } from "../command/errors.ts";
 import type { CommandHost } from "../command/host.ts";
 import { fromHttp, ROUTES } from "../command/json.ts";
-import { perform } from "../command/run.ts";
+import { lacksRight, perform } from "../command/run.ts";
 import type { Route } from "../command/spec.ts";
-import type { ServerView } from "../command/view-schemas.ts";
 import {
   flowView,
   groupView,
@@ -17,6 +16,7 @@ import {
   recordView,
   resultView,
   ruleView,
+  serverOfRuleView,
   serverView,
   stickyView,
 } from "../command/views.ts";
@@ -86,14 +86,13 @@ const LISTS: Readonly<Record<string, List>> = {
   "/v1/servergroups/{name}/servers": {
     view: "server",
     read: (_host, config, { name }) =>
-      mapFound(findGroup(config, name!), (group) => serverItems(config, group, [], (view) => view)),
+      mapFound(findGroup(config, name!), (group) =>
+        serverItems(group, [], (server) => serverView(config, group, server)),
+      ),
   },
   "/v1/servers": {
-    view: "server",
-    read: (_host, config) =>
-      config.rules.flatMap((rule) =>
-        serverItems(config, groupOf(config, rule), [rule.id], (view) => ({ ...view, rule: rule.name })),
-      ),
+    view: "server-of-rule",
+    read: (_host, config, _values, after) => serversOfRules(config, after),
   },
   "/v1/healthchecks": {
     view: "healthcheck",
@@ -178,7 +177,7 @@ function registerChange(app: App, { service, refusals }: RouteParts, rows: reado
     if (!changes.ok) {
       // Who may not do it learns nothing about how it would be said rightly.
       const allowed = right(route.right, `${method} ${c.req.path}`);
-      return problemResponse(request, allowed ? changes.failure : failure("E-AUTH"));
+      return problemResponse(request, allowed ? changes.failure : lacksRight(route.right));
     }
     const states: [Config, Config][] = [];
     const done = await perform(changes.value, recording(host, states), { right });
@@ -248,17 +247,21 @@ const byId = <T extends { readonly id: number }>(objects: readonly T[], view: (o
   objects.map((object) => ({ place: [object.id], view: () => view(object) }));
 
 /** The servers of a group in listing order, by address; ids tell those with one address apart. */
-function serverItems(
-  config: Config,
-  group: ServerGroup,
-  prefix: Place,
-  finish: (view: ServerView) => unknown,
-): ListItem[] {
+function serverItems(group: ServerGroup, prefix: Place, view: (server: Server) => unknown): ListItem[] {
   const placeOf = ({ address, id }: Server): Place => [...prefix, address.family, address.value, id];
   return sortedServers(group).map((server) => ({
     place: placeOf(server),
-    view: () => finish(serverView(config, group, server)),
+    view: () => view(server),
   }));
+}
+
+/** The servers of every rule from that on in which the page before ended; no further than they are asked for. */
+function* serversOfRules(config: Config, after: Place | null): Generator<ListItem> {
+  for (const rule of config.rules) {
+    if (after !== null && rule.id < Number(after[0])) continue;
+    const group = groupOf(config, rule);
+    yield* serverItems(group, [rule.id], (server) => serverOfRuleView(rule, group, server));
+  }
 }
 
 /** Records, oldest first. Ids rise with time, and the oldest records go first. */

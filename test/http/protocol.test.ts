@@ -230,6 +230,18 @@ describe("pages", () => {
     expect(rest).toMatchObject({ items: ["g4", "g6", "g7", "g8", "g9", "g10"].map((name) => ({ name })), next: null });
   });
 
+  test("a row of the servers names its one rule, so that a listing does not grow with the square of the rules", async () => {
+    await app.run("create-servergroup -s server=192.0.2.9 sg");
+    for (const rule of ["r1", "r2"])
+      await app.run(`create-rule -i vip=198.51.100.1,port=80${rule[1]} -m type=HALF-NAT -o servergroup=sg ${rule}`);
+    const server = { id: "_sg.0", servergroup: "sg", address: "192.0.2.9", port: null, enabled: true };
+    expect(((await app.json("/v1/servers")) as Page).items as unknown).toEqual([
+      { rule: "r1", ...server },
+      { rule: "r2", ...server },
+    ]);
+    expect((await app.json("/v1/servers/_sg.0")) as unknown).toEqual({ ...server, rules: ["r1", "r2"] });
+  });
+
   test("servers come by address, over rules and pages of any size", async () => {
     const addresses = ["192.0.2.9", "192.0.2.10", "192.0.2.100", "192.0.2.200"];
     await app.run(`create-servergroup -s server=${addresses.toReversed().join(",")} sg`);

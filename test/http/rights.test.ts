@@ -99,6 +99,7 @@ async function mustRefuse(ask: Ask, shots: typeof CONFIGURING): Promise<void> {
       status: 403,
       code: "E-AUTH",
       detail: AUTH,
+      ...(method === "GET" ? {} : { hint: expect.stringMatching(/^this needs the right (config|enable): /) }),
     });
   }
 }
