@@ -14,7 +14,7 @@
  * Counts come from bun's JUnit report. A file that does not even load, or that ends the process, is missing there or
  * leaves no report: each such file counts as one failure.
  */
-import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { findSandbox } from "../src/lab/sandbox.ts";
@@ -100,17 +100,42 @@ function countReport(xml: string, files: readonly string[], tally: Tally): void 
   }
 }
 
-/** Runs that do not share a process: daemons under test cannot take unit tests with them when they crash. */
-const GROUPS: readonly { readonly holds: (path: string) => boolean; readonly inSandbox: boolean }[] = [
-  { holds: (path) => !/^test\/(e2e|full)\//.test(path), inSandbox: true },
-  { holds: (path) => path.startsWith("test/e2e/"), inSandbox: true },
-  { holds: (path) => path.startsWith("test/full/") && !path.endsWith(".outside.test.ts"), inSandbox: true },
-  { holds: (path) => path.endsWith(".outside.test.ts"), inSandbox: false },
+interface Group {
+  readonly holds: (path: string) => boolean;
+  readonly inSandbox: boolean;
+}
+
+/**
+ * Runs that do not share a process: daemons under test cannot take unit tests with them when they crash. Those of one
+ * line run side by side, each in a sandbox of its own: both together take little longer than the longer one.
+ */
+const STAGES: readonly (readonly Group[])[] = [
+  [
+    { holds: (path) => path.startsWith("test/e2e/"), inSandbox: true },
+    { holds: (path) => !/^test\/(e2e|full)\//.test(path), inSandbox: true },
+  ],
+  [{ holds: (path) => path.startsWith("test/full/") && !path.endsWith(".outside.test.ts"), inSandbox: true }],
+  [{ holds: (path) => path.endsWith(".outside.test.ts"), inSandbox: false }],
 ];
 
-/** One `bun test` over these files. */
-async function runFiles(files: readonly string[], inSandbox: boolean, options: Options, tally: Tally): Promise<void> {
-  if (files.length === 0) return;
+const emptyTally = (): Tally => ({ passed: 0, failed: 0, failures: [], skips: [] });
+
+/** Runs one stage. The first group with files speaks at once, the others when they have ended. */
+async function runStage(groups: readonly Group[], files: readonly string[], options: Options): Promise<Tally[]> {
+  const runs = groups
+    .map(({ holds, inSandbox }) => ({ files: files.filter(holds), inSandbox }))
+    .filter((run) => run.files.length > 0);
+  return Promise.all(runs.map((run, index) => runFiles(run.files, run.inSandbox, index === 0, options)));
+}
+
+/** One `bun test` over these files. @param speaks its output goes out as it comes, else in one piece at the end */
+async function runFiles(
+  files: readonly string[],
+  inSandbox: boolean,
+  speaks: boolean,
+  options: Options,
+): Promise<Tally> {
+  const tally = emptyTally();
   const scratch = mkdtempSync(join(tmpdir(), "ilb-test-"));
   const report = join(scratch, "junit.xml");
   const timeout = "--timeout=30000";
@@ -119,11 +144,13 @@ async function runFiles(files: readonly string[], inSandbox: boolean, options: O
   argv.push(...files.map((path) => `./${path}`));
   const sandbox = findSandbox();
   if (!sandbox.available) process.stderr.write(`tests that need a network are skipped: ${sandbox.reason}\n`);
+  const transcript = join(scratch, "output.txt");
+  const output = speaks ? "inherit" : openSync(transcript, "w");
   const run = Bun.spawn(sandbox.available && inSandbox ? sandbox.wrap(argv) : argv, {
     cwd: ROOT,
     stdin: "ignore",
-    stdout: "inherit",
-    stderr: "inherit",
+    stdout: output,
+    stderr: output,
     env: {
       ...process.env,
       ...(options.full ? { ILB_TEST_FULL: "1" } : {}),
@@ -131,24 +158,35 @@ async function runFiles(files: readonly string[], inSandbox: boolean, options: O
     },
   });
   const status = await run.exited;
-  const failedBefore = tally.failed;
+  if (typeof output === "number") {
+    closeSync(output);
+    process.stderr.write(readFileSync(transcript));
+  }
   if (existsSync(report)) {
     // With -t, files without a matching test have nothing to report.
     countReport(readFileSync(report, "utf8"), options.namePattern === null ? files : [], tally);
   }
-  if (status !== 0 && tally.failed === failedBefore) {
+  if (status !== 0 && tally.failed === 0) {
     tally.failed++;
     tally.failures.push(`bun test ended with status ${status} and no failed test to show for it`);
   }
   rmSync(scratch, { recursive: true, force: true });
+  return tally;
 }
 
 async function main(): Promise<void> {
   const options = parseOptions(process.argv.slice(2));
   const files = testFiles(options);
   if (files.length === 0) usage("no test file matches");
-  const tally: Tally = { passed: 0, failed: 0, failures: [], skips: [] };
-  for (const { holds, inSandbox } of GROUPS) await runFiles(files.filter(holds), inSandbox, options, tally);
+  const tally = emptyTally();
+  for (const groups of STAGES) {
+    for (const part of await runStage(groups, files, options)) {
+      tally.passed += part.passed;
+      tally.failed += part.failed;
+      tally.failures.push(...part.failures);
+      tally.skips.push(...part.skips);
+    }
+  }
   for (const name of new Set(tally.skips)) console.log(`skipped: ${name}`);
   for (const name of tally.failures) console.log(`FAILED: ${name}`);
   console.log(`${tally.passed} passed, ${tally.failed} failed, ${tally.skips.length} skipped`);
