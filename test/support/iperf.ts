@@ -5,6 +5,8 @@ import { FAMILIES, listenAddresses, type Protocol, type RuleType } from "./e2e.t
 /** UDP is paced, far below what any machine loses by itself. */
 const UDP_BITS_PER_SECOND = 20_000_000;
 const UDP_PAYLOAD_BYTES = 1_200;
+/** Between two transfers an iperf3 server closes the socket that it listens on, so the next client may be reset. */
+const CONNECT_TRIES = 20;
 
 /**
  * One iperf3 server on each of the addresses where a server of `type` listens. With one for any address, datagrams of
@@ -57,14 +59,20 @@ interface Output {
   };
 }
 
+async function run(lab: Lab, argv: readonly string[]): Promise<Output> {
+  return JSON.parse((await lab.exec(lab.names.client, argv)).stdout) as Output;
+}
+
 /** Moves bytes from the client's namespace. @throws what iperf3 says when it fails */
 export async function transfer(lab: Lab, order: TransferOrder): Promise<Transfer> {
   const { host, port, source, protocol, bytes, streams, isReverse } = order;
   const words = ["--client", host, "--port", port, "--bind", source, "--bytes", bytes, "--parallel", streams, "--json"];
   const udp = protocol === "udp" ? ["--udp", "--bitrate", UDP_BITS_PER_SECOND, "--length", UDP_PAYLOAD_BYTES] : [];
   const argv = ["iperf3", ...words, ...udp, ...(isReverse ? ["--reverse"] : [])].map(String);
-  const said = await lab.exec(lab.names.client, argv);
-  const output = JSON.parse(said.stdout) as Output;
+  let output = await run(lab, argv);
+  for (let tries = 1; tries < CONNECT_TRIES && /unable to connect/.test(output.error ?? ""); tries++) {
+    output = await run(lab, argv);
+  }
   if (output.error !== undefined) throw new Error(`${argv.join(" ")}: ${output.error}`);
   const { sum_sent, sum_received, streams: perStream } = output.end;
   return {
