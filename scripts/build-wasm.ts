@@ -30,8 +30,14 @@ export function breaches(text: string): string[] {
 /**
  * Compiles assembly/ into a module and its text form. @param options of the compiler, beside those that every build has
  * @param outFile, @param textFile relative to the project or absolute. Throws with the compiler's words.
+ * @param edit what to make of a source before it is compiled, for builds that only tests use
  */
-export async function compileEngine(options: readonly string[], outFile: string, textFile: string): Promise<void> {
+export async function compileEngine(
+  options: readonly string[],
+  outFile: string,
+  textFile: string,
+  edit?: (path: string, source: string) => string,
+): Promise<void> {
   const sources = ["assembly/index.ts", "--baseDir", ROOT, "--noAssert", "--runtime", "stub"];
   const memory = ["--importMemory", "--sharedMemory", "--initialMemory", "1", "--maximumMemory", "65536"];
   const features = ["--enable", "simd", "--enable", "threads", "--enable", "bulk-memory"];
@@ -41,7 +47,12 @@ export async function compileEngine(options: readonly string[], outFile: string,
     "--textFile",
     relative(ROOT, resolve(ROOT, textFile)),
   ];
-  const { error, stderr } = await asc.main([...sources, ...options, ...memory, ...features, ...files]);
+  const readFile = async (path: string, baseDir: string): Promise<string | null> => {
+    const file = Bun.file(resolve(baseDir, path));
+    return (await file.exists()) ? edit!(path, await file.text()) : null;
+  };
+  const words = [...sources, ...options, ...memory, ...features, ...files];
+  const { error, stderr } = await asc.main(words, edit === undefined ? {} : { readFile });
   if (error) throw new Error(`assembly/ does not compile:\n${stderr.toString()}${error.message}`);
 }
 

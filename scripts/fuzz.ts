@@ -110,7 +110,7 @@ class Run {
     const { seconds, packets, kinds } = this.#options;
     const { executions, compared, failures } = this.totals;
     // Where nothing is compared the budget is in packets decided about.
-    const done = kinds.includes("agreement") ? compared : executions;
+    const done = kinds.some((kind) => kind !== "alone") ? compared : executions;
     return failures.length === 0 && this.seconds < seconds && done < packets;
   }
 

@@ -3,9 +3,12 @@
  * packets (default 30,000), ILB_SEED the first seed; every slice of packets has a seed and a configuration of its own; even seeds run in mode ilb, odd ones in modern.
  */
 import { describe, expect, test } from "bun:test";
+import { Reason } from "../../src/gen/layout.ts";
+import { engineWithPorts } from "../fuzz/instrument.ts";
 import { seedFromEnvironment } from "../support/random.ts";
 import { run } from "./run.ts";
-import { wasmSubject } from "./subject.ts";
+import { FEW_PORTS, tightStage } from "./stage.ts";
+import { wasmSubject, workersSubject } from "./subject.ts";
 
 const SLICE_PACKETS = 5_000;
 const packets = Number.parseInt(process.env.ILB_DIFF_PACKETS ?? "30000", 10);
@@ -22,4 +25,25 @@ describe("the WebAssembly engine agrees with the reference", () => {
       expect(failure ?? "").toBe("");
     }, 120_000);
   }
+
+  test("and so it does when tables and proxy ports run out", async () => {
+    const fewPorts = await engineWithPorts(FEW_PORTS);
+    const reasons = [0, 1, 2, 3, 4].map((stage) => {
+      const subject = wasmSubject(first + stage, stage % 2 === 0 ? "modern" : "ilb", tightStage(stage), fewPorts);
+      const result = run(subject, first + stage, SLICE_PACKETS);
+      expect(result.failure ?? "").toBe("");
+      return result.reasons;
+    });
+    const times = (reason: Reason): bigint => reasons.reduce((sum, counts) => sum + counts[reason]!, 0n);
+    expect(times(Reason.NoPort)).toBeGreaterThan(0n);
+  }, 120_000);
+
+  test.each([2, 3])(
+    "and so do %i workers, whoever receives which frame",
+    (workers) => {
+      const { failure } = run(workersSubject(first, "modern", workers), first, SLICE_PACKETS);
+      expect(failure ?? "").toBe("");
+    },
+    120_000,
+  );
 });

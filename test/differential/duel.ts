@@ -1,7 +1,7 @@
 /**
  * Two engines side by side: every event goes to both, and everything that they say is compared, frames byte for byte.
  * The one liberty is the choice of a proxy port: the reference is told to take the port that the subject took, after it
- * has been checked to be free. Checksums of whatever the subject sends are judged by the packet decoder, from scratch.
+ * has been checked to be free; where the subject took none of an address, none may have been free. Checksums of whatever the subject sends are judged by the packet decoder, from scratch.
  */
 import type {
   EngineCounters,
@@ -20,6 +20,7 @@ import { addressText } from "../support/addresses.ts";
 import { toHex } from "../support/packet-builder.ts";
 import { outputFaults, packetOf } from "./output-check.ts";
 import { ownershipFault } from "./ownership.ts";
+import { freePortOf, type Stage } from "./stage.ts";
 
 /** One step of a run; a list of them repeats the run. */
 export type Event =
@@ -88,13 +89,15 @@ export class Duel {
   #image: TableImage | null = null;
   /** `rule server` of every member in the image. */
   #named: ReadonlySet<string> = new Set();
+  readonly #stage: Stage;
   packets = 0;
   /** What the subject said about the last batch. */
   lastOutcomes: readonly Outcome[] = [];
 
-  constructor(subject: Subject, reference: ReferenceEngine) {
+  constructor(subject: Subject, reference: ReferenceEngine, stage: Stage) {
     this.subject = subject;
     this.reference = reference;
+    this.#stage = stage;
   }
 
   /** Gives an event to both; null when they agree. */
@@ -118,26 +121,29 @@ export class Duel {
     this.packets += frames.length;
     // Engines may edit what they are given, so each gets a copy of its own.
     const copy = (): FrameIn[] => frames.map((frame) => ({ ...frame, bytes: frame.bytes.slice() }));
-    this.subject.sweepSlice?.(nowMs);
+    if (this.#stage.slices) this.subject.sweepSlice?.(nowMs);
     const theirs = this.subject.process(copy(), nowMs);
     if (theirs.length !== frames.length) return { what: `${theirs.length} outcomes for ${frames.length} frames` };
     this.lastOutcomes = theirs;
     let badPort: Disagreement | null = null;
-    this.reference.choosePort = ({ proxy, isFree }) => {
+    this.reference.choosePort = (request) => {
+      const { proxy, isFree } = request;
       const frame = frames[this.reference.frameIndex]!;
-      const sent = theirs[this.reference.frameIndex]!.out[0];
-      const packet = sent === undefined ? null : packetOf(sent, this.#ports.get(sent.port));
-      if (packet === null) return null;
-      // Pools are too large for this traffic to empty one, so the first address asked for must be the one.
-      if (addressText(packet.source) !== addressText(proxy)) {
-        badPort ??= {
-          what: `proxy address is ${addressText(packet.source)}, its turn has ${addressText(proxy)}`,
-          frame,
-        };
-        return null;
+      const { out, reason } = theirs[this.reference.frameIndex]!;
+      const packet = out[0] === undefined ? null : packetOf(out[0], this.#ports.get(out[0].port));
+      const free = freePortOf(request, this.#stage.proxyPorts);
+      if (packet === null || addressText(packet.source) !== addressText(proxy)) {
+        // The subject found nothing here, or so it says; what else it may have done the comparison of outcomes tells.
+        if (free !== null && (packet !== null || reason === Reason.NoPort))
+          badPort ??= {
+            what: `${Reason.NoPort === reason ? "no port" : `not the proxy address ${addressText(proxy)}`}, though its port ${free} is free`,
+            frame,
+          };
+        return packet !== null || reason === Reason.NoPort ? null : free;
       }
       const port = packet.body[0]! * 256 + packet.body[1]!;
-      if (isFree(port)) return port;
+      const { first, last } = this.#stage.proxyPorts;
+      if (isFree(port) && port >= first && port <= last) return port;
       badPort = { what: `proxy port ${port} is out of range or already in use`, frame };
       return null;
     };
@@ -166,8 +172,8 @@ export class Duel {
       ["sticky entries", spellSticky(this.subject), spellSticky(this.reference)],
       [
         "counters",
-        spellCounters(this.subject.counters(), this.#named),
-        spellCounters(this.reference.counters(), this.#named),
+        spellCounters(this.subject.counters(), this.#named, this.#stage),
+        spellCounters(this.reference.counters(), this.#named, this.#stage),
       ],
     ];
     for (const [name, subject, reference] of pairs) {
@@ -212,7 +218,7 @@ function spellSticky(engine: PacketEngine): string[] {
  * Counters as lines. Those that are 0 and pairs without traffic are left out, since an engine need not list them, and so
  * are pairs that neither the image nor a flow names: when these are forgotten is an engine's own affair.
  */
-function spellCounters(counters: EngineCounters, named: ReadonlySet<string>): string[] {
+function spellCounters(counters: EngineCounters, named: ReadonlySet<string>, { hasPartialPairs }: Stage): string[] {
   const lines = [
     `packets in ${counters.packetsIn}`,
     `fragments ${counters.fragmentsIn} dropped ${counters.fragmentsDropped}`,
@@ -225,7 +231,7 @@ function spellCounters(counters: EngineCounters, named: ReadonlySet<string>): st
   }
   for (const pair of counters.pairs) {
     if (pair.packets === 0n && pair.flows === 0) continue;
-    if (pair.flows === 0 && !named.has(`${pair.ruleId} ${pair.serverId}`)) continue;
+    if ((pair.flows === 0 || hasPartialPairs) && !named.has(`${pair.ruleId} ${pair.serverId}`)) continue;
     lines.push(
       `rule ${pair.ruleId} server ${pair.serverId} packets ${pair.packets} bytes ${pair.bytes} flows ${pair.flows}`,
     );

@@ -2,15 +2,17 @@
  * One run of the differential test: random world, random traffic, two engines, until the packets are used up or the
  * engines disagree. A disagreement is reduced to the events that are needed to see it and spelled out.
  */
-import type { Compat, EngineLimits, Port } from "../../src/engine/engine.ts";
+import type { Compat, Port } from "../../src/engine/engine.ts";
 import { ReferenceEngine } from "../../src/engine/reference.ts";
 import { toHex } from "../support/packet-builder.ts";
 import { Random } from "../support/random.ts";
 import { type Disagreement, Duel, type Event, type Subject } from "./duel.ts";
+import { ROOMY, type Stage } from "./stage.ts";
 import { type Temper, Traffic } from "./traffic.ts";
 import { World } from "./world.ts";
 
-export const LIMITS: EngineLimits = { maxFlows: 20_000, maxRules: 64, maxPairs: 4_096, maxSticky: 4_096 };
+/** Of a run that says nothing else. */
+export const LIMITS = ROOMY.limits;
 
 /** Events that are spelled out; who needs more repeats the run. */
 const MOST_SHOWN = 60;
@@ -23,10 +25,15 @@ export interface MakeEngine {
   (): Subject;
   /** Default `modern`. */
   readonly compat?: Compat;
+  /** Default ROOMY. */
+  readonly stage?: Stage;
 }
 
-const referenceFor = ({ compat = "modern" }: MakeEngine): ReferenceEngine =>
-  new ReferenceEngine(LIMITS, undefined, compat);
+/** A fresh engine beside a fresh reference. */
+function duelOf(make: MakeEngine): Duel {
+  const { compat = "modern", stage = ROOMY } = make;
+  return new Duel(make(), new ReferenceEngine(stage.limits, undefined, compat), stage);
+}
 
 export interface RunResult {
   readonly packets: number;
@@ -39,10 +46,11 @@ export interface RunResult {
 /** Runs about `packets` packets from `seed`. @param reduces whether a failure is reduced to the events that show it */
 export function run(make: MakeEngine, seed: number, packets: number, reduces = true): RunResult {
   const random = new Random(seed);
-  const world = new World(random);
-  const temper: Temper = seed % 3 === 0 ? "steady" : "busy";
+  const { stage = ROOMY } = make;
+  const world = new World(random, stage.world);
+  const temper: Temper = stage.temper ?? (seed % 3 === 0 ? "steady" : "busy");
   const traffic = new Traffic(random, temper);
-  const duel = new Duel(make(), referenceFor(make));
+  const duel = duelOf(make);
   const log: Event[] = [];
   const ports = new Map<number, Port>();
   let nowMs = 1_000_000;
@@ -72,7 +80,7 @@ export function run(make: MakeEngine, seed: number, packets: number, reduces = t
   }
   while (duel.packets < packets) {
     const count = temper === "steady" ? random.between(1, 12) : random.chance(0.3) ? 64 : random.between(1, 64);
-    const frames = traffic.batch(Math.min(count, packets - duel.packets), world.rules);
+    const frames = traffic.batch(Math.min(count, stage.mostFrames, packets - duel.packets), world.rules);
     const batch: Event = { kind: "batch", frames, nowMs };
     const disagreement = give(batch);
     if (disagreement !== null) return failed(disagreement);
@@ -83,9 +91,9 @@ export function run(make: MakeEngine, seed: number, packets: number, reduces = t
       [20, () => random.between(5, 400)],
       [1, () => random.between(5_000, 150_000)],
     ]);
-    const afterStep = advance(step);
+    const afterStep = advance(Math.max(step, stage.leastStepMs));
     if (afterStep !== null) return failed(afterStep);
-    if (!random.chance(temper === "steady" ? 0.03 : 0.25)) continue;
+    if (!random.chance(stage.changeChance ?? (temper === "steady" ? 0.03 : 0.25))) continue;
     for (const event of world.change(nowMs)) {
       const afterChange = give(event);
       if (afterChange !== null) return failed(afterChange);
@@ -105,9 +113,8 @@ const spellFault = ({ frame }: Disagreement): string =>
 
 /** Replays events with fresh engines. True when they still disagree and had no liberty where they do. */
 function stillFails(make: MakeEngine, events: readonly Event[]): Disagreement | null {
-  const subject = make();
+  const duel = duelOf(make);
   try {
-    const duel = new Duel(subject, referenceFor(make));
     let sweptMs = 0;
     for (const event of events) {
       // A run sweeps after every jump of the clock, because until then it is open when something has gone.
@@ -120,7 +127,7 @@ function stillFails(make: MakeEngine, events: readonly Event[]): Disagreement | 
     }
     return null;
   } finally {
-    subject.close();
+    duel.subject.close();
   }
 }
 

@@ -40,10 +40,21 @@ export const ofFamily = (family: Family, list: readonly Address[]): Address[] =>
   list.filter((address) => address.family === family);
 const STICKY_MASKS = { 4: [32, 24, 16, 0], 6: [128, 127, 112, 64, 0] } as const;
 
-const ALGORITHMS: readonly Algorithm[] = ["roundrobin", "hash-ip", "hash-ip-port", "hash-ip-vip"];
+const HASHES: readonly Algorithm[] = ["hash-ip", "hash-ip-port", "hash-ip-vip"];
+const ALGORITHMS: readonly Algorithm[] = ["roundrobin", ...HASHES];
 const TYPES: readonly RuleType[] = ["DSR", "HALF-NAT", "NAT"];
-const LARGEST_RULE_COUNT = 6;
 const RULE_SLOTS = 64;
+
+/** How much a world holds at once. */
+export interface WorldSize {
+  readonly mostRules: number;
+  /** Of one rule. */
+  readonly mostServers: number;
+  /** Servers come and go most of the time and never drain, so that flows of many that have gone are left. */
+  readonly isRestless?: boolean;
+  /** Nothing goes in turn, neither servers nor proxy addresses, so that any number of workers decides alike. */
+  readonly isTurnless?: boolean;
+}
 
 interface LiveRule extends RuleSpec {
   readonly enabled: boolean;
@@ -55,6 +66,7 @@ interface LiveRule extends RuleSpec {
 
 export class World {
   readonly #random: Random;
+  readonly #size: WorldSize;
   #rules: LiveRule[] = [];
   #past: RuleSpec[] = [];
   #drains: ImageDrain[] = [];
@@ -64,8 +76,9 @@ export class World {
   /** The servers of all rules by address and ports, so that rules share them. */
   readonly #servers: ServerSpec[] = [];
 
-  constructor(random: Random) {
+  constructor(random: Random, size: WorldSize = { mostRules: 6, mostServers: 5 }) {
     this.#random = random;
+    this.#size = size;
   }
 
   get rules(): readonly RuleSpec[] {
@@ -89,12 +102,13 @@ export class World {
   /** One random change at `nowMs`, as events. */
   change(nowMs: number): Event[] {
     const random = this.#random;
+    const turnover = this.#size.isRestless ? 40 : 4;
     return random.weighted<Event[]>([
       [10, () => this.#hopChange()],
       [6, () => this.#changeRule((rule) => ({ ...rule, enabled: !rule.enabled }))],
       [8, () => this.#changeRule((rule) => this.#toggleMember(rule, nowMs))],
-      [4, () => this.#changeRule((rule) => this.#removeMember(rule, nowMs))],
-      [4, () => this.#changeRule((rule) => this.#addMember(rule))],
+      [turnover, () => this.#changeRule((rule) => this.#removeMember(rule, nowMs))],
+      [turnover, () => this.#changeRule((rule) => this.#addMember(rule))],
       [2, () => this.#deleteRule(nowMs)],
       [3, () => this.#createAndPublish()],
     ]);
@@ -180,7 +194,7 @@ export class World {
 
   #createRule(vip = this.#random.of(VIPS)): void {
     const random = this.#random;
-    if (this.#rules.length >= LARGEST_RULE_COUNT) return;
+    if (this.#rules.length >= this.#size.mostRules) return;
     const protocol: Protocol = random.of(["tcp", "tcp", "udp"]);
     const type = random.of(TYPES);
     const ports = random.of([onePort(80), onePort(53), { min: 5000, max: 5009 }, onePort(443)]);
@@ -196,21 +210,27 @@ export class World {
       protocol,
       ports,
       type,
-      algorithm: random.of(ALGORITHMS),
-      proxySource: type === "NAT" ? random.of(PROXY_RANGES.filter(({ first }) => first.family === vip.family)) : null,
+      algorithm: random.of(this.#size.isTurnless ? HASHES : ALGORITHMS),
+      proxySource: type === "NAT" ? this.#proxySource(vip.family) : null,
       stickyMask: random.chance(0.3) ? random.of(STICKY_MASKS[vip.family]) : null,
       natTimeoutMs: random.of([20_000, 60_000, 120_000]),
       persistTimeoutMs: random.of([10_000, 60_000]),
       enabled: !random.chance(0.1),
       sequence: id,
       members: [],
-      connDrainMs: random.of([0, 10_000, 30_000]),
+      connDrainMs: this.#size.isRestless ? 0 : random.of([0, 10_000, 30_000]),
       nextInsert: 1,
       nextEnable: 1,
     };
-    const count = random.of([0, 1, 2, 3, 3, 4, 5]);
+    const count = Math.min(random.of([0, 1, 2, 3, 3, 4, 5]), this.#size.mostServers);
     for (const address of ofFamily(vip.family, SERVERS).slice(0, count)) rule = this.#withMember(rule, address);
     this.#rules.push(rule);
+  }
+
+  #proxySource(family: Family): { first: Address; last: Address } {
+    const isFit = ({ first, last }: { first: Address; last: Address }): boolean =>
+      first.family === family && (!this.#size.isTurnless || first.value === last.value);
+    return this.#random.of(PROXY_RANGES.filter(isFit));
   }
 
   #withMember(rule: LiveRule, address: Address): LiveRule {
@@ -257,7 +277,9 @@ export class World {
     const free = ofFamily(rule.vip.family, SERVERS).filter(
       (address) => !rule.members.some((one) => same(one.server.address, address)),
     );
-    return free.length === 0 ? rule : this.#withMember(rule, this.#random.of(free));
+    return free.length === 0 || rule.members.length >= this.#size.mostServers
+      ? rule
+      : this.#withMember(rule, this.#random.of(free));
   }
 
   #deleteRule(nowMs: number): Event[] {

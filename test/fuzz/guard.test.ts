@@ -1,11 +1,13 @@
 /** The guard around frames put to the test: what it has to notice, done on purpose. */
 import { expect, test } from "bun:test";
 import { fixedHashKey } from "../../src/engine/host.ts";
-import { HEAD_STRIDE } from "../../src/gen/layout.ts";
+import { HEAD_STRIDE, Reason } from "../../src/gen/layout.ts";
 import { arriving, hopOf, PORTS, ruleOf, tcpPacket } from "../support/engine-bench.ts";
 import { imageOf } from "../support/image-builder.ts";
+import { seedFromEnvironment } from "../support/random.ts";
 import { MODULE_BYTES } from "../support/wasm-engine.ts";
 import { Corpus } from "./corpus.ts";
+import { runCrowdedRings } from "./crowded-rings.ts";
 import { GuardedEngine, MARKER_BASE } from "./guarded-engine.ts";
 import { instrumentedEngine, withMarkers } from "./instrument.ts";
 
@@ -84,4 +86,16 @@ test("a marker stands behind the locals of a function, in both branches, in loop
   const lines = marked.text.split("\n").map((line) => line.trim());
   expect(lines.slice(1, 5)).toEqual(["(local $1 i32)", "i32.const 100", "i32.const 1", "i32.store8"]);
   expect(lines[lines.indexOf("br_if $again") + 1]).toBe("i32.const 104");
+});
+
+test.each([
+  [2, true],
+  [3, true],
+  [3, false],
+])("%i workers whose rings run over (flooded: %p) give every frame one reason", (workers, isFlooded) => {
+  const seed = seedFromEnvironment(77);
+  console.log(`rings seed ${seed}`);
+  const { failure, reasons } = runCrowdedRings(seed, "modern", workers, 40_000, isFlooded);
+  expect(failure).toBeNull();
+  if (isFlooded) expect(reasons[Reason.HandOverFull]).toBeGreaterThan(0n);
 });

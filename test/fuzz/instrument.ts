@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import binaryen from "assemblyscript/binaryen";
 import { compileEngine } from "../../scripts/build-wasm.ts";
+import type { PortSpan } from "../differential/stage.ts";
 
 /** One place in the module that may or may not run. */
 export interface Block {
@@ -110,6 +111,25 @@ export async function engineWithWrongBranch(functionName: string, nth: number): 
   const branch = branches[nth];
   if (branch === undefined) throw new Error(`${functionName} has ${branches.length} branches, not ${nth + 1}`);
   return assemble(text.split("\n").toSpliced(branch.line, 0, "i32.eqz").join("\n"));
+}
+
+/** The engine with fewer proxy ports than it has, so that they run out. @param span in place of NAT_PORT_FIRST and _LAST */
+export async function engineWithPorts({ first, last }: PortSpan): Promise<Uint8Array<ArrayBuffer>> {
+  const scratch = mkdtempSync(join(tmpdir(), "ilb-ports-"));
+  const limit = (source: string, name: string, value: number): string => {
+    const changed = source.replace(new RegExp(`(?<=export const ${name}\\b[^=]*= )\\d+`), String(value));
+    if (changed === source) throw new Error(`assembly/gen/layout.ts says nothing of ${name}`);
+    return changed;
+  };
+  try {
+    const modulePath = join(scratch, "engine.wasm");
+    await compileEngine(["-O3"], modulePath, join(scratch, "engine.wat"), (path, source) =>
+      path.endsWith("gen/layout.ts") ? limit(limit(source, "NAT_PORT_FIRST", first), "NAT_PORT_LAST", last) : source,
+    );
+    return new Uint8Array(await Bun.file(modulePath).arrayBuffer());
+  } finally {
+    rmSync(scratch, { recursive: true });
+  }
 }
 
 /** Compiles assembly/ with markers. @param base where every memory has a free byte for each block */

@@ -4,15 +4,21 @@
  */
 import { Reason } from "../../src/gen/layout.ts";
 import { run } from "../differential/run.ts";
-import { wasmSubject } from "../differential/subject.ts";
+import { FEW_PORTS, tightStage } from "../differential/stage.ts";
+import { wasmSubject, workersSubject } from "../differential/subject.ts";
 import { MODULE_BYTES } from "../support/wasm-engine.ts";
 import { runAlone } from "./alone.ts";
 import { Corpus } from "./corpus.ts";
+import { runCrowdedRings } from "./crowded-rings.ts";
 import { MARKER_BASE } from "./guarded-engine.ts";
-import { type Instrumented, instrumentedEngine } from "./instrument.ts";
+import { engineWithPorts, type Instrumented, instrumentedEngine } from "./instrument.ts";
 
-/** `agreement`: both engines side by side (test/differential). `alone`: the WebAssembly engine alone, guarded (alone.ts). */
-export const JOB_KINDS = ["agreement", "alone"] as const;
+/**
+ * `agreement`: both engines side by side (test/differential). `tight`: the same with tables and proxy ports that run out.
+ * `workers`: two or three workers beside the reference that is one, and at their own pace. `alone`: the WebAssembly engine
+ * alone, guarded (alone.ts).
+ */
+export const JOB_KINDS = ["agreement", "tight", "workers", "alone"] as const;
 export type JobKind = (typeof JOB_KINDS)[number];
 
 export interface Job {
@@ -26,13 +32,16 @@ export interface Job {
 export interface Workshop {
   readonly engine: Instrumented;
   readonly corpus: Corpus;
+  /** The build that has FEW_PORTS. */
+  readonly fewPorts: Uint8Array<ArrayBuffer>;
 }
 
-/** Compiles the build that marks its blocks, which takes seconds, if the kinds need one. */
+/** Compiles the builds that mark their blocks or have few ports, which takes seconds, if the kinds need them. */
 export async function openWorkshop(kinds: readonly JobKind[]): Promise<Workshop> {
   const isNeeded = kinds.includes("alone");
   const engine = isNeeded ? await instrumentedEngine(MARKER_BASE) : { moduleBytes: MODULE_BYTES, blocks: [] };
-  return { engine, corpus: new Corpus(engine.blocks.length) };
+  const fewPorts = kinds.includes("tight") ? await engineWithPorts(FEW_PORTS) : MODULE_BYTES;
+  return { engine, corpus: new Corpus(engine.blocks.length), fewPorts };
 }
 
 export interface JobResult {
@@ -58,6 +67,26 @@ function agreement({ seed, packets }: Job): Outline {
   return { compared, executions: compared, reasons: reasons.map(Number), failure };
 }
 
+function tight({ seed, packets }: Job, { fewPorts }: Workshop): Outline {
+  const subject = wasmSubject(seed, compatOf(seed), tightStage(seed >> 1), fewPorts);
+  const { packets: compared, reasons, failure } = run(subject, seed, packets);
+  return { compared, executions: compared, reasons: reasons.map(Number), failure };
+}
+
+/** Half of the packets are compared; the other half comes faster than it is taken, in every other run not at all. */
+function workers({ seed, packets }: Job): Outline {
+  const count = 2 + ((seed >> 1) & 1);
+  const half = Math.ceil(packets / 2);
+  const agreed = run(workersSubject(seed, compatOf(seed), count), seed, half);
+  const crowded = runCrowdedRings(seed, compatOf(seed), count, half, ((seed >> 2) & 1) === 1);
+  return {
+    compared: agreed.packets,
+    executions: agreed.packets + crowded.packets,
+    reasons: agreed.reasons.map((times, reason) => Number(times + crowded.reasons[reason]!)),
+    failure: agreed.failure ?? crowded.failure,
+  };
+}
+
 function alone({ seed, packets }: Job, { engine, corpus }: Workshop): Outline {
   const modules = { release: MODULE_BYTES, instrumented: engine.moduleBytes };
   const { packets: done, reasons, failure } = runAlone(modules, corpus, seed, compatOf(seed), packets);
@@ -65,7 +94,12 @@ function alone({ seed, packets }: Job, { engine, corpus }: Workshop): Outline {
   return { compared: 0, executions: 2 * done, reasons, failure };
 }
 
-const RUNNERS: Readonly<Record<JobKind, (job: Job, workshop: Workshop) => Outline>> = { agreement, alone };
+const RUNNERS: Readonly<Record<JobKind, (job: Job, workshop: Workshop) => Outline>> = {
+  agreement,
+  tight,
+  workers,
+  alone,
+};
 
 /** Does a job. An exception (a trap of the engine, for one) is a failure like any other. */
 export function runJob(job: Job, workshop: Workshop): JobResult {

@@ -9,6 +9,7 @@ import type {
   EngineLimits,
   FlowSnapshot,
   FrameIn,
+  FrameOut,
   NextHop,
   Outcome,
   PacketEngine,
@@ -27,10 +28,14 @@ export interface WorkerGroupOptions {
   readonly limits: EngineLimits;
   readonly workers: number;
   readonly compat?: Compat;
+  /** Default: the fixed one. */
+  readonly hashKey?: Uint8Array;
   /** Of the deal; the same deal with the same frames gives the same outcomes. */
   readonly seed?: number;
   /** Layer-3 bytes that go into the head block, the rest into the tail. */
   readonly headBytes?: number;
+  /** Every worker begins a batch whenever one does, so that what has been held too long goes at one moment. Default: no. */
+  readonly inStep?: boolean;
 }
 
 /** Steps that any frame may take: to the meeting worker of fragments, to the owner, and one that finds nothing. */
@@ -44,15 +49,25 @@ export class WorkerGroup implements PacketEngine {
   receiver: number | null = null;
   readonly #frames: readonly FrameMemory[];
   readonly #random: Random;
+  readonly #inStep: boolean;
   readonly #handOverMarks: (worker: number, index: number) => number;
 
-  constructor({ limits, workers, compat = "modern", seed = 1, headBytes }: WorkerGroupOptions) {
-    this.host = EngineHost.create({ limits, workers, hashKey: fixedHashKey(), moduleBytes: MODULE_BYTES, compat });
+  constructor({
+    limits,
+    workers,
+    compat = "modern",
+    seed = 1,
+    headBytes,
+    hashKey = fixedHashKey(),
+    inStep = false,
+  }: WorkerGroupOptions) {
+    this.host = EngineHost.create({ limits, workers, hashKey, moduleBytes: MODULE_BYTES, compat });
     const { memory, map } = this.host;
     this.workers = map.workers.map((_, index) => new WorkerEngine(this.host.seat(index)));
     this.#frames = map.workers.map((regions) => new FrameMemory(memory, regions, headBytes));
     for (const worker of this.workers) worker.leaveQuiescent();
     this.#random = new Random(seed);
+    this.#inStep = inStep;
     const words = new Uint32Array(memory.buffer);
     this.#handOverMarks = (worker, index) =>
       words[(map.workers[worker]!.descriptors + index * Descriptor.size + Descriptor.handOver) >>> 2]!;
@@ -79,6 +94,7 @@ export class WorkerGroup implements PacketEngine {
 
   #one(frame: FrameIn, nowMs: number): Outcome {
     const receiver = this.receiver ?? this.#random.below(this.workers.length);
+    const unclaimed = this.#inStep ? this.#emptyBatches(nowMs) : [];
     this.#frames[receiver]!.place(frame, 0);
     const made = this.workers[receiver]!.process(1, nowMs);
     const outcomes = [this.#frames[receiver]!.outcome(0, made)];
@@ -89,8 +105,16 @@ export class WorkerGroup implements PacketEngine {
     return {
       ...decided,
       out: [...decided.out, ...followers.flatMap(({ out }) => out)],
-      passed: [...outcomes, ...followers].flatMap(({ passed }) => passed),
+      passed: [...unclaimed, ...[...outcomes, ...followers].flatMap(({ passed }) => passed)],
     };
+  }
+
+  /** @returns what the kernel gets because it has been held too long */
+  #emptyBatches(nowMs: number): FrameOut[] {
+    return this.workers.flatMap((worker, number) => {
+      const made = worker.process(0, nowMs);
+      return made === 0 ? [] : this.#frames[number]!.outcome(0, made).passed;
+    });
   }
 
   /** Every worker takes what it has been given. @returns whether anybody had been given anything */
