@@ -44,9 +44,9 @@ import {
 } from "./gen/layout";
 import { processFragment, refuseFragment, rememberUnbalanced } from "./fragments";
 import { tupleKey } from "./hash";
-import { guardsFragment, guardsLater } from "./guarded";
+import { guardsFragment, guardsFrom, guardsLater } from "./guarded";
 import { processIcmp } from "./icmp";
-import { destinationOf, findRule, guardsDestination, guardsSource, memberAt, serverAt, sourceOf } from "./image";
+import { destinationOf, findRule, guardsDestination, memberAt, serverAt, sourceOf } from "./image";
 import { emit } from "./made";
 import { findPool, freePort, obtainPool, portAfter, portCursor, releasePort, takePort } from "./nat-ports";
 import { passOn } from "./owner";
@@ -198,8 +198,7 @@ function openFlow(packet: View, now: u32): u32 {
 /** Guarded traffic that nothing of the configuration wants goes back to the kernel. */
 function ofNoRule(packet: View, to: Endpoint | null, isTcp: bool): u32 {
   if (to && guardsDestination(to, isTcp, packet.destinationPort)) return to.flags & ENDPOINT_PROXY ? Reason.ProxyTraffic : Reason.RuleGone;
-  const from = sourceOf(packet);
-  return from && guardsSource(from, isTcp, packet.sourcePort) ? Reason.ServerTraffic : Reason.Unguarded;
+  return guardsFrom(sourceOf(packet), to, isTcp, packet.sourcePort, packet.destinationPort) ? Reason.ServerTraffic : Reason.Unguarded;
 }
 
 /** Counts a packet of the rule that is dropped for want of something. */

@@ -218,6 +218,9 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
     "Endpoint flag: later fragments from it and ICMP errors about packets to it are the engine's.",
   ],
   ["ENDPOINT_PROXY", 8, "Endpoint flag: ICMP errors and later fragments to it are the engine's."],
+  ["ENDPOINT_OWN", 16, "Endpoint flag: an address of the box; answers to its health probes are the kernel's."],
+  ["PROBE_FIRST_PORT", 2048, "First source port of health probes.", true],
+  ["PROBE_LAST_PORT", 4095, "Last source port of health probes.", true],
 
   ["RULE_ENABLED", 1, "Rule flag."],
   ["RULE_VIP_LOCAL", 2, "Rule flag: the VIP is an address of the box."],

@@ -8,11 +8,8 @@
 
 #include <stdint.h>
 
+#include "gen/layout.h"
 #include "ilb.h"
-
-/* Source ports of TCP and UDP probes, inclusive: below the proxy ports, so that answers can be told apart. */
-#define ILB_PROBE_FIRST_PORT 2048u
-#define ILB_PROBE_LAST_PORT 4095u
 
 struct ilb_prober;
 

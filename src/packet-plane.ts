@@ -243,6 +243,7 @@ function kernelControl(kernel: Kernel): KernelControl {
     },
     widen: (interest) => kernel.widen(interest).catch(asRefusal),
     narrow: (interest) => kernel.narrow(interest).catch(asRefusal),
+    ownAddresses: () => kernel.ownAddresses(),
     isLocal: (address) => kernel.isLocal(address),
     watch: (addresses) => kernel.watch(addresses),
     hints: (rule) => kernel.hints(rule),

@@ -137,7 +137,7 @@ class WasmSide implements Side {
         },
       ],
       drains: [],
-      interest: { entries: [], vips: [], servers: [], proxies: [] },
+      interest: { entries: [], vips: [], servers: [], proxies: [], own: [] },
     });
     this.#engine.leaveQuiescent();
     const { descriptorBase, headBase } = this.#engine.geometry;

@@ -75,6 +75,7 @@ export function tenThousandRules(): (generation: number) => TableImage {
     vips: rules.slice(0, VIPS).map((rule) => rule.vip),
     servers: all.map((server) => server.address),
     proxies: [],
+    own: [],
   };
   return (generation) => ({ generation, servers: all, rules, drains: [], interest });
 }

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0x44c88f89u
+#define ILB_LAYOUT_FINGERPRINT 0x98f231c9u
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64
@@ -33,6 +33,10 @@
 #define ILB_PORT_NONE 255
 /* Ports (devices) that the engine knows. */
 #define ILB_MAX_PORTS 64
+/* First source port of health probes. */
+#define ILB_PROBE_FIRST_PORT 2048
+/* Last source port of health probes. */
+#define ILB_PROBE_LAST_PORT 4095
 
 /* What happens to a received frame. Exactly one per packet. */
 enum ilb_verdict {

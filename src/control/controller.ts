@@ -68,6 +68,7 @@ interface State {
   readonly hopIndexes: Places;
   /** What the interest set was made of. */
   readonly interestRules: readonly InterestRule[];
+  readonly own: readonly Address[];
   readonly interest: Interest;
   readonly generation: number;
   /** Engine clock when the image was compiled: which deadlines were within its reach. */
@@ -76,13 +77,14 @@ interface State {
   readonly image: TableImage;
 }
 
-const NOTHING: Interest = { entries: [], vips: [], servers: [], proxies: [] };
+const NOTHING: Interest = { entries: [], vips: [], servers: [], proxies: [], own: [] };
 const INITIAL: Omit<State, "config"> = {
   runtime: EMPTY_RUNTIME,
   drains: NO_DRAINS,
   ruleSlots: NO_PLACES,
   hopIndexes: NO_PLACES,
   interestRules: [],
+  own: [],
   interest: NOTHING,
   generation: 0,
   compiledAtMs: 0,
@@ -268,6 +270,8 @@ export class Controller {
     const drains = nextDrains(before.drains, before, { config, runtime }, nowMs);
     const ruleKeys = config.rules.map((rule) => String(rule.id));
     const interestRules = rulesOfInterest(config, drains);
+    const own = kernel.ownAddresses();
+    const isSame = own === before.own && isSameInterest(before.interestRules, interestRules);
     const hopKeys = serversInUse(config, drains).map((server) => addressKey(server.address));
     const state: Omit<State, "image"> = {
       config,
@@ -276,7 +280,8 @@ export class Controller {
       ruleSlots: assignPlaces(before.ruleSlots, ruleKeys, generation),
       hopIndexes: assignPlaces(before.hopIndexes, hopKeys, generation),
       interestRules,
-      interest: isSameInterest(before.interestRules, interestRules) ? before.interest : interestOf(interestRules),
+      own,
+      interest: isSame ? before.interest : interestOf(interestRules, own),
       generation,
       compiledAtMs: nowMs,
     };

@@ -26,10 +26,11 @@ export interface InterestRule {
 
 /**
  * @param rules of the configuration, and deleted ones that still have flows
+ * @param own addresses of the box; they count where there are servers that health probes may ask
  * @returns entries in order of match, address, protocol and port; ports of one (match, address, protocol) neither
  * overlap nor touch. Addresses in ascending order, each once.
  */
-export function interestOf(rules: Iterable<InterestRule>): Interest {
+export function interestOf(rules: Iterable<InterestRule>, own: readonly Address[] = []): Interest {
   const entries = new EntryCollector();
   const vips = new AddressSet();
   const servers = new AddressSet();
@@ -46,7 +47,14 @@ export function interestOf(rules: Iterable<InterestRule>): Interest {
     if (rule.type !== "DSR") ofServers.add(rule);
   }
   ofServers.collect(servers, entries);
-  return { entries: entries.list(), vips: vips.list(), servers: servers.list(), proxies: proxies.list() };
+  const guarded = servers.list();
+  return {
+    entries: entries.list(),
+    vips: vips.list(),
+    servers: guarded,
+    proxies: proxies.list(),
+    own: guarded.length > 0 ? own : [],
+  };
 }
 
 /** Whether two lists of rules, of successive configurations, have the same interest set for certain: they share what counts. */

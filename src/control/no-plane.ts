@@ -3,6 +3,7 @@ import { type EngineCounters, type TableImage, zeroRuleCounters } from "../engin
 import { NOTHING_LIVE } from "../engine/explain.ts";
 import type { LiveTables } from "../engine/explanation.ts";
 import { REASON_NAMES } from "../gen/layout.ts";
+import type { Address } from "../model/address.ts";
 import type { EngineControl, KernelControl } from "./ports.ts";
 
 export class NoEngine implements EngineControl {
@@ -57,11 +58,14 @@ export class NoEngine implements EngineControl {
   }
 }
 
+const NO_ADDRESSES: readonly Address[] = [];
+
 export const NO_KERNEL: KernelControl = {
   check: () => null,
   widen: async () => undefined,
   narrow: async () => undefined,
   isLocal: () => false,
+  ownAddresses: () => NO_ADDRESSES,
   watch: () => undefined,
   hints: () => [],
 };

@@ -46,6 +46,8 @@ export interface KernelControl {
   narrow(interest: Interest): Promise<void>;
   /** Is this an address of the box? */
   isLocal(address: Address): boolean;
+  /** Addresses of the box that its health probes may come from; the same list as long as it says the same. */
+  ownAddresses(): readonly Address[];
   /** Keeps the next hops of exactly these addresses current in the engine, under these indexes. */
   watch(addresses: ReadonlyMap<number, Address>): void;
   /** Remarks on a new rule, given where the box stands in its networks. */

@@ -101,6 +101,11 @@ export interface Interest {
   readonly servers: readonly Address[];
   /** Proxy addresses: ICMP errors and later fragments to them belong to the engine. */
   readonly proxies: readonly Address[];
+  /**
+   * Addresses of the box. What guarded servers send from guarded ports to the ports of the box's health probes at these
+   * (PROBE_FIRST_PORT..PROBE_LAST_PORT) is the kernel's, never the engine's.
+   */
+  readonly own: readonly Address[];
 }
 
 /** Everything that decides about packets, complete and read-only. */

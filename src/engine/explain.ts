@@ -3,7 +3,15 @@
  * docs/packet-path.md once more, for one TCP or UDP packet without surprises, changing nothing. What depends on room in
  * tables (memory, free proxy ports) or on the packet's size is taken to be fine. A test holds it to the engine.
  */
-import { REASON_MEANING, REASON_NAMES, REASON_VERDICT, Reason, VERDICT_NAMES } from "../gen/layout.ts";
+import {
+  PROBE_FIRST_PORT,
+  PROBE_LAST_PORT,
+  REASON_MEANING,
+  REASON_NAMES,
+  REASON_VERDICT,
+  Reason,
+  VERDICT_NAMES,
+} from "../gen/layout.ts";
 import {
   type Address,
   addressAt,
@@ -166,6 +174,8 @@ function withoutRule({ interest }: TableImage, packet: ExplainedPacket): Reason 
   const { source, sourcePort, destination, destinationPort } = packet;
   if (!isNobodys(destination) && guards("destination", destination, destinationPort))
     return interest.proxies.some((proxy) => sameAddress(proxy, destination)) ? Reason.ProxyTraffic : Reason.RuleGone;
+  const isProbePort = PROBE_FIRST_PORT <= destinationPort && destinationPort <= PROBE_LAST_PORT;
+  if (isProbePort && interest.own.some((own) => sameAddress(own, destination))) return Reason.Unguarded;
   return guards("source", source, sourcePort) ? Reason.ServerTraffic : Reason.Unguarded;
 }
 

@@ -443,7 +443,7 @@ export class ReferenceEngine implements PacketEngine {
     if (tables.guardsDestination(tuple.destination, protocol, tuple.destinationPort)) {
       return pass(tables.isProxy(tuple.destination) ? Reason.ProxyTraffic : Reason.RuleGone);
     }
-    const fromServer = tables.guardsSource(tuple.source, protocol, tuple.sourcePort);
+    const fromServer = tables.guardsSource(tuple, protocol);
     return fromServer ? pass(Reason.ServerTraffic) : ignore(Reason.Unguarded);
   }
 

@@ -4,6 +4,7 @@
  */
 import {
   Algorithm,
+  ENDPOINT_OWN,
   ENDPOINT_PROXY,
   ENDPOINT_SERVER,
   ENDPOINT_VIP,
@@ -126,6 +127,7 @@ function planEndpoints(image: TableImage): EndpointPlan[] {
   for (const address of image.interest.vips) at(address).flags |= ENDPOINT_VIP;
   for (const address of image.interest.servers) at(address).flags |= ENDPOINT_SERVER;
   for (const address of image.interest.proxies) at(address).flags |= ENDPOINT_PROXY;
+  for (const address of image.interest.own) at(address).flags |= ENDPOINT_OWN;
   for (const { runs } of byAddress.values())
     for (const run of runs) if (run.length > 1) run.sort((a, b) => a.min - b.min);
   return [...byAddress.values()];

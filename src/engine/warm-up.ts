@@ -59,6 +59,7 @@ function image(): TableImage {
       vips: families.map((family) => addressOf(family, VIP)),
       servers: families.map((family) => addressOf(family, SERVER)),
       proxies: [],
+      own: [],
     },
   };
 }

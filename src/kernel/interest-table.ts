@@ -7,6 +7,7 @@
  * set does not have yet, and one that shrinks is deleted and its rest added in the same transaction.
  */
 import type { Interest, InterestEntry } from "../engine/engine.ts";
+import { PROBE_FIRST_PORT, PROBE_LAST_PORT } from "../gen/layout.ts";
 import { type Address, formatAddress } from "../model/address.ts";
 import type { PortRange } from "../model/config.ts";
 import { intersectRanges, mergeRanges, subtractRanges } from "../model/port-ranges.ts";
@@ -19,7 +20,7 @@ import { NftError } from "../native/nftables.ts";
 const MOST_ADDED = 4000;
 const MOST_REMOVED = 48;
 
-export const EMPTY_INTEREST: Interest = Object.freeze({ entries: [], vips: [], servers: [], proxies: [] });
+export const EMPTY_INTEREST: Interest = Object.freeze({ entries: [], vips: [], servers: [], proxies: [], own: [] });
 
 /** What runs transactions: src/native/nftables.ts, or a twin in tests. */
 export interface NftRunner {
@@ -36,6 +37,8 @@ export interface TableFrame {
   readonly what: string;
 }
 
+const PROBE_PORTS = `${PROBE_FIRST_PORT}-${PROBE_LAST_PORT}`;
+
 /** Offset and length in bits. */
 const QUOTED_DESTINATION = { 4: "@th,192,32", 6: "@th,256,128" } as const;
 
@@ -46,14 +49,19 @@ const QUOTED_DESTINATION = { 4: "@th,192,32", 6: "@th,256,128" } as const;
  * neighbour discovery and multicast listeners, which belong to the kernel alone. Protocols stand as numbers: a minimal
  * system has no /etc/protocols, and nftables would not know their names.
  *
+ * Answers of servers to the box's own health probes never belong to the set: they are let go before the rule of their
+ * server, though behind that of rules, whose VIP may be the box's only address.
+ *
  * Errors about packets to servers, to whatever address (HALF-NAT: the client's, decision record 0019): nftables knows no
  * quoted header, so its destination is raw payload, 8 + 16 or 8 + 24 bytes behind the beginning of the ICMP header,
  * whatever options either header has. Raw payload is of no address type, hence sets of their own with numbers in them.
  */
 export const interestRules = (verdict: string): string => `
   ip daddr . ip protocol . th dport @dst4 ${verdict}
+  ip daddr @own4 th dport ${PROBE_PORTS} ip saddr . ip protocol . th sport @src4 accept
   ip saddr . ip protocol . th sport @src4 ${verdict}
   ip6 daddr . meta l4proto . th dport @dst6 ${verdict}
+  ip6 daddr @own6 th dport ${PROBE_PORTS} ip6 saddr . meta l4proto . th sport @src6 accept
   ip6 saddr . meta l4proto . th sport @src6 ${verdict}
   ip protocol 1 ip daddr @vip4 ${verdict}
   ip protocol 1 ip daddr @prx4 icmp type { 3, 11, 12 } ${verdict}
@@ -69,9 +77,9 @@ export const interestRules = (verdict: string): string => `
   exthdr frag exists frag frag-off != 0 ip6 saddr @srv6 ${verdict}`;
 
 /** Names of the address sets and of the lists of Interest that they hold. */
-const ADDRESS_SETS = { vip: "vips", prx: "proxies", srv: "servers" } as const;
+const ADDRESS_SETS = { vip: "vips", prx: "proxies", srv: "servers", own: "own" } as const;
 
-/** Declarations of all sets, per family: dst4 src4 vip4 prx4 srv4 quo4, and the same with 6. `quo`: `srv` as numbers. */
+/** Declarations of all sets, per family: dst4 src4 vip4 prx4 srv4 own4 quo4, and the same with 6. `quo`: `srv` as numbers. */
 const SETS = ([4, 6] as const)
   .map((family) => {
     const address = family === 4 ? "ipv4_addr" : "ipv6_addr";

@@ -8,7 +8,7 @@
  */
 import { readFileSync } from "node:fs";
 import type { Interest, NextHop, Port } from "../engine/engine.ts";
-import { type Address, addressKey, isLinkLocal, sameAddress } from "../model/address.ts";
+import { type Address, addressKey, compareAddresses, isLinkLocal, sameAddress } from "../model/address.ts";
 import type { Config, Rule } from "../model/config.ts";
 import { Nft } from "../native/nftables.ts";
 import { chooseDevices } from "./devices.ts";
@@ -74,6 +74,8 @@ export interface Kernel {
   /** From now on exactly `interest` belongs to the engine. Rejects with one line; then nothing has changed. */
   narrow(interest: Interest): Promise<void>;
   isLocal(address: Address): boolean;
+  /** Addresses of the box, without those that hold on one link only; the same list as long as it says the same. */
+  ownAddresses(): readonly Address[];
   /** The way of a health probe that is addressed to `vip` and meant for `server`, whose next hop is watched. */
   probeWay(server: Address, vip: Address): ProbeWayAnswer;
   /** Names of owned devices that exist no more; one that is made anew under such a name is not taken up. */
@@ -207,10 +209,18 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
   const nextHops = new NextHops(network, { ports: mode.ports, onChange: options.onNextHop, log });
   defer(() => nextHops.close());
   const tellMissing = missingTeller(host);
+  let own = ownAddresses(network);
+  const refreshOwn = (): boolean => {
+    const now = ownAddresses(network);
+    const isSame = now.length === own.length && now.every((address, index) => sameAddress(address, own[index]!));
+    if (!isSame) own = now;
+    return !isSame;
+  };
   const unsubscribe = network.onChange((change) => {
     if (change.links) tellMissing();
     if (change.links || change.addresses) options.onPortChange();
-    if ((change.addresses || change.routes) && locals.refresh()) options.onLocalChange();
+    const isOther = change.addresses && refreshOwn();
+    if (((change.addresses || change.routes) && locals.refresh()) || isOther) options.onLocalChange();
   });
   defer(unsubscribe);
   const isLocal = (address: Address) => locals.isLocal(address);
@@ -226,6 +236,7 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
       kept.reserve(localPorts(interest, isLocal));
     },
     isLocal,
+    ownAddresses: () => own,
     probeWay: (server, vip) => findProbeWay(network, nextHops, server, vip),
     missingDevices: () => missingOf(host).map(({ name }) => name),
     watch: (addresses) => nextHops.watch(addresses),
@@ -328,6 +339,13 @@ function addressOn(network: NetworkWatch, devices: readonly Link[], family: 4 | 
     .flatMap(({ index }) => all.filter((entry) => entry.index === index))
     .map(({ address }) => address);
   return found.find((address) => !isLinkLocal(address)) ?? found[0] ?? null;
+}
+
+/** In ascending order, each once. */
+function ownAddresses(network: NetworkWatch): Address[] {
+  const usable = network.addresses().filter(({ address }) => !isLinkLocal(address));
+  const byKey = new Map(usable.map(({ address }) => [addressKey(address), address]));
+  return [...byKey.values()].sort(compareAddresses);
 }
 
 function boxAddresses(host: Host, isLocal: (address: Address) => boolean) {

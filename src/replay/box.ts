@@ -173,6 +173,8 @@ function engineControl(engine: WasmEngine): EngineControl {
   };
 }
 
+const NO_ADDRESSES: readonly Address[] = [];
+
 /** No address is the box's own, and whoever is a server is a neighbour with a MAC address made from its address. */
 function neighbourhood(engine: WasmEngine): KernelControl {
   const known = new Map<number, string>();
@@ -181,6 +183,7 @@ function neighbourhood(engine: WasmEngine): KernelControl {
     widen: async () => undefined,
     narrow: async () => undefined,
     isLocal: () => false,
+    ownAddresses: () => NO_ADDRESSES,
     hints: () => [],
     watch(addresses) {
       for (const [index, address] of addresses) {

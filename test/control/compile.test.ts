@@ -8,7 +8,7 @@ import { addressKey } from "../../src/model/address.ts";
 import type { Config, Rule } from "../../src/model/config.ts";
 import { config, group, rule, server, threeServers, v4 } from "./configs.ts";
 
-const NO_INTEREST = { entries: [], vips: [], servers: [], proxies: [] };
+const NO_INTEREST = { entries: [], vips: [], servers: [], proxies: [], own: [] };
 
 function image(of: Config): TableImage {
   const keys = serversInUse(of, NO_DRAINS).map((s) => addressKey(s.address));

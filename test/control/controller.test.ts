@@ -172,7 +172,7 @@ describe("draining", () => {
     expect(world.interest!.servers).toEqual([v4("192.0.2.10")]);
     world.flowCounts.clear();
     await world.clock.advance(1000);
-    expect(world.interest).toEqual({ entries: [], vips: [], servers: [], proxies: [] });
+    expect(world.interest).toEqual({ entries: [], vips: [], servers: [], proxies: [], own: [] });
   });
 
   test("ILB-041 ILB-044 a number is free at once without connection entries and kept while there are some", async () => {

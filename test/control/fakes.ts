@@ -27,6 +27,7 @@ export class FakeWorld {
   readonly audits: AuditRecord[] = [];
   readonly flowCounts = new Map<string, number>();
   readonly local = new Set<bigint>();
+  own: readonly Address[] = [];
   readonly clock = new FakeClock();
   live: LiveTables = NOTHING_LIVE;
 
@@ -68,6 +69,7 @@ export class FakeWorld {
       this.calls.push("narrow");
       this.interest = interest;
     },
+    ownAddresses: () => this.own,
     isLocal: (address) => this.local.has(address.value),
     watch: (addresses) => {
       this.calls.push(`watch ${[...addresses.keys()].sort().join(",")}`);

@@ -88,7 +88,7 @@ describe("interest set", () => {
   });
 
   test("no rules, no interest", () => {
-    expect(interestOf([])).toEqual({ entries: [], vips: [], servers: [], proxies: [] });
+    expect(interestOf([])).toEqual({ entries: [], vips: [], servers: [], proxies: [], own: [] });
   });
 
   const address = fc.constantFrom("192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1", "2001:db8::2").map(ip);

@@ -4,7 +4,7 @@ import type { Address } from "../../src/model/address.ts";
 import { ip } from "../support/addresses.ts";
 import { arpRequest, ETHERTYPE_ARP, ethernet } from "../support/packet-builder.ts";
 import { BOX_MACS, clientMac, type PacketMaker, type Side } from "./packet-maker.ts";
-import { CLIENT_PORT, ofFamily, PROXIES, SERVERS, VIPS } from "./world.ts";
+import { CLIENT_PORT, OWN, ofFamily, PROXIES, SERVERS, VIPS } from "./world.ts";
 
 /** Traffic between addresses that have, or have nothing, to do with us. */
 export function stranger(make: PacketMaker): FrameIn {
@@ -15,8 +15,8 @@ export function stranger(make: PacketMaker): FrameIn {
   const side: Side = {
     source: random.of(pool),
     sourcePort: random.of(interesting),
-    destination: random.of(pool),
-    destinationPort: random.of(interesting),
+    destination: random.of([...pool, ...ofFamily(family, OWN)]),
+    destinationPort: random.of([...interesting, 2048, 3000]),
   };
   const contents = { flags: random.of(["S", "SA", "A", "R"]) };
   return make.transport(random.of(["tcp", "udp"]), side, make.payload(), contents, random.below(3), clientMac(1));

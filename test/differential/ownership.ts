@@ -21,13 +21,16 @@ function portsMatch(interest: Interest, protocol: number, source: Address, desti
   if (data.length < 4) return null;
   const port = { source: data[0]! * 256 + data[1]!, destination: data[2]! * 256 + data[3]! };
   const address = { source, destination };
-  return interest.entries.some(
+  const matching = interest.entries.filter(
     (entry) =>
       entry.protocol === name &&
       same(entry.address, address[entry.match]) &&
       entry.ports.min <= port[entry.match] &&
       port[entry.match] <= entry.ports.max,
   );
+  if (matching.some(({ match }) => match === "destination")) return true;
+  const answersProbe = port.destination >= 2048 && port.destination <= 4095 && has(interest.own, destination);
+  return matching.length > 0 && !answersProbe;
 }
 
 /** An error whose raw payload names a server as the destination of what it quotes; beyond the packet there may be padding. */

@@ -32,6 +32,8 @@ const PROXY_RANGES = (["203.0.113.", "2001:db8:113::"] as const).flatMap((networ
   { first: ip(`${network}2`), last: ip(`${network}4`) },
   { first: VIPS[i * 4 + 1]!, last: VIPS[i * 4 + 1]! },
 ]);
+/** Addresses of the box that health probes come from; nobody's clients. */
+export const OWN: readonly Address[] = both("192.0.2.", "2001:db8:2::", [1]);
 export const PROXIES: readonly Address[] = both("203.0.113.", "2001:db8:113::", [1, 2, 3, 4]);
 
 const same = (a: Address, b: Address): boolean => a.family === b.family && a.value === b.value;
@@ -156,7 +158,7 @@ export class World {
   }
 
   image(): TableImage {
-    return imageOf(this.#generation, this.#rules, this.#drains, this.#past);
+    return imageOf(this.#generation, this.#rules, this.#drains, this.#past, OWN);
   }
 
   #changeRule(change: (rule: LiveRule) => LiveRule): Event[] {

@@ -43,7 +43,7 @@ export function imageOfRule(generation: number, rule: Partial<ImageRule> = {}): 
       },
     ],
     drains: [],
-    interest: { entries: [], vips: [VIP], servers: [SERVER], proxies: [] },
+    interest: { entries: [], vips: [VIP], servers: [SERVER], proxies: [], own: [] },
   };
 }
 

@@ -32,6 +32,7 @@ const CLIENT = ip("198.51.100.7");
 const VIP = ip("203.0.113.10");
 const SERVER = ip("192.0.2.20");
 const PROXY = ip("192.0.2.40");
+const OWN = ip("192.0.2.1");
 const PASS_MARK = 0x1b150001;
 
 const RULE = {
@@ -158,7 +159,7 @@ X`,
 
   test("exactly the interest set is dropped", () =>
     withGuard(async (guard) => {
-      await guard.apply(INTEREST);
+      await guard.apply(interestOf([RULE], [OWN]));
       const other = ip("192.0.2.99");
       const cases: [string, boolean, (id: number) => string][] = [
         ["first port of the rule", false, segment(CLIENT, 1000, VIP, 80)],
@@ -168,7 +169,12 @@ X`,
         ["other protocol", true, datagram(VIP, 80)],
         ["other address", true, segment(CLIENT, 1000, other, 80)],
         ["from the server's port", false, segment(SERVER, 8080, CLIENT, 1000)],
-        ["from the server's port to a probe of the box", false, segment(SERVER, 8080, PROXY, 3000)],
+        ["from the server's port to a probe port of another", false, segment(SERVER, 8080, PROXY, 3000)],
+        ["from the server's port to a probe at an address of the box", true, segment(SERVER, 8080, OWN, 3000)],
+        ["from the server's port to the first probe port", true, segment(SERVER, 8080, OWN, 2048)],
+        ["from the server's port to the last probe port", true, segment(SERVER, 8080, OWN, 4095)],
+        ["from the server's port below the probe ports", false, segment(SERVER, 8080, OWN, 2047)],
+        ["from the server's port above the probe ports", false, segment(SERVER, 8080, OWN, 4096)],
         ["from another port of the server", true, segment(SERVER, 8081, CLIENT, 1000)],
         ["from the VIP's port number at another host", true, segment(other, 8080, CLIENT, 1000)],
         ["first proxy port", false, segment(SERVER, 1, PROXY, 4096)],
@@ -238,6 +244,7 @@ X`,
         vips: [...four.vips, ...six.vips],
         servers: six.servers,
         proxies: [],
+        own: [],
       };
       await guard.apply(both);
       net.sh("peer", "ip neigh flush all; ip -6 neigh flush all");

@@ -99,8 +99,13 @@ export class Bench {
     this.publish(rules);
   }
 
-  publish(rules: readonly RuleSpec[], drains: TableImage["drains"] = [], past: readonly RuleSpec[] = []): void {
-    this.engine.publish(imageOf(++this.#generation, rules, drains, past));
+  publish(
+    rules: readonly RuleSpec[],
+    drains: TableImage["drains"] = [],
+    past: readonly RuleSpec[] = [],
+    own: readonly Address[] = [],
+  ): void {
+    this.engine.publish(imageOf(++this.#generation, rules, drains, past, own));
   }
 
   /** Sends one frame. */

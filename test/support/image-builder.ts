@@ -78,7 +78,7 @@ function distinct(addresses: readonly Address[]): Address[] {
 }
 
 /** What has to reach the engine because of these rules, disabled ones included (specification E.1). */
-export function interestOf(rules: readonly RuleSpec[]): Interest {
+export function interestOf(rules: readonly RuleSpec[], own: readonly Address[] = []): Interest {
   const raw: InterestEntry[] = [];
   const translated = rules.filter((rule) => rule.type !== "DSR");
   for (const rule of rules) {
@@ -106,6 +106,7 @@ export function interestOf(rules: readonly RuleSpec[]): Interest {
     vips: distinct(rules.map((rule) => rule.vip)),
     servers: distinct(translated.flatMap((rule) => rule.members.map((member) => member.server.address))),
     proxies: distinct(rules.flatMap(proxiesOf)),
+    own,
   };
 }
 
@@ -117,6 +118,7 @@ export function imageOf(
   rules: readonly RuleSpec[],
   drains: readonly ImageDrain[] = [],
   past: readonly RuleSpec[] = [],
+  own: readonly Address[] = [],
 ): TableImage {
   const servers: ImageServer[] = [];
   const indexOf = (server: ServerSpec): number => {
@@ -150,5 +152,5 @@ export function imageOf(
       members,
     };
   });
-  return { generation, servers, rules: imageRules, drains, interest: interestOf([...rules, ...past]) };
+  return { generation, servers, rules: imageRules, drains, interest: interestOf([...rules, ...past], own) };
 }

@@ -40,6 +40,9 @@ export function isGuarded(ip: Ip, tables: Tables): boolean {
   }
   if ((ip.protocol !== TCP && ip.protocol !== UDP) || data.length < 4) return false;
   const protocol = ip.protocol === TCP ? "tcp" : "udp";
-  const toUs = tables.guardsDestination(ip.destination, protocol, data[2]! * 256 + data[3]!);
-  return toUs || tables.guardsSource(ip.source, protocol, data[0]! * 256 + data[1]!);
+  const sourcePort = data[0]! * 256 + data[1]!;
+  const destinationPort = data[2]! * 256 + data[3]!;
+  const { source, destination } = ip;
+  if (tables.guardsDestination(destination, protocol, destinationPort)) return true;
+  return tables.guardsSource({ source, sourcePort, destination, destinationPort }, protocol);
 }

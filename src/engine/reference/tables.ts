@@ -5,6 +5,7 @@
 import type { Address } from "../../model/address.ts";
 import type { Protocol } from "../../model/config.ts";
 import type { ImageRule, ImageServer, TableImage } from "../engine.ts";
+import type { Tuple } from "./flows.ts";
 import { isNeverBalanced, sameAddress } from "./packet.ts";
 
 const EMPTY: TableImage = {
@@ -12,8 +13,11 @@ const EMPTY: TableImage = {
   servers: [],
   rules: [],
   drains: [],
-  interest: { entries: [], vips: [], servers: [], proxies: [] },
+  interest: { entries: [], vips: [], servers: [], proxies: [], own: [] },
 };
+
+/** Source ports of health probes. */
+const isProbePort = (port: number): boolean => port >= 2048 && port <= 4095;
 
 const holds = (list: readonly Address[], address: Address): boolean => list.some((one) => sameAddress(one, address));
 
@@ -81,8 +85,11 @@ export class Tables {
   guardsDestination(address: Address, protocol: Protocol, port: number): boolean {
     return !isNeverBalanced(address) && this.#guards("destination", address, protocol, port);
   }
-  guardsSource(address: Address, protocol: Protocol, port: number): boolean {
-    return this.#guards("source", address, protocol, port);
+  /** From a server's port; the box's own health probes get their answers past the engine. */
+  guardsSource(tuple: Tuple, protocol: Protocol): boolean {
+    const { source, sourcePort, destination, destinationPort } = tuple;
+    const answersProbe = isProbePort(destinationPort) && holds(this.image.interest.own, destination);
+    return !answersProbe && this.#guards("source", source, protocol, sourcePort);
   }
   isGuardedVip(address: Address): boolean {
     return !isNeverBalanced(address) && holds(this.image.interest.vips, address);

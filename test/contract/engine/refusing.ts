@@ -54,6 +54,33 @@ export function refusing(ground: Ground): void {
     expect(world.send(arriving(tcpPacket({ to: ip("203.0.113.9") }))).verdict).toBe(Verdict.Ignore);
   });
 
+  test("answers of a server to health probes of the box are left to the kernel, at its own addresses and probe ports only", () => {
+    const own = ip("203.0.113.9");
+    const world = bench([]);
+    const rules = [ruleOf({ members: one }), ruleOf({ id: 2, slot: 1, protocol: "udp", members: one })];
+    world.publish(rules, [], [], [own]);
+    const answer = (destinationPort: number, to = own, sourcePort = 80, make = tcpPacket) =>
+      reasonOf(world.send(arriving(make({ from: SERVERS[0]!.address, sourcePort, to, destinationPort }), SERVER_SIDE)));
+    const [left, taken] = [
+      [Verdict.Ignore, Reason.Unguarded],
+      [Verdict.Pass, Reason.ServerTraffic],
+    ];
+    for (const port of [2048, 3000, 4095]) {
+      expect(answer(port)).toEqual(left);
+      expect(answer(port, own, 80, udpPacket)).toEqual(left);
+    }
+    for (const port of [2047, 4096, 1, 65535]) expect(answer(port)).toEqual(taken);
+    expect(answer(3000, ip("203.0.113.8"))).toEqual(taken);
+  });
+
+  test("a port of a rule whose VIP is the box's only address stays the rule's, also among the probe ports", () => {
+    const world = bench([]);
+    const rule = ruleOf({ vipIsLocal: true, ports: onePort(3000), members: one });
+    world.publish([rule], [], [], [rule.vip]);
+    const packet = tcpPacket({ from: ip("203.0.113.7"), sourcePort: 80, to: rule.vip, destinationPort: 3000 });
+    expect(reasonOf(world.send(arriving(packet)))).toEqual([Verdict.Forward, Reason.FlowNew]);
+  });
+
   test("ILB-293 a cut TCP or UDP header is dropped with a reason and counted nowhere else", () => {
     const world = bench([ruleOf(), ruleOf({ id: 2, slot: 1, protocol: "udp", ports: onePort(53) })]);
     const cut = (packet: Uint8Array, bytes: number): Uint8Array => {
