@@ -6,7 +6,7 @@ import { FAMILIES, listenAddresses, type Protocol, type RuleType } from "./e2e.t
 const UDP_BITS_PER_SECOND = 20_000_000;
 const UDP_PAYLOAD_BYTES = 1_200;
 /** Between two transfers an iperf3 server closes the socket that it listens on, so the next client may be reset. */
-const CONNECT_TRIES = 20;
+const CONNECT_LIMIT_MS = 10_000;
 
 /**
  * One iperf3 server on each of the addresses where a server of `type` listens. With one for any address, datagrams of
@@ -70,9 +70,8 @@ export async function transfer(lab: Lab, order: TransferOrder): Promise<Transfer
   const udp = protocol === "udp" ? ["--udp", "--bitrate", UDP_BITS_PER_SECOND, "--length", UDP_PAYLOAD_BYTES] : [];
   const argv = ["iperf3", ...words, ...udp, ...(isReverse ? ["--reverse"] : [])].map(String);
   let output = await run(lab, argv);
-  for (let tries = 1; tries < CONNECT_TRIES && /unable to connect/.test(output.error ?? ""); tries++) {
-    output = await run(lab, argv);
-  }
+  const untilMs = performance.now() + CONNECT_LIMIT_MS;
+  while (/unable to connect/.test(output.error ?? "") && performance.now() < untilMs) output = await run(lab, argv);
   if (output.error !== undefined) throw new Error(`${argv.join(" ")}: ${output.error}`);
   const { sum_sent, sum_received, streams: perStream } = output.end;
   return {
