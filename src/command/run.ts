@@ -332,20 +332,22 @@ const statisticsOf = (command: ShowStatistics, host: CommandHost): Listing =>
   listStatistics(command, host, () => host.config());
 
 async function* runRollback(command: Rollback, host: CommandHost): AsyncGenerator<Chunk, number, void> {
+  const done = await goBack(command, host);
+  if (done.ok && done.value === null) return 0;
+  return yield* printPlan(done as Result<Plan>);
+}
+
+/** @returns what a dry run would change, null when it is done */
+async function goBack(command: Rollback, host: CommandHost): Promise<Result<Plan | null>> {
   const { configAfter } = host;
-  if (configAfter === undefined) {
-    yield refuse(failure("E-UNSUPPORTED", command.kind));
-    return 1;
+  if (configAfter === undefined) return { ok: false, failure: failure("E-UNSUPPORTED", command.kind) };
+  if (!command.dryRun) {
+    const done = await host.transact(printCommand(command), (config) => configAfter(command.id, config));
+    return done.ok ? ok(null) : done;
   }
-  if (command.dryRun) {
-    const running = host.config();
-    const past = configAfter(command.id, running);
-    return yield* printPlan(past.ok ? ok(planOf(running, past.value, host.flowCounts?.() ?? [])) : past);
-  }
-  const done = await host.transact(printCommand(command), (config) => configAfter(command.id, config));
-  if (done.ok) return 0;
-  yield refuse(done.failure);
-  return 1;
+  const running = host.config();
+  const past = configAfter(command.id, running);
+  return past.ok ? ok(planOf(running, past.value, host.flowCounts?.() ?? [])) : past;
 }
 
 function runCommand(command: Command, host: CommandHost, options: RunOptions): AsyncGenerator<Chunk, number, void> {
@@ -452,4 +454,14 @@ export async function planText(
   const audit = printCommand(command);
   const allowed = authorize(SUBCOMMANDS[command.kind].right, audit, options);
   return allowed.ok ? planImport(text, host, { ...options, audit }) : allowed;
+}
+
+/** Goes back to the configuration after a change, or tells what that would change. Checks the right first (E-AUTH). */
+export async function rollBack(
+  command: Rollback,
+  host: CommandHost,
+  options: Pick<RunOptions, "right">,
+): Promise<Result<Plan | null>> {
+  const allowed = authorize(SUBCOMMANDS[command.kind].right, printCommand(command), options);
+  return allowed.ok ? goBack(command, host) : allowed;
 }

@@ -349,6 +349,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     operand: "ID",
     min: 1,
     max: 1,
+    routes: [route("POST", "/history/{id}/rollback", "Go back to the configuration after a change")],
   }),
   explain: row(
     "explain",

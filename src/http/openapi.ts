@@ -219,6 +219,20 @@ export const importOperation = (route: Route): Operation => ({
   },
 });
 
+/** `POST /v1/history/{id}/rollback`. */
+export const rollbackOperation = (route: Route): Operation => ({
+  ...namesOf([route]),
+  parameters: [
+    { name: "id", in: "path", required: true, schema: TEXT },
+    query("dryRun", { type: "boolean", default: false }, "change nothing and answer with what would change"),
+  ],
+  responses: {
+    200: answer("With dryRun: what would change.", both(ref("plan"))),
+    204: { description: "Done." },
+    ...refusals(...ALWAYS, ...WITH_BODY, 404, 409, 501, 507),
+  },
+});
+
 const lineBody = (name: string, schema: JsonSchema): JsonSchema => ({
   type: "object",
   required: [name],

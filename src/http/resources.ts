@@ -32,6 +32,7 @@ import { resourceOperation, type Shown } from "./openapi.ts";
 import { type ListItem, type Place, pageOf, readPaging } from "./paging.ts";
 import { httpFailure, problemResponse } from "./problem.ts";
 import { rightCheck } from "./rights.ts";
+import { registerRollback } from "./rollback.ts";
 import { registerStatistics, registerStream } from "./statistics-routes.ts";
 
 type PathValues = Readonly<Record<string, string>>;
@@ -127,6 +128,7 @@ const SPECIAL: Readonly<Record<string, (app: App, parts: RouteParts, route: Rout
   "GET /v1/statistics/stream": registerStream,
   "GET /v1/config": registerExport,
   "PUT /v1/config": registerImport,
+  "POST /v1/history/{id}/rollback": registerRollback,
 };
 
 /** Registers every row of the grammar that has a path. Throws for a row that nothing here knows how to show. */

@@ -89,3 +89,27 @@ test("ilbadm carries nothing of the server with it", () => {
   const bundle = readFileSync(join(import.meta.dir, "../../dist/ilbadm.js"), "utf8");
   for (const piece of ["Bun.serve", "ZodType", "bun:sqlite", "bun:ffi", "openapi"]) expect(bundle).not.toContain(piece);
 });
+
+test("a rollback goes back to the configuration after a change, and a dry run only tells what would change", async () => {
+  await place.must("import-config", "create-servergroup a\n");
+  await place.must("create-servergroup b");
+  const send = (path: string, init: RequestInit = {}) => place.fetch(path, { method: "POST", ...init });
+  const records = ((await (await place.fetch("/v1/history")).json()) as { items: { id: number }[] }).items;
+  const path = `/v1/history/${records.at(-2)!.id}/rollback`;
+  const plan = await send(`${path}?dryRun=true`);
+  expect([plan.status, (await plan.json()) as unknown]).toEqual([
+    200,
+    { changes: [{ change: "remove", kind: "servergroup", name: "b", fields: [] }], connections: [] },
+  ]);
+  const reader = overTcp("read-only").v1.history[":id"].rollback;
+  expect((await reader.$post({ param: { id: `${records.at(-2)!.id}` }, query: {} })).status).toBe(403);
+  expect((await reader.$post({ param: { id: "x" }, query: {} })).status).toBe(403);
+  expect(await place.must("show-servergroup")).toBe("a: id:\nb: id:\n");
+  expect((await send(path)).status).toBe(204);
+  expect(await place.must("show-servergroup")).toBe("a: id:\n");
+  const unknown = await send("/v1/history/99999/rollback");
+  expect([unknown.status, ((await unknown.json()) as { code: string }).code]).toEqual([404, "E-NOCHANGE"]);
+  for (const wrong of ["/v1/history/x/rollback", `${path}?dryRun=1`]) expect((await send(wrong)).status).toBe(400);
+  const body = { headers: { "content-type": "application/json" }, body: '{"dryRun":true}' };
+  expect((await send(path, body)).status).toBe(400);
+});
