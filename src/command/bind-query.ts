@@ -80,6 +80,11 @@ function bindShowServer(request: Request): Result<Asked> {
   return output.ok ? ok({ kind: "show-server", output: output.value, names: request.operands }) : output;
 }
 
+function bindShowResults({ flags, operands }: Request): Result<Asked> {
+  const isVerbose = flags.has(OPTIONS.verboseResults);
+  return ok({ kind: "show-hc-result", names: operands, ...(isVerbose && { verbose: true as const }) });
+}
+
 /** The operand COUNT, null without one. */
 function bindLimit(request: Request): Result<number | null> {
   const operands = checkOperands(request);
@@ -232,7 +237,7 @@ const QUERY_BINDERS: { readonly [K in Asked["kind"]]: (request: Request) => Resu
   "show-servergroup": bindShowServerGroup,
   "show-server": bindShowServer,
   "show-healthcheck": (request) => ok({ kind: "show-healthcheck", names: request.operands }),
-  "show-hc-result": (request) => ok({ kind: "show-hc-result", names: request.operands }),
+  "show-hc-result": bindShowResults,
   "show-nat": (request) => bindShowTable(request, "show-nat"),
   "show-persist": (request) => bindShowTable(request, "show-persist"),
   "show-audit": (request) => bindShowRecords(request, "show-audit", AUDIT_FIELDS),
@@ -249,6 +254,7 @@ const OF_LINES: readonly OptionSpec[] = [
   OPTIONS.allGroupFields,
   OPTIONS.verboseGroup,
   OPTIONS.verbose,
+  OPTIONS.verboseResults,
   OPTIONS.delta,
 ];
 

@@ -125,6 +125,7 @@ export const RESULT_CELLS: Readonly<Record<ResultField, (row: ResultRow) => stri
   LAST: ({ result }) => timeOfDay(result.lastAtMs),
   NEXT: ({ result }) => (result.nextAtMs === null ? "" : timeOfDay(result.nextAtMs)),
   RTT: ({ result }) => String(result.rttMicroseconds),
+  REASON: ({ result }) => result.reason ?? "",
 };
 
 export const RECORD_CELLS: Readonly<Record<AuditField | HistoryField, (record: LogRecord) => string>> = {

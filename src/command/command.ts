@@ -132,6 +132,8 @@ export interface ShowServer {
 export interface ShowHealth {
   readonly kind: "show-healthcheck" | "show-hc-result";
   readonly names: readonly string[];
+  /** show-hc-result alone: with the reason of the last failure. */
+  readonly verbose?: true;
 }
 
 export interface ShowTable {

@@ -95,7 +95,8 @@ export const RESULT_WIDTHS = {
   FAIL: 5,
   LAST: 9,
   NEXT: 9,
-  RTT: 6,
+  RTT: 9,
+  REASON: 40,
 } as const satisfies Record<string, Width>;
 export type ResultField = keyof typeof RESULT_WIDTHS;
 
@@ -139,7 +140,7 @@ export const RULE_FIELDS: FieldSet = { widths: RULE_WIDTHS, defaults: defaultRul
 export const GROUP_FIELDS: FieldSet = { widths: GROUP_WIDTHS, defaults: all(GROUP_WIDTHS) };
 export const SERVER_FIELDS: FieldSet = { widths: SERVER_WIDTHS, defaults: all(SERVER_WIDTHS).slice(0, 6) };
 export const HEALTH_FIELDS: FieldSet = { widths: HEALTH_WIDTHS, defaults: all(HEALTH_WIDTHS) };
-export const RESULT_FIELDS: FieldSet = { widths: RESULT_WIDTHS, defaults: all(RESULT_WIDTHS) };
+export const RESULT_FIELDS: FieldSet = { widths: RESULT_WIDTHS, defaults: all(RESULT_WIDTHS).slice(0, 8) };
 export const AUDIT_FIELDS: FieldSet = { widths: AUDIT_WIDTHS, defaults: all(AUDIT_WIDTHS) };
 export const HISTORY_FIELDS: FieldSet = { widths: HISTORY_WIDTHS, defaults: all(HISTORY_WIDTHS) };
 /** `-v` shows the first twelve. */

@@ -34,6 +34,7 @@ import { explanationLines } from "./explain.ts";
 import {
   AUDIT_FIELDS,
   type AuditField,
+  allFields,
   GROUP_FIELDS,
   type GroupField,
   HEALTH_FIELDS,
@@ -206,7 +207,8 @@ async function* listResults(query: ShowHealth, config: Config, host: CommandHost
   if (host.healthResults === undefined) return failed("E-UNSUPPORTED", query.kind);
   const index = new Index(config);
   const results = new Map(host.healthResults().map((result) => [`${result.ruleId} ${result.serverId}`, result]));
-  const table = new Table(RESULT_FIELDS, RESULT_FIELDS.defaults, false);
+  const fields = query.verbose ? allFields(RESULT_FIELDS) : RESULT_FIELDS.defaults;
+  const table = new Table(RESULT_FIELDS, fields, false);
   const rules = chooseCheckedRules(config, query.names);
   let isFirst = true;
   for (let step = rules.next(); ; step = rules.next()) {

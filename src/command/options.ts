@@ -158,6 +158,7 @@ export const OPTIONS = Object.freeze({
   byServer: flag("s", "one line per server (as without options)"),
   allGroupFields: flag("f", "all fields as a table"),
   verboseGroup: flag("v", "all fields as a table"),
+  verboseResults: flag("v", "with the reason of the last failure, in words"),
   servers: keys("s", "server=HOSTSPEC,...", "servers to add", [KEYS.servers]),
   serverIds: keys("s", "server=ID,...", "servers to remove", [KEYS.serverIds]),
   addEnabled: flag("e", "accepted; servers are always added enabled"),

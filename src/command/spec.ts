@@ -296,8 +296,8 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     max: MANY,
     routes: [route("GET", "/healthchecks", "List health checks"), route("GET", CHECK, "One health check")],
   }),
-  "show-hc-result": row("show-hc-result", "show-hc-res", "show", "[RULE...]", "show what health checks found", {
-    options: [O.json],
+  "show-hc-result": row("show-hc-result", "show-hc-res", "show", "[-v] [RULE...]", "show what health checks found", {
+    options: [O.verboseResults, O.json],
     operand: "RULE",
     names: "rule",
     max: MANY,

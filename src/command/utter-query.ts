@@ -79,8 +79,9 @@ function sayAsked(query: Query): Parts {
     case "show-server":
       return { ...sayOutput(query.output, SERVER_FIELDS.defaults), operands: query.names };
     case "show-healthcheck":
-    case "show-hc-result":
       return { operands: query.names };
+    case "show-hc-result":
+      return { flags: [query.verbose === true && OPTIONS.verboseResults], operands: query.names };
     case "show-nat":
     case "show-persist":
       return { operands: [sayCount(query.limit)] };

@@ -68,6 +68,7 @@ const resultSchema = z.object({
   last: time,
   next: time.nullable(),
   rtt: z.int().describe("microseconds, 0: unknown"),
+  reason: z.string().nullable().describe("the last failure in words; null after a success or without any"),
 });
 
 const counterShape = (table: object): Record<string, z.ZodType> =>

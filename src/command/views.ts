@@ -102,6 +102,7 @@ export function resultView(config: Config, result: HealthResult): ResultView | n
     last: new Date(result.lastAtMs).toISOString(),
     next: result.nextAtMs === null ? null : new Date(result.nextAtMs).toISOString(),
     rtt: result.rttMicroseconds,
+    reason: result.reason ?? null,
   };
 }
 

@@ -10,7 +10,7 @@ export type ServerOfRule = { readonly id: string; readonly servergroup: string; 
 
 export type Healthcheck = { readonly name: string; readonly "hc-test": string; readonly "hc-timeout": number; readonly "hc-count": number; readonly "hc-interval": number; readonly "default-ping": boolean };
 
-export type HcResult = { readonly rule: string; readonly healthcheck: string; readonly server: string; readonly status: "un-init" | "alive" | "dead" | "unreach" | "disabled"; readonly fail: number; readonly last: string; readonly next: string | null; readonly rtt: number };
+export type HcResult = { readonly rule: string; readonly healthcheck: string; readonly server: string; readonly status: "un-init" | "alive" | "dead" | "unreach" | "disabled"; readonly fail: number; readonly last: string; readonly next: string | null; readonly rtt: number; readonly reason: string | null };
 
 export type Statistics = { readonly time: string; readonly rules: readonly ({ readonly name: string; readonly pkt_u: string; readonly bytes_u: string; readonly pkt_d: string; readonly bytes_d: string; readonly icmp_p: string; readonly icmp_d: string; readonly icmp2big_p: string; readonly icmp2big_d: string; readonly nomemp_d: string; readonly noportp_d: string; readonly nomemb_d: string; readonly noportb_d: string; readonly servers: readonly ({ readonly id: string; readonly pkt_p: string; readonly bytes_p: string })[] })[]; readonly packets_in: string; readonly flows: number; readonly pairs: readonly ({ readonly rule: string; readonly server: string; readonly flows: number })[]; readonly fragments_in: string; readonly fragments_dropped: string; readonly reasons: readonly ({ readonly reason: string; readonly verdict: string; readonly meaning: string; readonly packets: string })[] };
 

@@ -451,6 +451,7 @@ hc2           2       1       10       N        /opt/probes/http_probe
         lastAtMs,
         nextAtMs,
         rttMicroseconds,
+        reason: fail > 0 ? "timeout after 2 s" : null,
       }));
     return host;
   }
@@ -466,6 +467,15 @@ rule1         hc1           _sg1.4        un-init  0    04:45:17 04:45:52 0
     const host = await checked();
     expect(await outputOf(host, "show-hc-result")).toBe(text);
     expect(await outputOf(host, "show-hc-result RULE1")).toBe(text);
+  });
+
+  test("show-hc-result -v adds the reason of the last failure, and nothing else changes", async () => {
+    const host = await checked();
+    const plain = (await outputOf(host, "show-hc-result")).trimEnd().split("\n");
+    const verbose = (await outputOf(host, "show-hc-result -v rule1")).trimEnd().split("\n");
+    expect(verbose.map((line, index) => line.startsWith(plain[index]!))).toEqual(plain.map(() => true));
+    const reasons = verbose.map((line, index) => line.slice(plain[index]!.length).trim());
+    expect(reasons).toEqual(["REASON", "timeout after 2 s", "--", "timeout after 2 s", "--", "--"]);
   });
 
   test("ILB-138 a rule without health check, or none at all, has no results", async () => {
