@@ -118,8 +118,8 @@ describe.each(TYPES.map((type) => ({ type })))("$type", ({ type }) => {
       }
       // As many as a socket buffer holds, should the server not be scheduled meanwhile.
       const datagrams = await transfer(lab, { ...to, protocol: "udp", bytes: 72_000, streams: 1, isReverse: false });
-      expect(datagrams.receivedBytes).toBeGreaterThan(0.9 * datagrams.sentBytes);
-      expect(datagrams.outOfOrder).toBe(0);
+      expect(datagrams.receivedBytes).toBeGreaterThan(0);
+      expect({ missing: datagrams.missing, outOfOrder: datagrams.outOfOrder }).toEqual({ missing: 0, outOfOrder: 0 });
       await expectNoWrongChecksum();
     },
     TEST_TIMEOUT_MS,

@@ -43,6 +43,8 @@ export interface Transfer {
   readonly repeats: number;
   /** UDP datagrams that came out of order. */
   readonly outOfOrder: number;
+  /** UDP datagrams before the last one received that did not come: what comes after iperf3's end is not counted. */
+  readonly missing: number;
 }
 
 interface Sum {
@@ -55,7 +57,7 @@ interface Output {
   readonly end: {
     readonly sum_sent: Sum;
     readonly sum_received: Sum;
-    readonly streams: readonly { readonly udp?: { readonly out_of_order: number } }[];
+    readonly streams: readonly { readonly udp?: { readonly out_of_order: number; readonly lost_packets: number } }[];
   };
 }
 
@@ -79,5 +81,6 @@ export async function transfer(lab: Lab, order: TransferOrder): Promise<Transfer
     receivedBytes: sum_received.bytes,
     repeats: sum_sent.retransmits ?? 0,
     outOfOrder: perStream.reduce((sum, stream) => sum + (stream.udp?.out_of_order ?? 0), 0),
+    missing: perStream.reduce((sum, stream) => sum + (stream.udp?.lost_packets ?? 0), 0),
   };
 }
