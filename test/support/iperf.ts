@@ -5,7 +5,7 @@ import { FAMILIES, listenAddresses, type Protocol, type RuleType } from "./e2e.t
 /** UDP is paced, far below what any machine loses by itself. */
 const UDP_BITS_PER_SECOND = 20_000_000;
 const UDP_PAYLOAD_BYTES = 1_200;
-/** Between two transfers an iperf3 server closes the socket that it listens on, so the next client may be reset. */
+/** Between two transfers an iperf3 server is busy for a moment, and closes the socket that it listens on. */
 const CONNECT_LIMIT_MS = 10_000;
 
 /**
@@ -73,7 +73,7 @@ export async function transfer(lab: Lab, order: TransferOrder): Promise<Transfer
   const argv = ["iperf3", ...words, ...udp, ...(isReverse ? ["--reverse"] : [])].map(String);
   let output = await run(lab, argv);
   const untilMs = performance.now() + CONNECT_LIMIT_MS;
-  while (/unable to connect/.test(output.error ?? "") && performance.now() < untilMs) output = await run(lab, argv);
+  while (/unable to connect|server is busy/.test(output.error ?? "") && performance.now() < untilMs) output = await run(lab, argv);
   if (output.error !== undefined) throw new Error(`${argv.join(" ")}: ${output.error}`);
   const { sum_sent, sum_received, streams: perStream } = output.end;
   return {
