@@ -73,7 +73,8 @@ export async function transfer(lab: Lab, order: TransferOrder): Promise<Transfer
   const argv = ["iperf3", ...words, ...udp, ...(isReverse ? ["--reverse"] : [])].map(String);
   let output = await run(lab, argv);
   const untilMs = performance.now() + CONNECT_LIMIT_MS;
-  while (/unable to connect|server is busy/.test(output.error ?? "") && performance.now() < untilMs) output = await run(lab, argv);
+  while (/unable to connect|server is busy/.test(output.error ?? "") && performance.now() < untilMs)
+    output = await run(lab, argv);
   if (output.error !== undefined) throw new Error(`${argv.join(" ")}: ${output.error}`);
   const { sum_sent, sum_received, streams: perStream } = output.end;
   return {
