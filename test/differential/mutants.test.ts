@@ -30,6 +30,7 @@ const MUTANTS: readonly (readonly [functionName: string, branch: number, about: 
   ["assembly/quoted/rewriteQuoted", 0, "the quoted packet's checksums"],
   ["assembly/select/byHash", 0, "whom a hash chooses"],
   ["assembly/select/hashInput", 0, "what is hashed"],
+  ["assembly/select/stickyMember", 0, "whether a sticky client's server still takes him"],
   ["assembly/pairs/bringUpToDate", 0, "which servers drain"],
   ["assembly/pairs/sweepPairs", 0, "which pairs are in use"],
   ["assembly/sweep/sweepBuckets", 0, "what a sweep looks at"],

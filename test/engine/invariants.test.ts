@@ -1,5 +1,7 @@
 /** What must hold in the engine's memory whatever arrives: tables that agree, frames that keep to themselves. */
 import { expect, test } from "bun:test";
+import type { Port } from "../../src/engine/engine.ts";
+import { FrameMemory } from "../../src/engine/frame-memory.ts";
 import { WorkerEngine } from "../../src/engine/worker-engine.ts";
 import {
   Descriptor,
@@ -15,6 +17,9 @@ import {
   REASON_VERDICT,
   Reason,
 } from "../../src/gen/layout.ts";
+import type { Event } from "../differential/duel.ts";
+import { Traffic } from "../differential/traffic.ts";
+import { World } from "../differential/world.ts";
 import { ip } from "../support/addresses.ts";
 import { Random, seedFromEnvironment } from "../support/random.ts";
 import { feed } from "./feed.ts";
@@ -128,6 +133,60 @@ test("tables agree after random opening, answering and expiry", () => {
   }
   checkTables(host);
 });
+
+test.each([
+  ["roomy", 4_000, 1_024],
+  ["so small that they run out", 40, 16],
+] as const)(
+  "tables that are %s agree after mixed traffic of both families, fragments and changes of rules",
+  (_, maxFlows, maxSticky) => {
+    const random = new Random(seed + 2);
+    const host = makeHost({ ...LIMITS, maxFlows, maxSticky });
+    const engine = new WorkerEngine(host.seat(0));
+    engine.leaveQuiescent();
+    const frames = new FrameMemory(host.memory, host.map.workers[0]!);
+    const world = new World(random);
+    const traffic = new Traffic(random, "crowded");
+    const ports = new Map<number, Port>();
+    const seen = new Set<string>();
+    const configure = (events: readonly Event[]): void => {
+      for (const event of events) {
+        if (event.kind === "port") {
+          ports.set(event.index, event.port);
+          frames.setPort(event.index, event.port);
+          host.setPort(event.index, event.port);
+        } else if (event.kind === "hop") host.setNextHop(event.index, event.hop);
+        else if (event.kind === "publish") {
+          host.publish(event.image);
+          engine.adoptIfPublished();
+        }
+      }
+    };
+    configure(world.setUp());
+    let now = 0;
+    for (let round = 0; round < 400; round++) {
+      now += random.below(1_000);
+      const batch = traffic.batch(1 + random.below(64), world.rules);
+      batch.forEach((frame, index) => {
+        frames.place(frame, index);
+      });
+      const made = engine.process(batch.length, now);
+      const outcomes = batch.map((_, index) => frames.outcome(index, made));
+      for (const { reason } of outcomes) if (reason === Reason.FragmentTranslated) seen.add("fragments");
+      traffic.learn(outcomes, ports);
+      engine.sweepSlice(now);
+      if (random.chance(0.1)) configure(world.change(now));
+      if (round % 40 !== 0) continue;
+      checkTables(host);
+      for (const { client } of host.flows()) seen.add(`IPv${client.family}`);
+    }
+    checkTables(host);
+    expect([...seen].sort()).toEqual(["IPv4", "IPv6", "fragments"]);
+    engine.sweepAll(now + 200_000);
+    engine.sweepAll(now + 400_000);
+    expect(checkTables(host)).toBe(0);
+  },
+);
 
 test("slices, called every half second, remove an idle flow within 15 s of its time", () => {
   const { host, engine } = startNat();
