@@ -82,6 +82,12 @@ function framesDifference(a: readonly FrameOut[], b: readonly FrameOut[], what: 
   return null;
 }
 
+/** With what goes back to the kernel sorted. */
+function inOrder(outcome: Outcome): Outcome {
+  if (outcome.passed.length < 2) return outcome;
+  return { ...outcome, passed: outcome.passed.toSorted((a, b) => Buffer.compare(a.bytes, b.bytes) || a.port - b.port) };
+}
+
 export class Duel {
   readonly subject: Subject;
   readonly reference: ReferenceEngine;
@@ -150,7 +156,9 @@ export class Duel {
     const ours = this.reference.process(copy(), nowMs);
     if (badPort !== null) return badPort;
     for (const [i, frame] of frames.entries()) {
-      const difference = outcomeDifference(theirs[i]!, ours[i]!);
+      const difference = this.#stage.isSeveral
+        ? outcomeDifference(inOrder(theirs[i]!), inOrder(ours[i]!))
+        : outcomeDifference(theirs[i]!, ours[i]!);
       if (difference !== null) {
         const both = `  subject:   ${spellOutcome(theirs[i]!)}\n  reference: ${spellOutcome(ours[i]!)}`;
         return { what: `${difference} differs\n${both}`, frame };
@@ -218,7 +226,7 @@ function spellSticky(engine: PacketEngine): string[] {
  * Counters as lines. Those that are 0 and pairs without traffic are left out, since an engine need not list them, and so
  * are pairs that neither the image nor a flow names: when these are forgotten is an engine's own affair.
  */
-function spellCounters(counters: EngineCounters, named: ReadonlySet<string>, { hasPartialPairs }: Stage): string[] {
+function spellCounters(counters: EngineCounters, named: ReadonlySet<string>, { isSeveral }: Stage): string[] {
   const lines = [
     `packets in ${counters.packetsIn}`,
     `fragments ${counters.fragmentsIn} dropped ${counters.fragmentsDropped}`,
@@ -231,7 +239,7 @@ function spellCounters(counters: EngineCounters, named: ReadonlySet<string>, { h
   }
   for (const pair of counters.pairs) {
     if (pair.packets === 0n && pair.flows === 0) continue;
-    if ((pair.flows === 0 || hasPartialPairs) && !named.has(`${pair.ruleId} ${pair.serverId}`)) continue;
+    if ((pair.flows === 0 || isSeveral) && !named.has(`${pair.ruleId} ${pair.serverId}`)) continue;
     lines.push(
       `rule ${pair.ruleId} server ${pair.serverId} packets ${pair.packets} bytes ${pair.bytes} flows ${pair.flows}`,
     );

@@ -23,8 +23,11 @@ export interface Stage {
   /** Frames of a batch at most, and the milliseconds from one batch to the next at least. */
   readonly mostFrames: number;
   readonly leastStepMs: number;
-  /** Each worker of the subject has pairs of its own and forgets them by itself, so one that has left the image counts what is left. */
-  readonly hasPartialPairs?: boolean;
+  /**
+   * The subject is several workers. Each forgets its own part of a pair that has left the image, so what such a pair counts
+   * is not compared; and what several have held too long reaches the kernel in no order between them.
+   */
+  readonly isSeveral?: boolean;
   /** Default: chance decides between busy and steady. */
   readonly temper?: Temper;
   /** How likely the configuration changes between two batches, where not as the temper of the traffic has it. */
@@ -71,7 +74,7 @@ export const SHARED: Stage = {
   ...ROOMY,
   world: { ...ROOMY.world, isTurnless: true },
   slices: false,
-  hasPartialPairs: true,
+  isSeveral: true,
   mostFrames: 1,
   leastStepMs: 10,
 };

@@ -5,7 +5,7 @@
 import { Reason } from "../../src/gen/layout.ts";
 import { run } from "../differential/run.ts";
 import { FEW_PORTS, tightStage } from "../differential/stage.ts";
-import { wasmSubject, workersSubject } from "../differential/subject.ts";
+import { choiceOf, wasmSubject, workersSubject } from "../differential/subject.ts";
 import { MODULE_BYTES } from "../support/wasm-engine.ts";
 import { runAlone } from "./alone.ts";
 import { Corpus } from "./corpus.ts";
@@ -57,8 +57,8 @@ export interface JobResult {
   readonly blocks: { readonly reached: number; readonly all: number };
 }
 
-/** Even seeds run in mode `ilb`, odd ones in `modern`. */
-const compatOf = (seed: number): "ilb" | "modern" => (seed % 2 === 0 ? "ilb" : "modern");
+/** Half of the seeds run in mode `ilb`, half in `modern`. */
+const compatOf = (seed: number): "ilb" | "modern" => (choiceOf(seed, 2) === 0 ? "ilb" : "modern");
 
 type Outline = Omit<JobResult, "blocks">;
 
@@ -68,17 +68,18 @@ function agreement({ seed, packets }: Job): Outline {
 }
 
 function tight({ seed, packets }: Job, { fewPorts }: Workshop): Outline {
-  const subject = wasmSubject(seed, compatOf(seed), tightStage(seed >> 1), fewPorts);
+  const subject = wasmSubject(seed, compatOf(seed), tightStage(choiceOf(seed, 3, 16)), fewPorts);
   const { packets: compared, reasons, failure } = run(subject, seed, packets);
   return { compared, executions: compared, reasons: reasons.map(Number), failure };
 }
 
-/** Half of the packets are compared; the other half comes faster than it is taken, in every other run not at all. */
+/** Half of the packets are compared; as many come faster than they are taken, or more that nobody takes before the end. */
 function workers({ seed, packets }: Job): Outline {
-  const count = 2 + ((seed >> 1) & 1);
+  const count = 2 + choiceOf(seed, 4);
   const half = Math.ceil(packets / 2);
+  const isFlooded = choiceOf(seed, 5) === 1;
   const agreed = run(workersSubject(seed, compatOf(seed), count), seed, half);
-  const crowded = runCrowdedRings(seed, compatOf(seed), count, half, ((seed >> 2) & 1) === 1);
+  const crowded = runCrowdedRings(seed, compatOf(seed), count, isFlooded ? 2 * packets : half, isFlooded);
   return {
     compared: agreed.packets,
     executions: agreed.packets + crowded.packets,
