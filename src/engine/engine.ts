@@ -5,7 +5,7 @@
  * replay, explain and tests do.
  */
 
-import type { Reason, Verdict } from "../gen/layout.ts";
+import { type Reason, VERDICT_NAMES, Verdict } from "../gen/layout.ts";
 import type { Address } from "../model/address.ts";
 import type { Algorithm, PortRange, Protocol, RuleType } from "../model/config.ts";
 
@@ -138,6 +138,11 @@ export interface FrameIn {
 
 export type Direction = "none" | "client-to-server" | "server-to-client";
 export type FlowState = "none" | "new" | "found";
+
+/** What users are told: a packet that the kernel has anyhow passes like one that is given back to it. */
+export function verdictName(verdict: Verdict): string {
+  return VERDICT_NAMES[verdict === Verdict.Ignore ? Verdict.Pass : verdict] ?? String(verdict);
+}
 
 /** A frame that leaves. */
 export interface FrameOut {

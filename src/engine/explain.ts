@@ -10,7 +10,6 @@ import {
   REASON_NAMES,
   REASON_VERDICT,
   Reason,
-  VERDICT_NAMES,
 } from "../gen/layout.ts";
 import {
   type Address,
@@ -21,7 +20,14 @@ import {
   isMulticast,
   sameAddress,
 } from "../model/address.ts";
-import type { ImageMember, ImageRule, ImageServer, NextHop, TableImage } from "./engine.ts";
+import {
+  type ImageMember,
+  type ImageRule,
+  type ImageServer,
+  type NextHop,
+  type TableImage,
+  verdictName,
+} from "./engine.ts";
 import type {
   ExplainedChoice,
   ExplainedEgress,
@@ -68,7 +74,7 @@ const NO_GROUNDS: Grounds = {
 export function explain(image: TableImage, live: LiveTables, packet: ExplainedPacket): Explanation {
   const told = (reason: Reason, grounds: Partial<Grounds> = {}): Explanation => ({
     packet,
-    verdict: VERDICT_NAMES[REASON_VERDICT[reason]!]!,
+    verdict: verdictName(REASON_VERDICT[reason]!),
     reason: REASON_NAMES[reason]!,
     meaning: REASON_MEANING[reason]!,
     ...NO_GROUNDS,

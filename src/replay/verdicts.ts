@@ -1,6 +1,6 @@
 /** One line of `--verdicts` per packet: what the engine decided, with the names that a user knows. */
-import type { Outcome } from "../engine/engine.ts";
-import { REASON_NAMES, VERDICT_NAMES, Verdict } from "../gen/layout.ts";
+import { type Outcome, verdictName } from "../engine/engine.ts";
+import { REASON_NAMES } from "../gen/layout.ts";
 
 /** Who knows what ids stand for; null for 0. */
 export interface Names {
@@ -11,15 +11,14 @@ export interface Names {
 const encoder = new TextEncoder();
 
 /**
- * A JSON object and a newline. What the engine ignores because the kernel has it is `pass`, as what it gives back.
+ * A JSON object and a newline.
  * @param number of the packet in the capture, from 1
  */
 export function verdictLine(number: number, outcome: Outcome, names: Names): Uint8Array {
   const { verdict, reason, ruleId, serverId, direction, flow, out } = outcome;
-  const isKernels = verdict === Verdict.Ignore || verdict === Verdict.Pass;
   const line = {
     n: number,
-    verdict: VERDICT_NAMES[isKernels ? Verdict.Pass : verdict],
+    verdict: verdictName(verdict),
     reason: REASON_NAMES[reason],
     rule: names.ruleName(ruleId),
     server: names.serverName(serverId),

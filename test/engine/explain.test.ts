@@ -4,9 +4,9 @@
  */
 import { expect, test } from "bun:test";
 import type { FlowSnapshot, Outcome, Port, TableImage } from "../../src/engine/engine.ts";
-import { explain } from "../../src/engine/explain.ts";
+import { explain, NOTHING_LIVE } from "../../src/engine/explain.ts";
 import type { ExplainedPacket, Explanation } from "../../src/engine/explanation.ts";
-import { REASON_NAMES, VERDICT_NAMES } from "../../src/gen/layout.ts";
+import { REASON_NAMES, VERDICT_NAMES, Verdict } from "../../src/gen/layout.ts";
 import type { Event } from "../differential/duel.ts";
 import { PROXIES, SERVERS, TUN_PORT, VIPS, World } from "../differential/world.ts";
 import { ip, mac } from "../support/addresses.ts";
@@ -134,7 +134,9 @@ class Bout {
 
   #ofEngine(outcome: Outcome, told: Explanation): unknown {
     const { verdict, reason, ruleId, serverId, direction, flow, out } = outcome;
-    const head = [VERDICT_NAMES[verdict], REASON_NAMES[reason], ruleId, serverId, direction, flow];
+    // What the engine leaves alone is the kernel's, which users know as passed.
+    const known = verdict === Verdict.Ignore ? "pass" : VERDICT_NAMES[verdict];
+    const head = [known, REASON_NAMES[reason], ruleId, serverId, direction, flow];
     const sent = out[0];
     if (sent === undefined) return { head, leaving: null, egress: null };
     const link = this.#ports.get(sent.port)!.kind === "ip" ? null : decodeEthernet(sent.bytes);
@@ -188,4 +190,22 @@ test.each([
     if (!withTun || !["no-route", "next-hop-unresolved"].includes(reason))
       expect([reason, (reasons.get(reason) ?? 0) > 0]).toEqual([reason, true]);
   console.log(`explain: ${[...reasons].map(([reason, count]) => `${reason} ${count}`).join(", ")}`);
+});
+
+test("a packet that no rule knows is passed, as replay says", () => {
+  const image = {
+    generation: 1,
+    rules: [],
+    servers: [],
+    drains: [],
+    interest: { entries: [], vips: [], servers: [], proxies: [], own: [] },
+  };
+  const packet: ExplainedPacket = {
+    protocol: "tcp",
+    source: ip("198.51.100.7"),
+    sourcePort: 40_000,
+    destination: VIPS[0]!,
+    destinationPort: 80,
+  };
+  expect(explain(image, NOTHING_LIVE, packet)).toMatchObject({ verdict: "pass", reason: "unguarded" });
 });
