@@ -47,6 +47,8 @@ const ALGORITHMS: readonly Algorithm[] = ["roundrobin", ...HASHES];
 const TYPES: readonly RuleType[] = ["DSR", "HALF-NAT", "NAT"];
 const RULE_SLOTS = 64;
 
+const LARGEST_MTU = 65_535;
+
 /** How much a world holds at once. */
 export interface WorldSize {
   readonly mostRules: number;
@@ -54,7 +56,10 @@ export interface WorldSize {
   readonly mostServers: number;
   /** Servers come and go most of the time and never drain, so that flows of many that have gone are left. */
   readonly isRestless?: boolean;
-  /** Nothing goes in turn, neither servers nor proxy addresses, so that any number of workers decides alike. */
+  /**
+   * Nothing goes in turn, neither servers nor proxy addresses, and nothing is too big, so that any number of workers decides
+   * alike (docs/packet-path.md, "Several workers").
+   */
   readonly isTurnless?: boolean;
 }
 
@@ -122,7 +127,7 @@ export class World {
     return {
       kind: index === TUN_PORT ? "ip" : "ethernet",
       mac: mac(`02:00:00:00:00:0${index + 1}`),
-      mtu: random.of([1500, 1500, 1500, 1400, 576]),
+      mtu: this.#size.isTurnless ? LARGEST_MTU : random.of([1500, 1500, 1500, 1400, 576]),
       address4: hasAddress ? ip(`192.0.2.${index + 1}`) : null,
       address6: random.chance(0.1) ? null : ip(`2001:db8:2::${index + 1}`),
     };
@@ -143,7 +148,7 @@ export class World {
       ]),
       destinationMac: mac(`02:01:00:00:00:${(0x10 + index).toString(16)}`),
       sourceMac: mac("02:00:00:00:00:02"),
-      mtu: random.of([1500, 1500, 1500, 1400, 1280, 580, 68, 68, 48]),
+      mtu: this.#size.isTurnless ? LARGEST_MTU : random.of([1500, 1500, 1500, 1400, 1280, 580, 68, 68, 48]),
     };
   }
 
