@@ -127,7 +127,7 @@ describe.skipIf(!hasNamespaces)("other tests", () => {
   );
 
   test(
-    "ILB-211 an external test decides about a server that is frozen, which every built-in test takes for alive",
+    "ILB-131 ILB-211 an external test decides about a server that is frozen; for show-server it stays enabled",
     async () => {
       await withLab({}, async (lab) => {
         const path = `${lab.directory}/probe`;
@@ -146,6 +146,7 @@ describe.skipIf(!hasNamespaces)("other tests", () => {
         process.kill(frozen.pid, "SIGSTOP");
         await reach(lab, "alive", "dead", "alive");
         expect(await serving(lab)).toEqual(["s1", "s3"]);
+        expect(await lab.configure("show-server", "-p", "-o", "status")).toBe("E\nE\nE\n");
         process.kill(frozen.pid, "SIGCONT");
         await reach(lab, "alive", "alive", "alive");
       });
