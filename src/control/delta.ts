@@ -60,16 +60,6 @@ export function diffConfigs(before: Config, after: Config): Delta {
   };
 }
 
-/** True if the delta holds no step at all. */
-export function isEmptyDelta(delta: Delta): boolean {
-  return (
-    delta.groups.length === 0 &&
-    delta.servers.length === 0 &&
-    delta.healthChecks.length === 0 &&
-    delta.rules.length === 0
-  );
-}
-
 function diffLists<T extends { readonly id: number }>(before: readonly T[], after: readonly T[]): Step<T>[] {
   if (before === after) return [];
   const steps: Step<T>[] = [];

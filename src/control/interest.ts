@@ -70,14 +70,6 @@ const isSameRule = (a: InterestRule, b: InterestRule): boolean =>
   a.proxySource === b.proxySource &&
   a.servers === b.servers;
 
-/** The ports of one address and protocol that belong to the engine as destination, sorted. */
-export function destinationPorts(interest: Interest, address: Address, protocol: Protocol): PortRange[] {
-  return interest.entries
-    .filter((entry) => entry.match === "destination" && entry.protocol === protocol)
-    .filter((entry) => compareAddresses(entry.address, address) === 0)
-    .map((entry) => entry.ports);
-}
-
 function* proxyAddresses(rule: InterestRule): Generator<Address> {
   if (rule.proxySource === null) return;
   const count = Number(rangeSize(rule.proxySource));

@@ -104,8 +104,6 @@ export const ADDRESSES: Readonly<Record<Family, AddressPlan>> = {
 // What stands for IPv4 alone.
 export const ROUTED_VIP = ADDRESSES[4].routedVip;
 export const PROXY_SOURCES = ADDRESSES[4].proxySources;
-export const LOCAL_VIP = ADDRESSES[4].localVip;
-export const CLIENT_ON_LAN = ADDRESSES[4].clientOnLan;
 
 export function familyOf(address: string): Family {
   return address.includes(":") ? 6 : 4;
