@@ -1,7 +1,7 @@
 /*
  * Probes of servers that answer for an address which is not theirs on the wire (direct server return): the packet goes to
  * the VIP, in a frame to that very server, whatever the kernel's routing says about the VIP, be it our own address.
- * Builds and reads packets; which of them are sent, and what answers mean, is probe.c's business.
+ * Builds and reads packets; which of them are sent, and what answers mean, is probe-direct.c's business.
  */
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,4 +1,4 @@
-/* Between probe.c and probe-frames.c: probes that go out as frames of our own, past the kernel's routing. */
+/* Between probe-direct.c and probe-frames.c: probes that go out as frames of our own, past the kernel's routing. */
 #ifndef ILB_PROBE_FRAMES_H
 #define ILB_PROBE_FRAMES_H
 
