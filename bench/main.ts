@@ -1,26 +1,37 @@
 /**
- * Runs the benchmarks: `bun bench/main.ts [--only PATTERN] [--json FILE] [--quick]`.
+ * Runs the benchmarks: `npm run bench [-- --only PATTERN] [--json FILE] [--quick] [--rounds N]`.
  *
- * Every row compares us with a peer, in rounds that take turns, inside one process or one laboratory. The result is
- * the median with the range over the rounds; on a small shared machine do not read a difference below some 15 % as
- * real. Runs inside a sandbox, so that laboratory rows leave the machine as it was.
+ * Every row compares us with a peer in rounds that take turns, inside one process or one laboratory; docs/bench/README.md
+ * says how to read what comes out. Runs inside a sandbox, so that laboratory rows leave the machine as it was, also
+ * after Ctrl-C.
  */
-import { readFileSync, writeFileSync } from "node:fs";
-import { cpus, release, totalmem } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { findSandbox, SANDBOX_VARIABLE } from "../src/lab/sandbox.ts";
-import { type BenchResult, type BenchRow, measure } from "./row.ts";
+import { findRows } from "./harness/catalogue.ts";
+import { charts } from "./harness/chart.ts";
+import { describeMachine } from "./harness/machine.ts";
+import type { Assignment, RowMessage } from "./harness/messages.ts";
+import { closingText, machineText, type Omission, resultsPage, resultText } from "./harness/report.ts";
+import type { BenchResult, BenchRow } from "./row.ts";
 
 const ROUNDS = 5;
+const ROUNDS_QUICK = 3;
+/** So that some forty rows of five or three rounds, two sides and their building end in 20 and 6 minutes. */
+const SIDE_MS = 1500;
+const SIDE_MS_QUICK = 500;
+const INTERRUPTED = 130;
+const ROOT = join(import.meta.dir, "..");
 
 interface Options {
   readonly only: RegExp | null;
   readonly json: string | null;
   readonly quick: boolean;
+  readonly rounds: number;
 }
 
 function usage(message: string): never {
-  process.stderr.write(`${message}\nusage: npm run bench [-- --only PATTERN] [--json FILE] [--quick]\n`);
+  process.stderr.write(`${message}\nusage: npm run bench [-- --only PATTERN] [--json FILE] [--quick] [--rounds N]\n`);
   process.exit(2);
 }
 
@@ -28,12 +39,16 @@ function parseOptions(argv: readonly string[]): Options {
   let only: RegExp | null = null;
   let json: string | null = null;
   let quick = false;
+  let rounds: number | null = null;
   for (let at = 0; at < argv.length; at++) {
     const word = argv[at] ?? "";
     const value = () => argv[++at] ?? usage(`${word} needs a value`);
     if (word === "--quick") quick = true;
     else if (word === "--json") json = resolve(value());
-    else if (word === "--only") {
+    else if (word === "--rounds") {
+      rounds = Number(value());
+      if (!Number.isInteger(rounds) || rounds < 1 || rounds > 1000) usage("--rounds takes a number from 1 to 1000");
+    } else if (word === "--only") {
       const pattern = value();
       try {
         only = new RegExp(pattern, "i");
@@ -42,59 +57,7 @@ function parseOptions(argv: readonly string[]): Options {
       }
     } else usage(`unknown option ${word}`);
   }
-  return { only, json, quick };
-}
-
-/** First line that a program prints about its version. */
-function version(...argv: string[]): string {
-  try {
-    const run = Bun.spawnSync(argv, { stdout: "pipe", stderr: "pipe" });
-    return `${run.stdout}${run.stderr}`.trim().split("\n")[0] ?? "";
-  } catch {
-    return "absent";
-  }
-}
-
-function describeMachine() {
-  const processors = cpus();
-  const packages = JSON.parse(readFileSync(join(import.meta.dir, "../package.json"), "utf8")) as {
-    devDependencies: Record<string, string>;
-  };
-  return {
-    cpu: processors[0]?.model.trim() ?? "unknown",
-    cores: processors.length,
-    memoryGiB: Math.round(totalmem() / 2 ** 30),
-    kernel: release(),
-    bun: Bun.version,
-    assemblyscript: packages.devDependencies.assemblyscript ?? "",
-    nft: version("nft", "--version"),
-    iperf3: version("iperf3", "--version"),
-    date: new Date().toISOString().slice(0, 10),
-  };
-}
-
-async function findRows(): Promise<BenchRow[]> {
-  const files = [...new Bun.Glob("**/*.row.ts").scanSync({ cwd: import.meta.dir })].sort();
-  const modules = await Promise.all(
-    files.map((file) => import(join(import.meta.dir, file)) as Promise<{ default: readonly BenchRow[] }>),
-  );
-  return modules.flatMap((module) => module.default);
-}
-
-function digits(value: number): string {
-  return value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2);
-}
-
-function printResult(row: BenchRow, result: BenchResult): void {
-  const side = (name: string, middle: number, low: number, high: number) =>
-    `  ${name.padEnd(26)}${digits(middle).padStart(8)} ${result.unit.padEnd(10)} [${digits(low)} - ${digits(high)}]`;
-  console.log(`${row.id}: ${row.what}`);
-  console.log(side("ours", result.ours, result.oursLow, result.oursHigh));
-  console.log(side(result.peerName, result.peer, result.peerLow, result.peerHigh));
-  const ratio = `${digits(result.ratio)}`.padStart(8);
-  console.log(
-    `  ${"ratio (above 1: ours)".padEnd(26)}${ratio} ${"".padEnd(10)} [${digits(result.ratioLow)} - ${digits(result.ratioHigh)}] over ${result.rounds} rounds\n`,
-  );
+  return { only, json, quick, rounds: rounds ?? (quick ? ROUNDS_QUICK : ROUNDS) };
 }
 
 /** The same command inside a sandbox, when this is not one and one is to be had. */
@@ -106,7 +69,106 @@ async function enterSandbox(): Promise<void> {
     return;
   }
   const argv = sandbox.wrap([process.execPath, import.meta.path, ...process.argv.slice(2)]);
-  process.exit(await Bun.spawn(argv, { stdio: ["ignore", "inherit", "inherit"] }).exited);
+  const inside = Bun.spawn(argv, { stdio: ["ignore", "inherit", "inherit"] });
+  // A Ctrl-C reaches everybody on the terminal; whoever has something to clean up ends first.
+  process.on("SIGINT", () => undefined);
+  process.on("SIGTERM", () => inside.kill("SIGKILL"));
+  process.exit(await inside.exited);
+}
+
+/** One line that is written over again on a terminal, and a line per row elsewhere. */
+class Progress {
+  readonly #total: number;
+  readonly #rounds: number;
+  readonly #start = performance.now();
+  #begun = new Set<string>();
+
+  constructor(total: number, rounds: number) {
+    this.#total = total;
+    this.#rounds = rounds;
+  }
+
+  show(id: string, round: number): void {
+    const isNew = !this.#begun.has(id);
+    this.#begun.add(id);
+    const minutes = ((performance.now() - this.#start) / 60_000).toFixed(1);
+    const doing = round === 0 ? "warming up" : `round ${round} of ${this.#rounds}`;
+    const text = `[${this.#begun.size}/${this.#total}, ${minutes} min] ${id}: ${doing}`;
+    if (process.stderr.isTTY) process.stderr.write(`\r\x1b[K${text}`);
+    else if (isNew) process.stderr.write(`${text}\n`);
+  }
+
+  clear(): void {
+    if (process.stderr.isTTY) process.stderr.write("\r\x1b[K");
+  }
+}
+
+/** What a run has come to so far. */
+class Run {
+  readonly results: BenchResult[] = [];
+  readonly skipped: Omission[] = [];
+  readonly failed: Omission[] = [];
+  readonly #options: Options;
+  readonly #progress: Progress;
+  #child: Bun.Subprocess | null = null;
+  interrupted = false;
+
+  constructor(options: Options, rows: number) {
+    this.#options = options;
+    this.#progress = new Progress(rows, options.rounds);
+    for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, () => this.#interrupt());
+  }
+
+  /** Once: the row process takes down what it has built. Twice: at once. */
+  #interrupt(): void {
+    this.#child?.kill(this.interrupted ? "SIGKILL" : "SIGTERM");
+    this.interrupted = true;
+  }
+
+  /** Measures rows of one fixture in a process of their own. */
+  async measure(rows: readonly BenchRow[]): Promise<void> {
+    const { quick, rounds } = this.#options;
+    const open = new Set(rows.map(({ id }) => id));
+    const assignment: Assignment = { ids: [...open], quick, rounds, sideMs: quick ? SIDE_MS_QUICK : SIDE_MS };
+    const argv = [process.execPath, join(import.meta.dir, "harness/child.ts"), JSON.stringify(assignment)];
+    this.#child = Bun.spawn(argv, {
+      stdio: ["ignore", "inherit", "inherit"],
+      ipc: (message: RowMessage) => {
+        if (message.kind !== "round") open.delete(message.kind === "result" ? message.result.id : message.id);
+        this.#take(message);
+      },
+    });
+    const status = await this.#child.exited;
+    this.#child = null;
+    if (!this.interrupted)
+      for (const id of open) this.#take({ kind: "failed", id, reason: `its process ended with status ${status}` });
+  }
+
+  #take(message: RowMessage): void {
+    if (message.kind === "round") this.#progress.show(message.id, message.round);
+    else if (!this.interrupted) this.#finish(message);
+  }
+
+  #finish(message: Exclude<RowMessage, { kind: "round" }>): void {
+    this.#progress.clear();
+    if (message.kind === "result") {
+      this.results.push(message.result);
+      console.log(resultText(message.result));
+      return;
+    }
+    const { id, reason } = message;
+    (message.kind === "skipped" ? this.skipped : this.failed).push({ id, reason });
+    console.log(`${id}: ${message.kind === "skipped" ? "left out" : "FAILED"}: ${reason}\n`);
+  }
+}
+
+/** Charts and table: into docs/ after a whole run that took its time, else beside what was built. */
+function writePages(folder: string, run: Run, machine: ReturnType<typeof describeMachine>): void {
+  mkdirSync(folder, { recursive: true });
+  const caption = `${machine.cpu}, ${machine.cores} cores, Linux ${machine.kernel}, Bun ${machine.bun}, ${machine.date}`;
+  for (const [name, drawing] of charts(run.results, caption)) writeFileSync(join(folder, name), drawing);
+  writeFileSync(join(folder, "results.md"), resultsPage(machine, run.results, run.skipped));
+  console.log(`charts and table: ${folder}`);
 }
 
 async function main(): Promise<void> {
@@ -115,31 +177,20 @@ async function main(): Promise<void> {
   const rows = (await findRows()).filter((row) => options.only === null || options.only.test(row.id));
   if (rows.length === 0) usage("no row matches");
   const machine = describeMachine();
-  console.log(
-    Object.entries(machine)
-      .map(([name, value]) => `${name} ${value}`)
-      .join(", "),
-  );
-  console.log();
-  const results: BenchResult[] = [];
-  let failures = 0;
-  for (const row of rows) {
-    const reason = row.unavailable?.() ?? null;
-    if (reason !== null) {
-      console.log(`${row.id}: left out: ${reason}\n`);
-      continue;
-    }
-    try {
-      const result = await measure(row, { quick: options.quick }, ROUNDS);
-      results.push(result);
-      printResult(row, result);
-    } catch (error) {
-      failures++;
-      console.log(`${row.id}: FAILED: ${error instanceof Error ? error.message : String(error)}\n`);
-    }
+  console.log(`${machineText(machine)}\n`);
+  const run = new Run(options, rows.length);
+  for (const [, fixture] of Map.groupBy(rows, (row) => row.fixture ?? `row ${row.id}`)) {
+    if (run.interrupted) break;
+    await run.measure(fixture);
   }
-  if (options.json !== null) writeFileSync(options.json, `${JSON.stringify({ machine, rows: results }, null, 2)}\n`);
-  process.exit(failures > 0 || results.length === 0 ? 1 : 0);
+  if (run.interrupted) process.exit(INTERRUPTED);
+  const { results, skipped, failed } = run;
+  if (options.json !== null)
+    writeFileSync(options.json, `${JSON.stringify({ machine, rows: results, skipped }, null, 2)}\n`);
+  const isWhole = options.only === null && !options.quick && failed.length === 0;
+  if (results.length > 0) writePages(join(ROOT, isWhole ? "docs/bench" : "build/bench"), run, machine);
+  console.log(`\n${closingText(results, skipped, failed)}`);
+  process.exit(failed.length > 0 || results.length === 0 ? 1 : 0);
 }
 
 await main();

@@ -1,102 +1,90 @@
 /**
- * What a benchmark is: two ways to do the same work, measured in turn. Files named `*.row.ts` below bench/ export
- * their rows as default; main.ts finds them.
+ * What a benchmark is: two ways to do the same work, measured in turn, or one way held against a limit. Files named
+ * `*.row.ts` below bench/ export their rows as default; harness/catalogue.ts finds them, goals.ts holds what each has
+ * to reach. This file only says what a row is; harness/measure.ts measures it.
  */
 
 /** One comparison. */
 export interface BenchRow {
-  /** Stable name, for `--only` and for comparing runs over time: "tcp-1-stream", "engine-half-nat-cached". */
+  /** Stable name, for `--only` and for comparing runs over time: "engine.c.1k". Its part before the first dot is its group. */
   readonly id: string;
   readonly unit: string;
   /** Which direction is good. Decides how the ratio is formed; above 1 always means that we are better. */
   readonly better: "higher" | "lower";
-  readonly peerName: string;
+  /** null: nobody to compare with; the row is held against its limit (goals.ts). */
+  readonly peerName: string | null;
   /** What is measured, and by which command, for the printed table. */
   readonly what: string;
+  /**
+   * Rows of one name run one after the other in one process and may share what they build (BenchContext.shared).
+   * Default: the row has a process to itself. WebKit's JavaScript engine gives only eight memories per process the fast kind of bounds
+   * check, so rows that make memories should not share one.
+   */
+  readonly fixture?: string;
   /** Why it cannot run here, null when it can. Such a row is reported by name and left out. */
-  unavailable?(): string | null;
-  /** Builds what both sides need. */
+  unavailable?(): string | null | Promise<string | null>;
+  /** Builds what both sides need. Throws Unavailable when it turns out only now that the machine lacks something. */
   setup(context: BenchContext): Promise<BenchSides>;
 }
 
 export interface BenchContext {
-  /** Shorter measurements, same rounds. */
+  /** Shorter measurements, fewer rounds. */
   readonly quick: boolean;
+  /** About how long one side of one round should take, milliseconds. A whole run has to end in 20 minutes. */
+  readonly sideMs: number;
+  /** What rows of one fixture share: made by the first that asks, closed after the last row of the fixture. */
+  shared<T extends Closable>(name: string, create: () => Promise<T>): Promise<T>;
 }
 
-/** The two sides, ready to be measured as often as wanted. Both give a number in the row's unit. */
+export interface Closable {
+  close(): Promise<void> | void;
+}
+
+/** The sides, ready to be measured as often as wanted. Both give a number in the row's unit. */
 export interface BenchSides {
+  /** Throws when what came out was wrong: a wrong result is a failed row, however fast. */
   ours(): Promise<number> | number;
-  peer(): Promise<number> | number;
+  /** Left out exactly when the row's peerName is null. */
+  peer?(): Promise<number> | number;
+  /** Figures beside the main one, asked for after the last round. Goals may name them. */
+  parts?(): Readonly<Record<string, number>>;
   close?(): Promise<void> | void;
 }
 
-/** What a row came to. */
+/** The machine lacks what a row needs. The row is skipped with this reason. */
+export class Unavailable extends Error {
+  override readonly name = "Unavailable";
+}
+
+/** Whether a goal was reached: the median reaches it, or the 95 % interval of the median covers it. */
+export interface Verdict {
+  readonly goal: number;
+  readonly holds: boolean;
+}
+
+/** What a row came to. Goes into the JSON file as it is. */
 export interface BenchResult {
   readonly id: string;
   readonly unit: string;
-  /** Medians. */
+  /** Medians. Of a row without a peer, `peer` is the limit. */
   readonly ours: number;
   readonly peer: number;
   readonly peerName: string;
-  /** Median of the ratios of the rounds; above 1 means that we are better. */
+  /** Median of the ratios of the rounds; above 1 means that we are better (under the limit). */
   readonly ratio: number;
-  readonly ratioLow: number;
-  readonly ratioHigh: number;
-  readonly oursLow: number;
-  readonly oursHigh: number;
-  readonly peerLow: number;
-  readonly peerHigh: number;
   readonly rounds: number;
-}
-
-export function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  const middle = Math.floor(sorted.length / 2);
-  const upper = sorted[middle] ?? Number.NaN;
-  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
-}
-
-/**
- * Measures a row: one round of each side to warm up, then `rounds` rounds in which the sides take turns at going
- * first, so that a machine that grows slower over time harms both alike.
- */
-export async function measure(row: BenchRow, context: BenchContext, rounds: number): Promise<BenchResult> {
-  const sides = await row.setup(context);
-  try {
-    await sides.ours();
-    await sides.peer();
-    const ours: number[] = [];
-    const peer: number[] = [];
-    for (let round = 0; round < rounds; round++) {
-      if (round % 2 === 0) {
-        ours.push(await sides.ours());
-        peer.push(await sides.peer());
-      } else {
-        peer.push(await sides.peer());
-        ours.push(await sides.ours());
-      }
-    }
-    const ratios = ours.map((own, index) => {
-      const other = peer[index] ?? Number.NaN;
-      return row.better === "higher" ? own / other : other / own;
-    });
-    return {
-      id: row.id,
-      unit: row.unit,
-      ours: median(ours),
-      peer: median(peer),
-      peerName: row.peerName,
-      ratio: median(ratios),
-      ratioLow: Math.min(...ratios),
-      ratioHigh: Math.max(...ratios),
-      oursLow: Math.min(...ours),
-      oursHigh: Math.max(...ours),
-      peerLow: Math.min(...peer),
-      peerHigh: Math.max(...peer),
-      rounds,
-    };
-  } finally {
-    await sides.close?.();
-  }
+  /** 95 % bootstrap interval of that median. */
+  readonly ratioInterval: readonly [number, number];
+  readonly ratioRange: readonly [number, number];
+  readonly oursRange: readonly [number, number];
+  readonly peerRange: readonly [number, number];
+  /** "ratio": the goals are ratios; "limit": they are values of `ours` that must not be passed. */
+  readonly goalKind: "ratio" | "limit" | null;
+  /** What must hold, and what we are after. */
+  readonly first: Verdict | null;
+  readonly second: Verdict | null;
+  readonly parts: Readonly<Record<string, number>>;
+  /** How long the row took with its building, seconds. */
+  readonly seconds: number;
+  readonly what: string;
 }

@@ -7,7 +7,8 @@
 import { ensureWasm } from "../../scripts/build-wasm.ts";
 import { readModule } from "../../src/engine/abi.ts";
 import { EngineHost, fixedHashKey } from "../../src/engine/host.ts";
-import { type BenchContext, type BenchRow, type BenchSides, median } from "../row.ts";
+import { median } from "../harness/statistics.ts";
+import type { BenchContext, BenchRow, BenchSides } from "../row.ts";
 import { BATCHES, LONGEST_NS, STOP, WORDS } from "../support/publish-traffic.ts";
 import { RULES, tenThousandRules } from "../support/ten-thousand.ts";
 
@@ -91,7 +92,15 @@ async function setup({ quick }: BenchContext): Promise<BenchSides> {
   const traffic = new Traffic(EngineHost.create({ limits: LIMITS, workers: 1, hashKey: fixedHashKey(), moduleBytes }));
   await traffic.open();
   const times = quick ? 10 : 40;
-  return { ours: () => traffic.publishing(times), peer: () => traffic.idle(times), close: () => traffic.close() };
+  const idle: number[] = [];
+  return {
+    ours: async () => {
+      idle.push(await traffic.idle(times));
+      return traffic.publishing(times);
+    },
+    parts: () => ({ "not publishing": median(idle) }),
+    close: () => traffic.close(),
+  };
 }
 
 const rows: readonly BenchRow[] = [
@@ -99,8 +108,8 @@ const rows: readonly BenchRow[] = [
     id: "engine.publish.10k",
     unit: "ms",
     better: "lower",
-    peerName: "not publishing",
-    what: "longest batch of a worker under traffic while a table of 10,000 rules is published (must stay under 1 ms)",
+    peerName: null,
+    what: "longest batch of a worker under traffic while a table of 10,000 rules is published (processor time)",
     setup,
   },
 ];
