@@ -9,6 +9,7 @@ import {
   CLIENT_HOPS,
   CLOSED_LINGER_MS,
   DEADLINE_STEP_MS,
+  FLOW_ANSWERED,
   FLOW_CLOSED_FORWARD,
   FLOW_CLOSED_REVERSE,
   FLOW_HALF_OPEN,
@@ -234,6 +235,11 @@ export function reopen(index: u32): void {
   const flow = flowAt(index);
   unlist(index);
   if (flow.state & FLOW_HALF_OPEN) appendHalfOpen(index);
+}
+
+/** Whether the server has sent nothing yet. */
+export function isUnanswered(flow: FlowRecord): bool {
+  return (flow.state & (FLOW_HALF_OPEN | FLOW_ANSWERED)) == FLOW_HALF_OPEN;
 }
 
 /** Both ends have shown that they talk. */

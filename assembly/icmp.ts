@@ -7,7 +7,7 @@ import { isMartian4, isMartian6, swap16, unmapped } from "./address";
 import { isIlb } from "./bases";
 import { delta16, updated } from "./checksum";
 import { leaveToClient, leaveToServer } from "./egress";
-import { clientHopOf, flowAt, isClosed, refresh, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
+import { clientHopOf, flowAt, isClosed, isUnanswered, refresh, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
 import { metaOf } from "./flow-table";
 import { guardsFirst } from "./guarded";
 import {
@@ -28,7 +28,7 @@ import {
 } from "./gen/layout";
 import { destinationOf, findEndpoint, findRule, icmpRule, memberAt, serverAt } from "./image";
 import { emit } from "./made";
-import { pairAt } from "./pairs";
+import { countRefused, pairAt } from "./pairs";
 import { MAC_BITS, TCP } from "./parse";
 import { findQuotedFlow, isQuotedToServer, QUOTE, readQuoted, rewriteQuoted } from "./quoted";
 import { describe, rewriteAddresses, stepTtl, turnRound, writeLink } from "./rewrite";
@@ -42,6 +42,7 @@ const TIME_EXCEEDED: u32 = 11;
 const PARAMETER_PROBLEM: u32 = 12;
 const FRAGMENTATION_NEEDED: u32 = 4;
 /** ICMPv6 (RFC 4443 section 2.1): 1 unreachable, 2 too big, 3 time exceeded, 4 parameter problem. */
+const UNREACHABLE6: u32 = 1;
 const TOO_BIG6: u32 = 2;
 const LAST_ERROR6: u32 = 4;
 const ECHO_REQUEST6: u32 = 128;
@@ -121,6 +122,11 @@ function isError(packet: View, type: u32): bool {
 /** Fragmentation needed, or packet too big. */
 function isTooBig(packet: View, type: u32): bool {
   return packet.isIpv6 ? type == TOO_BIG6 : type == UNREACHABLE && load<u8>(packet.layer4, 1) == FRAGMENTATION_NEEDED;
+}
+
+/** Destination unreachable, whatever is; not fragmentation needed, which shares the type in ICMP. */
+function isUnreachable(packet: View, type: u32): bool {
+  return packet.isIpv6 ? type == UNREACHABLE6 : type == UNREACHABLE && load<u8>(packet.layer4, 1) != FRAGMENTATION_NEEDED;
 }
 
 function toVip(packet: View, to: Endpoint, rule: ImageRule, inHead: u32, now: u32): u32 {
@@ -242,6 +248,7 @@ function translateForClient(packet: View, now: u32): u32 {
   descriptor.flowState = <u8>FlowState.Found;
   const reason = leaveToClient(packet, clientHopOf(flow, metaOf(packet.slot)), now);
   if (reason != NONE) return reason;
+  if (isUnreachable(packet, load<u8>(packet.layer4)) && isUnanswered(flow)) countRefused(flow.pair);
   packet.newSourceHead = flow.clientHead;
   packet.newSourceTail = flow.clientTail;
   packet.newDestinationHead = pair.vipHead;

@@ -132,6 +132,18 @@ export function countFor(index: u32, ruleId: u32, serverId: u32, bytes: u32): vo
   pair.bytes += bytes;
 }
 
+/** Signal of a failing server: it refused a new connection. */
+export function countRefused(index: u32): void {
+  pairAt(index).refused += 1;
+  flowMemory().signals += 1;
+}
+
+/** Signal of a failing server: it has left a SYN unanswered. */
+export function countUnanswered(index: u32): void {
+  pairAt(index).unanswered += 1;
+  flowMemory().signals += 1;
+}
+
 /** The server's port for a port of the VIP, both in host order. */
 // @ts-ignore: decorator
 @inline

@@ -56,7 +56,7 @@ import { describe, rewriteAddresses, rewriteTransport, stepTtl } from "./rewrite
 import { choose, stickyMember } from "./select";
 import { addSticky, findSticky, hasStickyRoom, redirectSticky, stickyAt, touchSticky } from "./sticky";
 import { ruleState, totals, view } from "./state";
-import { track } from "./tcp-tracking";
+import { noteSignal, track } from "./tcp-tracking";
 
 /**
  * Proxy ports that are tried beside each other before a pool counts as empty. The pools tell which ports are in use, so
@@ -131,6 +131,7 @@ function forwardFlow(packet: View, now: u32): u32 {
   const reason = reverse ? leaveToClient(packet, clientHopOf(flow, metaOf(packet.slot)), now) : leaveToServer(packet, pair.nextHop, false, now);
   if (reason != NONE) return reason;
   if (!reverse && clientHopOf(flow, metaOf(packet.slot)) != packet.sourceHop) moveClient(flow, packet.sourceHop);
+  noteSignal(packet.flow, packet);
   track(packet.flow, packet, now);
   // After tracking: a segment that reopens a closed flow has to lift the short deadline that closing gave it.
   if (!isClosed(flow)) refresh(packet.slot, pair.idleTimeoutMs, now);

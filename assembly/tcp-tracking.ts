@@ -2,7 +2,7 @@
  * What FIN, RST and acknowledgements tell about a flow (specification E.4), and when a flow counts as established.
  * Sequence numbers are compared modulo 2^32 (RFC 9293 section 3.4).
  */
-import { establish, endSoon, flowAt, isClosed, reopen, setSlow } from "./flows";
+import { establish, endSoon, flowAt, isClosed, isUnanswered, reopen, setSlow } from "./flows";
 import {
   FLOW_ANSWERED,
   FLOW_CLOSED_FORWARD,
@@ -14,6 +14,7 @@ import {
   FlowRecord,
   View,
 } from "./gen/layout";
+import { countRefused, countUnanswered } from "./pairs";
 import { ACK, FIN, RST, SYN, TCP } from "./parse";
 
 /** Follows one packet of the flow; it is going to be forwarded. */
@@ -25,6 +26,21 @@ export function track(index: u32, packet: View, now: u32): void {
   const slow = (flow.state & tracked) != 0;
   // UDP waits for an answer only; one-way traffic never gets one and still takes the fast path.
   setSlow(flow, slow && packet.protocol == TCP, slow);
+}
+
+/**
+ * What a packet of a flow that was open before says about a server that has sent nothing yet; before track(). Only a SYN
+ * is answered by RST with ACK (RFC 9293 section 3.10.7.1): a connection that the server does not know any more is none of
+ * its failures.
+ */
+export function noteSignal(index: u32, packet: View): void {
+  const flow = flowAt(index);
+  if (packet.protocol != TCP || !isUnanswered(flow)) return;
+  if (packet.reverse) {
+    if ((packet.tcpFlags & (RST | ACK)) == (RST | ACK)) countRefused(flow.pair);
+  } else if ((packet.tcpFlags & (SYN | ACK | RST | FIN)) == SYN) {
+    countUnanswered(flow.pair);
+  }
 }
 
 /**

@@ -201,7 +201,29 @@ export interface PairCounters {
   readonly bytes: bigint;
   /** Connection entries alive now. */
   readonly flows: number;
+  /** New connections that the server refused: with RST, or somebody in its place with ICMP unreachable. */
+  readonly refused: bigint;
+  /** SYNs that clients sent again because the server had not answered. */
+  readonly unanswered: bigint;
 }
+
+/** How often a server in a rule has given one worker reason to doubt it: refused and unanswered, modulo 2^32. */
+export interface PairSignals {
+  readonly ruleId: number;
+  readonly serverId: number;
+  readonly count: number;
+}
+
+/** A server in a rule that has seen nothing. */
+export const zeroPairCounters = (ruleId: number, serverId: number): PairCounters => ({
+  ruleId,
+  serverId,
+  packets: 0n,
+  bytes: 0n,
+  flows: 0,
+  refused: 0n,
+  unanswered: 0n,
+});
 
 export interface EngineCounters {
   readonly packetsIn: bigint;

@@ -27,6 +27,7 @@ import type {
   EngineLimits,
   FlowSnapshot,
   NextHop,
+  PairSignals,
   Placed,
   Port,
   StickySnapshot,
@@ -338,6 +339,16 @@ export class EngineHost {
   /** The figures of each worker. */
   workers(): WorkerFigures[] {
     return this.#stats.workers();
+  }
+
+  /** Signals of failing servers so far, of all pairs; wraps. Cheap enough for every look. */
+  signalCount(): number {
+    return this.#stats.signalCount();
+  }
+
+  /** Pairs that have any, once per worker. A scan of all pairs: for when signalCount() has moved. */
+  signals(): PairSignals[] {
+    return this.#stats.signals();
   }
 
   health(): EngineHealth {

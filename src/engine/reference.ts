@@ -50,6 +50,7 @@ import {
 import {
   type Flow,
   FlowTable,
+  heedSilence,
   opensAnew,
   type Pair,
   reversed,
@@ -177,8 +178,9 @@ export class ReferenceEngine implements PacketEngine {
 
   counters(): EngineCounters {
     const { packetsIn, reasons, fragmentsIn, fragmentsDropped } = this.#counting;
-    const pairs = this.#pairs.all().map(({ ruleId, serverId, packets, bytes, flows }) => {
-      return { ruleId, serverId, packets, bytes, flows };
+    const pairs = this.#pairs.all().map((pair) => {
+      const { ruleId, serverId, packets, bytes, flows, refused, unanswered } = pair;
+      return { ruleId, serverId, packets, bytes, flows, refused, unanswered };
     });
     return { packetsIn, reasons: [...reasons], rules: this.#counting.rules(), pairs, fragmentsIn, fragmentsDropped };
   }
@@ -460,6 +462,7 @@ export class ReferenceEngine implements PacketEngine {
       : wayToClient(flow.clientHop, this.#ports);
     const obstacle = this.#obstacle(arrival, transport, way, belongs);
     if (obstacle !== null) return obstacle;
+    heedSilence(flow, fromClient, transport);
     this.#touch(flow, fromClient, arrival, transport);
     const edit = fromClient ? flow.inner : reversed(flow.outer);
     return this.#leave(

@@ -20,11 +20,13 @@ import {
   type EngineCounters,
   type FlowSnapshot,
   type PairCounters,
+  type PairSignals,
   type Placed,
   RULE_COUNTER_NAMES,
   type RuleCounters,
   type StickySnapshot,
   type WorkerFigures,
+  zeroPairCounters,
 } from "./engine.ts";
 import type { RegionMap, WorkerRegions } from "./memory.ts";
 import { PROTOCOL_NUMBERS, wordsAddress } from "./tables.ts";
@@ -114,7 +116,8 @@ export class StatsReader {
 
   /** Pairs that have seen traffic, summed over workers. */
   #pairs(): PairCounters[] {
-    const sums = new Map<string, { -readonly [K in keyof PairCounters]: PairCounters[K] }>();
+    type Sum = { -readonly [K in keyof PairCounters]: PairCounters[K] };
+    const sums = new Map<string, Sum>();
     for (const worker of this.#map.workers) {
       const top = this.#u32(worker.flowMemory + FlowHeader.pairsTop);
       for (let index = 0; index < top; index++) {
@@ -127,14 +130,44 @@ export class StatsReader {
         if (this.#u64(at) !== ids || (packets === 0n && flows === 0)) continue;
         const ruleId = Number(ids & 0xffffffffn);
         const serverId = Number(ids >> 32n);
-        const sum = sums.get(`${ids}`) ?? { ruleId, serverId, packets: 0n, bytes: 0n, flows: 0 };
+        const sum: Sum = sums.get(`${ids}`) ?? { ...zeroPairCounters(ruleId, serverId) };
         sum.packets += packets;
         sum.bytes += bytes;
         sum.flows += flows;
+        sum.refused += this.#u64(at + PairRecord.refused);
+        sum.unanswered += this.#u64(at + PairRecord.unanswered);
         sums.set(`${ids}`, sum);
       }
     }
     return [...sums.values()];
+  }
+
+  /** Signals of failing servers that the workers have counted, all together; wraps. One load per worker. */
+  signalCount(): number {
+    return this.#map.workers.reduce(
+      (sum, { flowMemory }) => (sum + this.#u32(flowMemory + FlowHeader.signals)) >>> 0,
+      0,
+    );
+  }
+
+  /** Pairs that have any, per worker. */
+  signals(): PairSignals[] {
+    const found: PairSignals[] = [];
+    for (const worker of this.#map.workers) {
+      const top = this.#u32(worker.flowMemory + FlowHeader.pairsTop);
+      for (let index = 0; index < top; index++) {
+        const at = worker.pairs + index * PairRecord.size;
+        // The low halves: what matters is whether they move.
+        const count = (this.#u32(at + PairRecord.refused) + this.#u32(at + PairRecord.unanswered)) >>> 0;
+        if (count === 0 || !(this.#u32(at + PairRecord.flags) & PAIR_USED)) continue;
+        found.push({
+          ruleId: this.#u32(at + PairRecord.ruleId),
+          serverId: this.#u32(at + PairRecord.serverId),
+          count,
+        });
+      }
+    }
+    return found;
   }
 
   #address(at: number): Address {

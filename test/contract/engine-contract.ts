@@ -26,6 +26,7 @@ import { limits } from "./engine/limits.ts";
 import { matrix } from "./engine/matrix.ts";
 import { counting, refusing } from "./engine/refusing.ts";
 import { rewriting } from "./engine/rewriting.ts";
+import { signals } from "./engine/signals.ts";
 import { tracking } from "./engine/tracking.ts";
 
 export const CONTRACT_LIMITS: EngineLimits = { maxFlows: 70_000, maxRules: 32, maxPairs: 256, maxSticky: 256 };
@@ -61,6 +62,7 @@ export function engineContract(
     rewriting(ground);
     choosing(ground);
     tracking(ground);
+    signals(ground);
     icmp(ground);
     leaving(ground);
     matrix(ground);

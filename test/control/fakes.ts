@@ -6,7 +6,13 @@ import type { NameService } from "../../src/control/names.ts";
 import { type EngineControl, type KernelControl, KernelRefused, type Log } from "../../src/control/ports.ts";
 import type { AuditRecord, ChangeRecord, Store } from "../../src/control/store.ts";
 import { SaveFailed } from "../../src/control/store.ts";
-import { type EngineCounters, ImageTooLarge, type Interest, type TableImage } from "../../src/engine/engine.ts";
+import {
+  type EngineCounters,
+  ImageTooLarge,
+  type Interest,
+  type TableImage,
+  zeroPairCounters,
+} from "../../src/engine/engine.ts";
 import { NOTHING_LIVE } from "../../src/engine/explain.ts";
 import type { LiveTables } from "../../src/engine/explanation.ts";
 import type { Address } from "../../src/model/address.ts";
@@ -119,7 +125,7 @@ export class FakeWorld {
   private counters(): EngineCounters {
     const pairs = [...this.flowCounts].map(([key, flows]) => {
       const [ruleId, serverId] = key.split("/").map(Number);
-      return { ruleId: ruleId!, serverId: serverId!, packets: 0n, bytes: 0n, flows };
+      return { ...zeroPairCounters(ruleId!, serverId!), flows };
     });
     return { packetsIn: 0n, reasons: [], rules: [], pairs, fragmentsIn: 0n, fragmentsDropped: 0n };
   }

@@ -76,6 +76,14 @@ export const FAULTS: readonly Fault[] = [
     }),
   },
   {
+    name: "a refusal that is not counted",
+    counters: (counters) => ({ ...counters, pairs: counters.pairs.map((pair) => ({ ...pair, refused: 0n })) }),
+  },
+  {
+    name: "a repeated SYN that is not counted",
+    counters: (counters) => ({ ...counters, pairs: counters.pairs.map((pair) => ({ ...pair, unanswered: 0n })) }),
+  },
+  {
     name: "a lost reason",
     counters: (counters) => ({
       ...counters,

@@ -241,7 +241,7 @@ function spellCounters(counters: EngineCounters, named: ReadonlySet<string>, { i
     if (pair.packets === 0n && pair.flows === 0) continue;
     if ((pair.flows === 0 || isSeveral) && !named.has(`${pair.ruleId} ${pair.serverId}`)) continue;
     lines.push(
-      `rule ${pair.ruleId} server ${pair.serverId} packets ${pair.packets} bytes ${pair.bytes} flows ${pair.flows}`,
+      `rule ${pair.ruleId} server ${pair.serverId} packets ${pair.packets} bytes ${pair.bytes} flows ${pair.flows} refused ${pair.refused} unanswered ${pair.unanswered}`,
     );
   }
   return lines.sort();

@@ -2,7 +2,7 @@
 import type { ImageRule, TableImage } from "../../src/engine/engine.ts";
 import { EngineHost, fixedHashKey } from "../../src/engine/host.ts";
 import { ip, mac } from "../support/addresses.ts";
-import { ETHERTYPE_IPV4, ethernet, ipv4, PROTOCOL_UDP, udp } from "../support/packet-builder.ts";
+import { ETHERTYPE_IPV4, ethernet, icmp4, ipv4, PROTOCOL_ICMP, PROTOCOL_UDP, udp } from "../support/packet-builder.ts";
 import { MODULE_BYTES } from "../support/wasm-engine.ts";
 
 export const LIMITS = { maxFlows: 1024, maxRules: 16, maxPairs: 64, maxSticky: 64 };
@@ -61,6 +61,20 @@ export function requestOf(flow: number): Uint8Array {
     source: PEER,
     etherType: ETHERTYPE_IPV4,
     payload: ipv4({ ...ends, protocol: PROTOCOL_UDP, payload }),
+  });
+}
+
+/** The router tells the client that the server's port is not there (RFC 792: type 3, code 3). */
+export function refusalOf(flow: number): Uint8Array {
+  const ends = { source: clientAddress(flow), destination: SERVER };
+  const datagram = udp({ sourcePort: clientPort(flow), destinationPort: 5300, payload: new Uint8Array(4) }, ends);
+  const quoted = ipv4({ ...ends, protocol: PROTOCOL_UDP, payload: datagram });
+  const message = icmp4({ type: 3, code: 3, payload: quoted });
+  return ethernet({
+    destination: BOX,
+    source: PEER,
+    etherType: ETHERTYPE_IPV4,
+    payload: ipv4({ source: SERVER, destination: clientAddress(flow), protocol: PROTOCOL_ICMP, payload: message }),
   });
 }
 

@@ -2,7 +2,7 @@ import { beforeEach, describe, expect, test } from "bun:test";
 import { unpack } from "msgpackr";
 import type { Caller } from "../../src/control/caller.ts";
 import type { Controller } from "../../src/control/controller.ts";
-import type { EngineCounters } from "../../src/engine/engine.ts";
+import { type EngineCounters, zeroPairCounters } from "../../src/engine/engine.ts";
 import { type App, createApp } from "../../src/http/app.ts";
 import { RefusalAudit } from "../../src/http/rights.ts";
 import { FakeWorld, settled } from "../control/fakes.ts";
@@ -33,8 +33,7 @@ beforeEach(async () => {
     pairs: controller.config().rules.flatMap((rule) =>
       controller.config().groups.flatMap((group) =>
         group.servers.map((server) => ({
-          ruleId: rule.id,
-          serverId: server.id,
+          ...zeroPairCounters(rule.id, server.id),
           packets: HUGE,
           bytes: 7n,
           flows: 2,

@@ -34,6 +34,8 @@ export interface Pair {
   packets: bigint;
   bytes: bigint;
   flows: number;
+  refused: bigint;
+  unanswered: bigint;
   drainDeadlineMs: number | null;
   /** Position in the rule's proxy range that the flow before took. */
   proxyIndex: number;
@@ -110,6 +112,16 @@ export function trackOpening(flow: Flow, fromClient: boolean, { tcpFlags }: Tran
   if (flow.opening === "established") return;
   if (!fromClient) flow.opening = flow.protocol === "udp" ? "established" : "answered";
   else if (flow.opening === "answered" && !(tcpFlags & (SYN | RST))) flow.opening = "established";
+}
+
+/** Counts what a segment of a known flow says about a server from which nothing has come yet. */
+export function heedSilence({ pair, opening, protocol }: Flow, fromClient: boolean, { tcpFlags }: Transport): void {
+  if (protocol !== "tcp" || opening !== "asked") return;
+  const repeatsSyn = fromClient && (tcpFlags & SYN) !== 0 && (tcpFlags & (ACK | RST | FIN)) === 0;
+  // A bare RST answers a segment that was no SYN: the server does not know the connection.
+  const refusesSyn = !fromClient && (tcpFlags & RST) !== 0 && (tcpFlags & ACK) !== 0;
+  if (repeatsSyn) pair.unanswered++;
+  if (refusesSyn) pair.refused++;
 }
 
 /** A client that begins anew with the ports of a connection that has ended. */

@@ -15,6 +15,8 @@ interface Kinds {
   /** Messages that quote a packet: unreachable, time exceeded, parameter problem, and in ICMPv6 too big. */
   readonly errors: readonly number[];
   readonly isTooBig: (type: number, code: number) => boolean;
+  /** The packet has not reached whom it was for; too big is another matter. */
+  readonly isUnreachable: (type: number, code: number) => boolean;
   /** Never touched, whoever they are for: multicast listener and neighbour discovery, router messages. */
   readonly isHosts: (type: number) => boolean;
 }
@@ -26,6 +28,7 @@ export const KINDS: Readonly<Record<Family, Kinds>> = {
     echoReply: 0,
     errors: [3, 11, 12],
     isTooBig: (type, code) => type === 3 && code === 4,
+    isUnreachable: (type, code) => type === 3 && code !== 4,
     isHosts: () => false,
   },
   6: {
@@ -34,6 +37,7 @@ export const KINDS: Readonly<Record<Family, Kinds>> = {
     echoReply: 129,
     errors: [1, 2, 3, 4],
     isTooBig: (type) => type === 2,
+    isUnreachable: (type) => type === 1,
     isHosts: (type) => (type >= 130 && type <= 137) || type === 143,
   },
 };

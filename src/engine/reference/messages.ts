@@ -50,6 +50,9 @@ export interface Surroundings {
 const isTooBig = (ip: Ip): boolean =>
   KINDS[ip.family].isTooBig(ip.bytes[ip.headerBytes]!, ip.bytes[ip.headerBytes + 1]!);
 
+const isUnreachable = (ip: Ip): boolean =>
+  KINDS[ip.family].isUnreachable(ip.bytes[ip.headerBytes]!, ip.bytes[ip.headerBytes + 1]!);
+
 export class Messages {
   readonly #world: Surroundings;
 
@@ -157,9 +160,10 @@ export class Messages {
     const { ruleId, serverId } = flow.pair;
     const belongs: Belongs = { rule: ruleId, server: serverId, direction: "server-to-client", flow: "found" };
     const way = wayToClient(flow.clientHop, this.#world.ports);
-    return this.#sendError(arrival, way, belongs, () =>
-      translateError(arrival, way as Way, quote, towardsClient(flow)),
-    );
+    return this.#sendError(arrival, way, belongs, () => {
+      if (isUnreachable(arrival.ip) && flow.opening === "asked") flow.pair.refused++;
+      return translateError(arrival, way as Way, quote, towardsClient(flow));
+    });
   }
 
   /** About a packet that a DSR server sent as its VIP: for that server, if the client tells which one it is. */

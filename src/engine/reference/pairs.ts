@@ -29,6 +29,8 @@ export class PairTable {
       packets: 0n,
       bytes: 0n,
       flows: 0,
+      refused: 0n,
+      unanswered: 0n,
       drainDeadlineMs: tables.drainDeadlineMs(ruleId, serverId),
       proxyIndex: 0,
     };

@@ -3,13 +3,14 @@
  * IPv4 address in both; in IPv6 the host 192.0.2.10 has the address 2001:db8::192.0.2.10, which is hashed alike.
  */
 import { test } from "bun:test";
-import type {
-  Compat,
-  EngineLimits,
-  Outcome,
-  PacketEngine,
-  PairCounters,
-  RuleCounters,
+import {
+  type Compat,
+  type EngineLimits,
+  type Outcome,
+  type PacketEngine,
+  type PairCounters,
+  type RuleCounters,
+  zeroPairCounters,
 } from "../../../src/engine/engine.ts";
 import type { Address, Family } from "../../../src/model/address.ts";
 import { addressText, ip as parse } from "../../support/addresses.ts";
@@ -187,7 +188,7 @@ export const ruleCounters = (world: Bench, id = 1): RuleCounters =>
 
 export function pairCounters(world: Bench, serverId: number, ruleId = 1): PairCounters {
   const found = world.engine.counters().pairs.find((one) => one.ruleId === ruleId && one.serverId === serverId);
-  return found ?? { ruleId, serverId, packets: 0n, bytes: 0n, flows: 0 };
+  return found ?? zeroPairCounters(ruleId, serverId);
 }
 
 export const reasonOf = ({ verdict, reason }: Outcome): readonly number[] => [verdict, reason];
