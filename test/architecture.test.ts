@@ -15,7 +15,9 @@ const ROOT = join(import.meta.dir, "..");
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   gen: [],
   model: [],
-  command: ["model", "engine/engine.ts", "engine/explanation.ts"],
+  // The port catalogue of data/ and what follows from it, pure.
+  netbackup: ["model"],
+  command: ["model", "netbackup", "engine/engine.ts", "engine/explanation.ts"],
   engine: ["gen", "model"],
   native: ["gen", "model"],
   device: ["gen", "model", "native", "engine/engine.ts"],
@@ -25,6 +27,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   control: [
     "gen",
     "model",
+    "netbackup",
     "command",
     "engine/engine.ts",
     "engine/explain.ts",
@@ -33,7 +36,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   ],
   // What is to be checked comes from the configuration, what was found goes to the controller's interface.
   health: ["model", "command", "control", "native"],
-  http: ["gen", "model", "command", "control", "native", "engine/engine.ts"],
+  http: ["gen", "model", "netbackup", "command", "control", "native", "engine/engine.ts"],
   // Types alone: no code of the server or of the layout gets into a program that uses it.
   client: ["gen/api.ts"],
   cli: ["model", "command", "client"],
