@@ -41,7 +41,7 @@ export function fragments(make: PacketMaker, protocol: Protocol, side: Side): Ui
     parts.push(...again);
   }
   if (random.chance(0.2)) parts.reverse();
-  else if (random.chance(0.4)) parts.sort(() => random.below(3) - 1);
+  else if (random.chance(0.4)) random.shuffle(parts);
   const kept = parts.filter(() => !random.chance(0.05));
   if (random.chance(0.1) && kept.length > 0) kept.push(random.of(kept));
   return kept.length > 0 ? kept : [lastResort(make, side, segment, identification)];

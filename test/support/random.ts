@@ -43,6 +43,15 @@ export class Random {
     return bytes;
   }
 
+  /** Puts a list into random order, in place (Fisher-Yates): the draws depend on its length alone. */
+  shuffle<T>(list: T[]): T[] {
+    for (let i = list.length - 1; i > 0; i--) {
+      const j = this.below(i + 1);
+      [list[i], list[j]] = [list[j]!, list[i]!];
+    }
+    return list;
+  }
+
   /** Runs one of the choices, each as likely as its weight. */
   weighted<T>(choices: readonly (readonly [weight: number, make: () => T])[]): T {
     let left = this.below(choices.reduce((sum, [weight]) => sum + weight, 0));
