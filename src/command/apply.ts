@@ -6,6 +6,7 @@
 
 import { formatAddress } from "../model/address.ts";
 import type { Config, HealthCheck, HealthTest, Rule, Server, ServerGroup } from "../model/config.ts";
+import { isTalk, testKindOf } from "../model/health-test.ts";
 import { groupLists, ruleLists, serverLists } from "../model/indexes.ts";
 import {
   findGroup,
@@ -66,6 +67,7 @@ function createRule(config: Config, change: CreateRule): Result<Config> {
   const check = change.healthCheck === null ? null : findHealthCheck(config, change.healthCheck);
   if (check === undefined) return unknownName("E-NOHCINFO", change.healthCheck ?? "", config.healthChecks);
   if (check !== null && !suits(check.test, change.protocol)) return failed("E-HCMISMATCH");
+  if (check !== null && change.type === "DSR" && isTalk(check.test.kind)) return failed("E-HCDSR", check.name);
   if (!isVirtualAddress(change.vip)) return failed("E-EINVAL");
   if (change.proxySource !== null && !isValidProxySource(change.proxySource)) return failed("E-EINVAL");
   for (const rule of rulesOfService(config, change.vip, change.protocol))
@@ -74,9 +76,11 @@ function createRule(config: Config, change: CreateRule): Result<Config> {
   return next(config, { rules: ruleLists.append(config.rules, rule) }, true);
 }
 
-/** tcp and udp tests need a rule of that protocol; ping and external tests fit both. */
-const suits = (test: HealthTest, protocol: Rule["protocol"]): boolean =>
-  test.kind === "ping" || test.kind === "external" || test.kind === protocol;
+/** tcp and udp tests need a rule of that protocol, what talks over TCP a TCP rule; the others fit both. */
+const suits = ({ kind }: HealthTest, protocol: Rule["protocol"]): boolean => {
+  if (kind === "ping" || kind === "external" || kind === "dns") return true;
+  return protocol === (kind === "udp" ? "udp" : "tcp");
+};
 
 function makeRule(id: number, change: CreateRule, groupId: number, healthCheckId: number | null): Rule {
   const { kind, group, healthCheck, ...same } = change;
@@ -206,7 +210,7 @@ function createHealthCheck(config: Config, change: CreateHealthCheck, context: C
   const name = checkNewName("healthcheck", change.name);
   if (!name.ok) return name;
   if (findHealthCheck(config, change.name)) return failed("E-EEXIST");
-  const test = makeTest(change.test, context);
+  const test = makeTest(change, context);
   if (!test.ok) return test;
   const { timeoutSeconds, count, intervalSeconds, defaultPing } = change;
   if (timeoutSeconds < 1 || count < 1 || intervalSeconds <= timeoutSeconds * count) return failed("E-EINVAL");
@@ -222,11 +226,10 @@ function createHealthCheck(config: Config, change: CreateHealthCheck, context: C
   return next(config, { healthChecks: [...config.healthChecks, check] }, true);
 }
 
-function makeTest(text: string, context: ChangeContext): Result<HealthTest> {
-  const kind = text.toLowerCase();
-  if (kind === "tcp" || kind === "udp" || kind === "ping") return ok(freeze({ kind, text }));
-  // An import line could not carry blanks and commas; a backslash at its end would join lines.
-  if (!text.startsWith("/") || /[\s\\,]/.test(text)) return failed("E-EINVAL");
+function makeTest({ test: text, options }: CreateHealthCheck, context: ChangeContext): Result<HealthTest> {
+  const kind = testKindOf(text);
+  if (kind === null) return failed("E-EINVAL");
+  if (kind !== "external") return ok(freeze({ kind, text, ...(options && { options }) }));
   const state = context.externalTest?.(text) ?? "executable";
   if (state === "missing") return failed("E-ENOENT");
   return state === "unusable" ? failed("E-EINVAL") : ok(freeze({ kind: "external", text }));

@@ -3,7 +3,7 @@
  * that nothing is printed before a wrong one is refused.
  */
 import { ok, type Result } from "../model/result.ts";
-import type { Asked, Change, Command, Output, ShowStatistics, SubcommandName } from "./command.ts";
+import type { Asked, Change, Command, Output, ShowHealth, ShowStatistics, SubcommandName } from "./command.ts";
 import { type ErrorCode, failed, failure, keyFailure } from "./errors.ts";
 import {
   AUDIT_FIELDS,
@@ -20,7 +20,7 @@ import {
   STATISTICS_FIELDS,
   VERBOSE_STATISTICS,
 } from "./fields.ts";
-import { KEYS, type KeySpec, OPTIONS, type OptionSpec, PACKET_KEYS } from "./options.ts";
+import { type FlagOption, KEYS, type KeySpec, OPTIONS, type OptionSpec, PACKET_KEYS } from "./options.ts";
 import { checkOperands, getValue, type Request } from "./request.ts";
 import { failSuggesting } from "./suggest.ts";
 import { parseCount } from "./values.ts";
@@ -80,10 +80,10 @@ function bindShowServer(request: Request): Result<Asked> {
   return output.ok ? ok({ kind: "show-server", output: output.value, names: request.operands }) : output;
 }
 
-function bindShowResults({ flags, operands }: Request): Result<Asked> {
-  const isVerbose = flags.has(OPTIONS.verboseResults);
-  return ok({ kind: "show-hc-result", names: operands, ...(isVerbose && { verbose: true as const }) });
-}
+const bindShowHealth =
+  (kind: ShowHealth["kind"], verbose: FlagOption) =>
+  ({ flags, operands }: Request): Result<Asked> =>
+    ok({ kind, names: operands, ...(flags.has(verbose) && { verbose: true as const }) });
 
 /** The operand COUNT, null without one. */
 function bindLimit(request: Request): Result<number | null> {
@@ -236,8 +236,8 @@ const QUERY_BINDERS: { readonly [K in Asked["kind"]]: (request: Request) => Resu
   "show-statistics": bindShowStatistics,
   "show-servergroup": bindShowServerGroup,
   "show-server": bindShowServer,
-  "show-healthcheck": (request) => ok({ kind: "show-healthcheck", names: request.operands }),
-  "show-hc-result": bindShowResults,
+  "show-healthcheck": bindShowHealth("show-healthcheck", OPTIONS.verboseChecks),
+  "show-hc-result": bindShowHealth("show-hc-result", OPTIONS.verboseResults),
   "show-nat": (request) => bindShowTable(request, "show-nat"),
   "show-persist": (request) => bindShowTable(request, "show-persist"),
   "show-audit": (request) => bindShowRecords(request, "show-audit", AUDIT_FIELDS),
@@ -255,6 +255,7 @@ const OF_LINES: readonly OptionSpec[] = [
   OPTIONS.verboseGroup,
   OPTIONS.verbose,
   OPTIONS.verboseResults,
+  OPTIONS.verboseChecks,
   OPTIONS.delta,
 ];
 

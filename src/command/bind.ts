@@ -20,6 +20,7 @@ import { errorText, failed, keyFailure } from "./errors.ts";
 import { checkNameLength } from "./names.ts";
 import { type AnyKey, type FlagOption, KEYS, type KeySpec, OPTIONS } from "./options.ts";
 import { checkOperands, getValue, getValues, type Request } from "./request.ts";
+import { bindTestOptions, utterTestOptions } from "./test-options.ts";
 
 const missingKey = (key: AnyKey): Result<never> => ({
   ok: false,
@@ -162,10 +163,13 @@ function bindCreateHealthCheck(request: Request): Result<Command> {
   if (test === undefined) return missingKey(KEYS.test);
   const defaultPing = !request.flags.has(OPTIONS.noDefaultPing);
   if (!defaultPing && test.toLowerCase() === "ping") return failed("E-NOPING");
+  const options = bindTestOptions(request, test);
+  if (!options.ok) return options;
   const check: CreateHealthCheck = {
     kind: "create-healthcheck",
     name,
     test,
+    ...(options.value && { options: options.value }),
     timeoutSeconds: getValue(request, KEYS.testTimeout) ?? defaultOf(KEYS.testTimeout),
     count: getValue(request, KEYS.testCount) ?? defaultOf(KEYS.testCount),
     intervalSeconds: getValue(request, KEYS.testInterval) ?? defaultOf(KEYS.testInterval),
@@ -262,6 +266,7 @@ function utterCreateHealthCheck(check: CreateHealthCheck): Utterance {
       [KEYS.testTimeout, check.timeoutSeconds],
       [KEYS.testCount, check.count],
       [KEYS.testInterval, check.intervalSeconds],
+      ...utterTestOptions(check.options),
     ],
     [!check.defaultPing && OPTIONS.noDefaultPing],
   );

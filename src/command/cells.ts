@@ -14,6 +14,7 @@ import type {
 } from "./fields.ts";
 import type { HealthResult, LogRecord } from "./host.ts";
 import { timeStamp } from "./statistics.ts";
+import { printTestOptions } from "./test-options.ts";
 import { addressRange, algorithm, healthCheckPort, ports, prefixLength, ruleType } from "./values.ts";
 
 /** Objects of a Config by id, made once per listing. */
@@ -99,6 +100,7 @@ export const HEALTH_CELLS: Readonly<Record<HealthField, (check: HealthCheck) => 
   INTERVAL: (check) => String(check.intervalSeconds),
   DEF_PING: (check) => (check.defaultPing ? "Y" : "N"),
   TEST: (check) => check.test.text,
+  OPTIONS: (check) => printTestOptions(check.test.options),
 };
 
 const pad = (number: number): string => String(number).padStart(2, "0");
@@ -108,6 +110,9 @@ function timeOfDay(atMs: number): string {
   const date = new Date(atMs);
   return `${pad(date.getHours())}:${pad(date.getMinutes())}:${pad(date.getSeconds())}`;
 }
+
+/** UTC `YYYY-MM-DD`, as certificates have it. */
+const dayOf = (atMs: number): string => new Date(atMs).toISOString().slice(0, 10);
 
 export interface ResultRow extends GroupRow {
   readonly server: Server;
@@ -125,6 +130,7 @@ export const RESULT_CELLS: Readonly<Record<ResultField, (row: ResultRow) => stri
   LAST: ({ result }) => timeOfDay(result.lastAtMs),
   NEXT: ({ result }) => (result.nextAtMs === null ? "" : timeOfDay(result.nextAtMs)),
   RTT: ({ result }) => String(result.rttMicroseconds),
+  CERT_UNTIL: ({ result: { certificateUntilMs } }) => (certificateUntilMs == null ? "" : dayOf(certificateUntilMs)),
   REASON: ({ result }) => result.reason ?? "",
 };
 

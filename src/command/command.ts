@@ -5,7 +5,7 @@
  */
 import type { ExplainedPacket } from "../engine/explanation.ts";
 import type { Address } from "../model/address.ts";
-import type { Algorithm, PortRange, Protocol, RuleType } from "../model/config.ts";
+import type { Algorithm, PortRange, Protocol, RuleType, TestOptions } from "../model/config.ts";
 
 /** What a caller must be allowed to do. `config` does not imply `enable`. */
 export type Right = "show" | "enable" | "config";
@@ -76,8 +76,10 @@ export interface ServerChange {
 export interface CreateHealthCheck {
   readonly kind: "create-healthcheck";
   readonly name: string;
-  /** As the user spelled it: tcp, udp, ping or an absolute path. */
+  /** As the user spelled it: tcp, udp, ping, an absolute path; HTTP, HTTPS, GRPC, DNS or a URL. */
   readonly test: string;
+  /** Of a test that talks; absent: none were given. */
+  readonly options?: TestOptions;
   readonly timeoutSeconds: number;
   readonly count: number;
   readonly intervalSeconds: number;
@@ -132,7 +134,7 @@ export interface ShowServer {
 export interface ShowHealth {
   readonly kind: "show-healthcheck" | "show-hc-result";
   readonly names: readonly string[];
-  /** show-hc-result alone: with the reason of the last failure. */
+  /** All columns, those that the original does not have too. */
   readonly verbose?: true;
 }
 

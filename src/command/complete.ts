@@ -49,7 +49,7 @@ const TAKES_WORD = ["--socket", "--url", "--token-file"];
 
 /** A key's own words, or the kind of object that it names. */
 function completeValue(key: AnyKey, prefix: string): Completion {
-  const words = key.codec.json.words ?? [];
+  const words = key.codec.json.words ?? key.codec.examples ?? [];
   return fits({ prefix, names: key.names ?? null, candidates: words.map((word) => ({ word, help: key.help })) });
 }
 

@@ -54,6 +54,9 @@ export const ERRORS = Object.freeze({
   "E-SERVICE": kind(400, "servicename does not exist in nameservices"),
   "E-RANGESIZE": kind(400, "address range contains more than 255 IP addresses"),
   "E-PROXY": kind(400, "proxy-src not allowed"),
+  "E-TESTKEY": kind(400, "goes with the tests {} only"),
+  "E-URLKEY": kind(400, "the URL of hc-test says it already"),
+  "E-URLPORT": kind(400, "a URL names no port here - the port is hc-port of create-rule"),
   // Whole sentences.
   "E-PORT": kind(400, "invalid port value {} specified"),
   "E-PORTRANGE": kind(400, "ranges are only allowed for numeric ports"),
@@ -107,6 +110,7 @@ export const ERRORS = Object.freeze({
   "E-SRVUNAVAIL": kind(404, "cannot find specified server"),
   "E-NOHC": kind(404, "rule does not have health check enabled"),
   "E-HCMISMATCH": kind(409, "protocol used in rule and health check does not match"),
+  "E-HCDSR": kind(409, "health check {} cannot reach servers of a DSR rule - use tcp, udp, ping or a program"),
   "E-NOHCINFO": kind(404, "missing healthcheck info"),
   // The machinery.
   "E-AUTH": kind(403, "user is not authorized to execute command"),

@@ -13,7 +13,8 @@ export function* exportChanges(config: Config): Generator<Change> {
     }
   }
   for (const { id, test, ...check } of config.healthChecks) {
-    yield { kind: "create-healthcheck", ...check, test: test.text };
+    const options = test.options && { options: test.options };
+    yield { kind: "create-healthcheck", ...check, test: test.text, ...options };
   }
   for (const rule of config.rules) {
     const { id, groupId, healthCheckId, ...same } = rule;

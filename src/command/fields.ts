@@ -57,7 +57,7 @@ export const SERVER_WIDTHS = {
 } as const satisfies Record<string, Width>;
 export type ServerField = keyof typeof SERVER_WIDTHS;
 
-/** show-healthcheck; the last width stands for the rest of 80 columns. */
+/** show-healthcheck; the width of TEST stands for the rest of 80 columns. Those behind it come with -v. */
 export const HEALTH_WIDTHS = {
   HCNAME: 14,
   TIMEOUT: 8,
@@ -65,6 +65,7 @@ export const HEALTH_WIDTHS = {
   INTERVAL: 9,
   DEF_PING: 9,
   TEST: 32,
+  OPTIONS: 40,
 } as const satisfies Record<string, Width>;
 export type HealthField = keyof typeof HEALTH_WIDTHS;
 
@@ -96,6 +97,7 @@ export const RESULT_WIDTHS = {
   LAST: 9,
   NEXT: 9,
   RTT: 9,
+  CERT_UNTIL: 11,
   REASON: 40,
 } as const satisfies Record<string, Width>;
 export type ResultField = keyof typeof RESULT_WIDTHS;
@@ -139,7 +141,7 @@ const defaultItemOfServer: readonly ItemField[] = ["RULENAME", "PKT_P", "BYTES_P
 export const RULE_FIELDS: FieldSet = { widths: RULE_WIDTHS, defaults: defaultRuleFields };
 export const GROUP_FIELDS: FieldSet = { widths: GROUP_WIDTHS, defaults: all(GROUP_WIDTHS) };
 export const SERVER_FIELDS: FieldSet = { widths: SERVER_WIDTHS, defaults: all(SERVER_WIDTHS).slice(0, 6) };
-export const HEALTH_FIELDS: FieldSet = { widths: HEALTH_WIDTHS, defaults: all(HEALTH_WIDTHS) };
+export const HEALTH_FIELDS: FieldSet = { widths: HEALTH_WIDTHS, defaults: all(HEALTH_WIDTHS).slice(0, 6) };
 export const RESULT_FIELDS: FieldSet = { widths: RESULT_WIDTHS, defaults: all(RESULT_WIDTHS).slice(0, 8) };
 export const AUDIT_FIELDS: FieldSet = { widths: AUDIT_WIDTHS, defaults: all(AUDIT_WIDTHS) };
 export const HISTORY_FIELDS: FieldSet = { widths: HISTORY_WIDTHS, defaults: all(HISTORY_WIDTHS) };

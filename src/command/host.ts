@@ -33,6 +33,8 @@ export interface HealthResult {
   readonly rttMicroseconds: number;
   /** The last failure in words, null after a success or without any. */
   readonly reason?: string | null;
+  /** Until when the certificate is valid that the server showed last, wall clock; null: none was seen. */
+  readonly certificateUntilMs?: number | null;
 }
 
 /** One record of the audit log or of the history, as their listings show it. */

@@ -179,7 +179,8 @@ function* chooseHealthChecks(config: Config, names: readonly string[]): Generato
 }
 
 async function* listHealthChecks(query: ShowHealth, config: Config): Listing {
-  const table = new Table(HEALTH_FIELDS, HEALTH_FIELDS.defaults, false);
+  const fields = query.verbose ? allFields(HEALTH_FIELDS) : HEALTH_FIELDS.defaults;
+  const table = new Table(HEALTH_FIELDS, fields, false);
   const checks = chooseHealthChecks(config, query.names);
   let isFirst = true;
   for (let step = checks.next(); ; step = checks.next()) {

@@ -8,6 +8,7 @@ import {
   algorithm,
   type Codec,
   count,
+  grpcService,
   healthCheckPort,
   healthTest,
   name,
@@ -15,10 +16,16 @@ import {
   ports,
   prefixLength,
   protocol,
+  queryName,
+  queryType,
+  requestPath,
   ruleType,
   seconds,
   serverIdText,
   servers,
+  siteName,
+  statusList,
+  yesNo,
 } from "./values.ts";
 
 /** Objects of the daemon, or a file, that a word names. What completion offers. */
@@ -123,7 +130,29 @@ export const KEYS = Object.freeze({
     aliases: ["hc-intl"],
     fallback: "30",
   }),
+  testPath: key("hc-path", requestPath, "addition, HTTP and HTTPS: what is asked for; default /"),
+  testStatus: key("hc-status", statusList, "addition, HTTP and HTTPS: answers of a healthy server; default 200-399"),
+  testHost: key("hc-host", siteName, "addition, HTTP, HTTPS and GRPC: Host field and TLS name; default: the address"),
+  testTls: key("hc-tls", yesNo, "addition, GRPC: over TLS; default no"),
+  testVerify: key("hc-tls-verify", yesNo, "addition, over TLS: the certificate must be valid; default no"),
+  testService: key("hc-service", grpcService, "addition, GRPC: whose health; default: the whole server's"),
+  testQuery: key("hc-query", queryName, "addition, DNS: the name asked for", { aliases: ["hc-name"] }),
+  testQueryType: key("hc-query-type", queryType, "addition, DNS: the type asked for; default A", {
+    aliases: ["hc-type"],
+  }),
 });
+
+/** What only tests that talk have. */
+export const TALK_KEYS: readonly AnyKey[] = Object.freeze([
+  KEYS.testPath,
+  KEYS.testStatus,
+  KEYS.testHost,
+  KEYS.testTls,
+  KEYS.testVerify,
+  KEYS.testService,
+  KEYS.testQuery,
+  KEYS.testQueryType,
+]);
 
 /** Keys of a packet, apart from the protocol. */
 export const PACKET_KEYS = Object.freeze({
@@ -163,7 +192,8 @@ export const OPTIONS = Object.freeze({
   serverIds: keys("s", "server=ID,...", "servers to remove", [KEYS.serverIds]),
   addEnabled: flag("e", "accepted; servers are always added enabled"),
   noDefaultPing: flag("n", "do not ping before the test", { property: "default-ping", value: false }),
-  test: keys("h", "HCSPEC", "the test", [KEYS.test, KEYS.testTimeout, KEYS.testCount, KEYS.testInterval]),
+  test: keys("h", "HCSPEC", "the test", [KEYS.test, KEYS.testTimeout, KEYS.testCount, KEYS.testInterval, ...TALK_KEYS]),
+  verboseChecks: flag("v", "addition: with everything else that was given"),
   stamp: flag("t", "add the time as last column"),
   verbose: flag("v", "more columns"),
   absolute: flag("A", "totals in every sample"),

@@ -290,8 +290,8 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     max: MANY,
     routes: [route("DELETE", CHECK, "Delete a health check")],
   }),
-  "show-healthcheck": row("show-healthcheck", "show-hc", "show", "[NAME...]", "list health checks", {
-    options: [O.json],
+  "show-healthcheck": row("show-healthcheck", "show-hc", "show", "[-v] [NAME...]", "list health checks", {
+    options: [O.verboseChecks, O.json],
     names: "healthcheck",
     max: MANY,
     routes: [route("GET", "/healthchecks", "List health checks"), route("GET", CHECK, "One health check")],

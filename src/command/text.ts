@@ -71,10 +71,22 @@ function unknownKey(option: KeysOption, spelling: string, spec: SubcommandSpec):
   return failSuggesting(unknown, spelling, spellings);
 }
 
+/** Elements between commas, those that go on with the value before them joined to it. */
+function elementsOf(option: KeysOption, argument: string): string[] {
+  const elements: string[] = [];
+  for (const element of argument.split(",")) {
+    const before = elements.at(-1) ?? "";
+    const key = findKey(option, before.slice(0, Math.max(0, before.indexOf("="))));
+    if (key?.codec.goesOn?.(element)) elements[elements.length - 1] = `${before},${element}`;
+    else elements.push(element);
+  }
+  return elements;
+}
+
 /** `key=value[,key=value...]`; once a list key stood, every further element is one of its values. */
 function scanKeys(option: KeysOption, argument: string, draft: Draft, spec: SubcommandSpec): Result<void> {
   let list: AnyKey | null = null;
-  for (const element of argument.split(",")) {
+  for (const element of elementsOf(option, argument)) {
     if (element === "" || element.startsWith("=")) return failed("E-SYNTAX");
     if (list !== null) {
       const given = parseValue(element, list, element);

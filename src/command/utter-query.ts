@@ -79,7 +79,7 @@ function sayAsked(query: Query): Parts {
     case "show-server":
       return { ...sayOutput(query.output, SERVER_FIELDS.defaults), operands: query.names };
     case "show-healthcheck":
-      return { operands: query.names };
+      return { flags: [query.verbose === true && OPTIONS.verboseChecks], operands: query.names };
     case "show-hc-result":
       return { flags: [query.verbose === true && OPTIONS.verboseResults], operands: query.names };
     case "show-nat":

@@ -13,7 +13,8 @@ import {
   parseIPv4,
   parseIPv6,
 } from "../model/address.ts";
-import type { Algorithm, PortRange, Protocol, RuleType } from "../model/config.ts";
+import type { Algorithm, PortRange, Protocol, RuleType, StatusRange } from "../model/config.ts";
+import { isHost, isRequestPath, RECORD_TYPES, type RecordType } from "../model/health-test.ts";
 import type { NewServer } from "./command.ts";
 import type { ErrorCode } from "./errors.ts";
 import type { CommandHost } from "./host.ts";
@@ -69,6 +70,10 @@ export interface Codec<V, P = V> {
   lookUp?(parsed: P, resolver: Resolver, protocol: Protocol): Promise<Parsed<P>>;
   /** The value of what holds no names. Absent: they are the same. */
   finish?(parsed: P): V;
+  /** Whether an element behind a comma that is no assignment goes on with the value. Absent: never. */
+  goesOn?(element: string): boolean;
+  /** Words that completion offers beside those that are the only ones allowed. */
+  readonly examples?: readonly string[];
 }
 
 const DIGITS = /^[0-9]+$/;
@@ -403,8 +408,76 @@ export const serverIdText: Codec<string> = {
 
 export const healthTest: Codec<string> = {
   kind: "health test",
-  help: "tcp, udp, ping or the absolute path of an executable",
+  help: "tcp, udp, ping or the absolute path of an executable; additions: HTTP, HTTPS, GRPC, DNS, http://HOST/PATH or https://HOST/PATH",
   parse: good,
   print: (value) => value,
   json: TEXT,
+  examples: ["tcp", "udp", "ping", "HTTP", "HTTPS", "GRPC", "DNS", "http://", "https://"],
+};
+
+/** A text that has to look like something. */
+const checkedText = (kind: string, help: string, isGood: (text: string) => boolean): Codec<string> => ({
+  kind,
+  help,
+  parse: (text) => (isGood(text) ? good(text) : keyed("E-VALUE")),
+  print: (value) => value,
+  json: TEXT,
+});
+
+export const requestPath = checkedText("path", "path and query, from / on, without blanks and commas", isRequestPath);
+export const siteName = checkedText("host", "host name or address", isHost);
+export const grpcService = checkedText("service", "letters, digits and ._/-, up to 255", (text) =>
+  /^[A-Za-z0-9._/-]{1,255}$/.test(text),
+);
+/** RFC 1035 section 2.3.4; `.` is the root. */
+export const queryName = checkedText("domain name", "domain name; . is the root", (text) =>
+  /^(?=.{1,254}$)(?:\.|(?:[A-Za-z0-9_-]{1,63}\.)*[A-Za-z0-9_-]{1,63}\.?)$/.test(text),
+);
+/** Words of an option that answers give too: as any text, because generators of clients stumble over the names of such types. */
+const asExamples = <W extends string>({ json, ...codec }: Codec<W>): Codec<W> => ({
+  ...codec,
+  json: TEXT,
+  examples: json.words ?? [],
+});
+
+const NO_ALIASES: readonly string[] = [];
+export const queryType = asExamples(
+  word(
+    "type",
+    Object.fromEntries(RECORD_TYPES.map((type) => [type, NO_ALIASES])) as Record<RecordType, typeof NO_ALIASES>,
+    keyed("E-VALUE"),
+  ),
+);
+
+const YES_NO = asExamples(word("yes or no", { yes: [], no: [] }, keyed("E-VALUE")));
+
+export const yesNo: Codec<boolean> = {
+  kind: YES_NO.kind,
+  help: YES_NO.help,
+  parse(text) {
+    const answer = YES_NO.parse(text);
+    return answer.ok ? good(answer.value === "yes") : answer;
+  },
+  print: (value) => (value ? "yes" : "no"),
+  json: YES_NO.json,
+  examples: ["yes", "no"],
+};
+
+const STATUS_LIST = /^[1-5][0-9]{2}(?:-[1-5][0-9]{2})?(?:,[1-5][0-9]{2}(?:-[1-5][0-9]{2})?)*$/;
+
+/** HTTP status codes (RFC 9110 section 15), `200-299,401`. */
+export const statusList: Codec<readonly StatusRange[]> = {
+  kind: "status codes",
+  help: "N or N-M, 100 to 599, joined by commas",
+  parse(text) {
+    if (!STATUS_LIST.test(text)) return keyed("E-VALUE");
+    const ranges = text.split(",").map((element): StatusRange => {
+      const [min, max = min] = element.split("-").map(Number) as [number, number?];
+      return Object.freeze({ min, max });
+    });
+    return ranges.every(({ min, max }) => min <= max) ? good(Object.freeze(ranges)) : keyed("E-VALUE");
+  },
+  print: (ranges) => ranges.map(printPorts).join(","),
+  goesOn: (element) => STATUS_LIST.test(element),
+  json: { text: true, integers: [100, 599] },
 };

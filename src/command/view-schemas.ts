@@ -1,6 +1,6 @@
 /** The schemas of what views.ts gives, for OpenAPI and for tests. zod only; no view is made here. */
 import { z } from "zod";
-import { type AnyKey, KEYS, OPTIONS } from "./options.ts";
+import { type AnyKey, KEYS, OPTIONS, TALK_KEYS } from "./options.ts";
 import { valueSchema } from "./schema.ts";
 import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
 import { DEFAULT_PING } from "./views.ts";
@@ -55,8 +55,12 @@ const groupSchema = z.object({
 
 const healthCheckSchema = z.object({
   name: z.string(),
-  ...keyShape(OPTIONS.test.keys, []),
+  ...keyShape(
+    OPTIONS.test.keys.filter((key) => !TALK_KEYS.includes(key)),
+    [],
+  ),
   [DEFAULT_PING]: z.boolean(),
+  ...Object.fromEntries(TALK_KEYS.map((key) => [key.property, valueSchema(key).optional()])),
 });
 
 const resultSchema = z.object({
@@ -69,6 +73,7 @@ const resultSchema = z.object({
   next: time.nullable(),
   rtt: z.int().describe("microseconds, 0: unknown"),
   reason: z.string().nullable().describe("the last failure in words; null after a success or without any"),
+  certificateUntil: time.nullable().describe("when the certificate ends that the server showed last; null: none seen"),
 });
 
 const counterShape = (table: object): Record<string, z.ZodType> =>

@@ -11,6 +11,7 @@ import { effectiveTimers, groupOf, healthCheckOf, rulesOfGroup, serverId, sorted
 import type { HealthResult, LogRecord, RuleSample, StatisticsSample } from "./host.ts";
 import { KEYS, type KeySpec, OPTIONS } from "./options.ts";
 import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
+import { utterTestOptions } from "./test-options.ts";
 import { ports as portsCodec } from "./values.ts";
 import type { FlowView, GroupView, ResultView, ServerOfRuleView, ServerView, StickyView } from "./view-schemas.ts";
 
@@ -74,7 +75,7 @@ export function groupView(config: Config, group: ServerGroup): GroupView {
 /** How JSON spells `-n`; the row of the option says so. */
 export const DEFAULT_PING = OPTIONS.noDefaultPing.json?.property ?? OPTIONS.noDefaultPing.letter;
 
-/** A health check. */
+/** A health check; of a test that talks, with the options that were given. */
 export function healthCheckView(check: HealthCheck): Record<string, unknown> {
   return {
     name: check.name,
@@ -83,6 +84,11 @@ export function healthCheckView(check: HealthCheck): Record<string, unknown> {
     [KEYS.testCount.property]: check.count,
     [KEYS.testInterval.property]: check.intervalSeconds,
     [DEFAULT_PING]: check.defaultPing,
+    ...Object.fromEntries(
+      utterTestOptions(check.test.options).flatMap(([key, value]) =>
+        value === null ? [] : [[key.property, shown(key, value)]],
+      ),
+    ),
   };
 }
 
@@ -103,6 +109,7 @@ export function resultView(config: Config, result: HealthResult): ResultView | n
     next: result.nextAtMs === null ? null : new Date(result.nextAtMs).toISOString(),
     rtt: result.rttMicroseconds,
     reason: result.reason ?? null,
+    certificateUntil: result.certificateUntilMs == null ? null : new Date(result.certificateUntilMs).toISOString(),
   };
 }
 

@@ -41,6 +41,8 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT;
   INSERT INTO meta VALUES ('nextId', 1);
   `,
+  // What tests that talk ask for (model/config.ts TestOptions), as JSON; null: nothing was given.
+  "ALTER TABLE health_checks ADD COLUMN options TEXT",
 ];
 
 export const SCHEMA_VERSION = MIGRATIONS.length;

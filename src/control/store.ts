@@ -11,7 +11,18 @@ import { closeSync, existsSync, mkdirSync, openSync, realpathSync, rmdirSync, rm
 import { dirname, join } from "node:path";
 import type { LogRecord } from "../command/host.ts";
 import { addressBytes, addressFromBytes } from "../model/address.ts";
-import type { Algorithm, Config, HealthCheck, PortRange, Protocol, Rule, RuleType, Server } from "../model/config.ts";
+import type {
+  Algorithm,
+  Config,
+  HealthCheck,
+  HealthTest,
+  PortRange,
+  Protocol,
+  Rule,
+  RuleType,
+  Server,
+  TestOptions,
+} from "../model/config.ts";
 import { fail, ok, type Result } from "../model/result.ts";
 import { type Delta, diffConfigs, type Step } from "./delta.ts";
 import { APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION } from "./schema.ts";
@@ -395,6 +406,7 @@ interface HealthCheckRow {
   name: string;
   kind: string;
   test: string;
+  options: string | null;
   timeout_s: number;
   count: number;
   interval_s: number;
@@ -451,17 +463,25 @@ const healthCheckRow = (check: HealthCheck): HealthCheckRow => ({
   name: check.name,
   kind: check.test.kind,
   test: check.test.text,
+  options: check.test.options === undefined ? null : JSON.stringify(check.test.options),
   timeout_s: check.timeoutSeconds,
   count: check.count,
   interval_s: check.intervalSeconds,
   default_ping: Number(check.defaultPing),
 });
 
+function testOf(row: HealthCheckRow): HealthTest {
+  const kind = row.kind as HealthTest["kind"];
+  if (row.options === null) return Object.freeze({ kind, text: row.test });
+  const options = JSON.parse(row.options, (_, value: unknown) => Object.freeze(value)) as TestOptions;
+  return Object.freeze({ kind, text: row.test, options });
+}
+
 const healthCheckOf = (row: HealthCheckRow): HealthCheck =>
   Object.freeze({
     id: row.id,
     name: row.name,
-    test: Object.freeze({ kind: row.kind as HealthCheck["test"]["kind"], text: row.test }),
+    test: testOf(row),
     timeoutSeconds: row.timeout_s,
     count: row.count,
     intervalSeconds: row.interval_s,

@@ -12,11 +12,17 @@ export type HealthState = HealthResult["status"];
 /** What to find out next. */
 export type Step = { readonly kind: "ping" } | { readonly kind: "test"; readonly port: number };
 
+/** What a probe has learned by the way. */
+interface Seen {
+  /** Until when the server's certificate is valid, wall clock; absent: it showed none. */
+  readonly certificateUntilMs?: number;
+}
+
 export type Outcome =
   /** `rttMicroseconds` 0: unknown. */
-  | { readonly kind: "success"; readonly rttMicroseconds: number }
+  | ({ readonly kind: "success"; readonly rttMicroseconds: number } & Seen)
   /** `reason` in words, for people: `connection refused`. */
-  | { readonly kind: "failure"; readonly reason: string }
+  | ({ readonly kind: "failure"; readonly reason: string } & Seen)
   /** The probe could not be made: nothing is known about the server. */
   | { readonly kind: "not-started"; readonly reason: string };
 
@@ -36,6 +42,7 @@ export class Check {
   #failures = 0;
   #rttMicroseconds = 0;
   #reason: string | null = null;
+  #certificateUntilMs: number | null = null;
   #event: Event | null = null;
   /** Wall clock, milliseconds: end of the last event, or else when the check was made or enabled. */
   lastAtMs: number;
@@ -103,6 +110,7 @@ export class Check {
       this.#reason = outcome.reason;
       return null;
     }
+    if (outcome.certificateUntilMs !== undefined) this.#certificateUntilMs = outcome.certificateUntilMs;
     const wasPing = event.needsPing || this.#plan.check.test.kind === "ping";
     if (outcome.kind === "failure") return this.#failed(event, wasPing, outcome.reason, random);
     this.#measured(outcome.rttMicroseconds);
@@ -130,6 +138,7 @@ export class Check {
       nextAtMs: this.nextAtMs,
       rttMicroseconds: this.#rttMicroseconds,
       reason: this.#reason,
+      certificateUntilMs: this.#certificateUntilMs,
     };
   }
 

@@ -6,6 +6,7 @@ import type { Clock } from "../control/clock.ts";
 import { TEST_USER } from "../control/external-test.ts";
 import type { Log } from "../control/ports.ts";
 import { type Address, formatAddress } from "../model/address.ts";
+import { isTalk } from "../model/health-test.ts";
 import { NativeError } from "../native/library.ts";
 import { type ProbeKind, ProbeSockets, type ProbeWay, ProgramRuns } from "../native/probe.ts";
 import type { Outcome, Step } from "./check.ts";
@@ -59,6 +60,8 @@ export class SystemProber implements Prober {
   start(plan: CheckPlan, step: Step, done: (outcome: Outcome) => void): () => void {
     this.#beatSoon();
     if (step.kind === "test" && plan.check.test.kind === "external") return this.#startProgram(plan, step.port, done);
+    if (step.kind === "test" && isTalk(plan.check.test.kind))
+      return this.#tell({ kind: "not-started", reason: "this daemon cannot talk with servers" }, done);
     const kind = step.kind === "ping" ? "ping" : (plan.check.test.kind as ProbeKind);
     return this.#startProbe(plan, kind, step.kind === "test" ? step.port : 0, done);
   }

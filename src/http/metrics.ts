@@ -156,6 +156,16 @@ function serverFamilies({ config, sample, counters, health }: MetricsInput): str
         return rule === undefined || server === undefined ? [] : [[{ rule, server, status }, 1]];
       }),
     ),
+    family(
+      "ilb_server_certificate_end_seconds",
+      "gauge",
+      "until when the certificate is valid that a server showed its health check last, since the epoch",
+      health.flatMap(({ ruleId, serverId: id, certificateUntilMs }): Row[] => {
+        const [rule, server] = [rules.get(ruleId), names.get(id)];
+        if (rule === undefined || server === undefined || certificateUntilMs == null) return [];
+        return [[{ rule, server }, Math.floor(certificateUntilMs / 1000)]];
+      }),
+    ),
   ];
 }
 

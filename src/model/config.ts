@@ -38,9 +38,41 @@ export interface ServerGroup {
   readonly servers: readonly Server[];
 }
 
-export type HealthTest =
-  | { readonly kind: "tcp" | "udp" | "ping"; readonly text: string }
-  | { readonly kind: "external"; readonly text: string };
+/** Tests that talk with a server in its own protocol: additions to those of the original. */
+export type TalkKind = "http" | "https" | "grpc" | "dns";
+
+/** Of one number, min == max. */
+export interface StatusRange {
+  readonly min: number;
+  readonly max: number;
+}
+
+/** What a test that talks asks for, as far as it was said; absent: the default of model/health-test.ts. */
+export interface TestOptions {
+  /** Path and query of the request. */
+  readonly path?: string;
+  /** HTTP status codes of a healthy server, at least one range. */
+  readonly status?: readonly StatusRange[];
+  /** Name of the site, for the Host field and for TLS. */
+  readonly host?: string;
+  /** GRPC over TLS. */
+  readonly tls?: boolean;
+  /** The certificate has to be valid. */
+  readonly verify?: boolean;
+  /** GRPC: whose health; absent: the server's. */
+  readonly service?: string;
+  /** DNS: the name asked for. */
+  readonly query?: string;
+  /** DNS: the type asked for, `A` for one. */
+  readonly queryType?: string;
+}
+
+export interface HealthTest {
+  readonly kind: "tcp" | "udp" | "ping" | "external" | TalkKind;
+  readonly text: string;
+  /** Absent: none were given. */
+  readonly options?: TestOptions;
+}
 
 export interface HealthCheck {
   readonly id: number;

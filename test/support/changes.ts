@@ -4,7 +4,7 @@ import { apply } from "../../src/command/apply.ts";
 import type { Change, CreateRule, NewServer } from "../../src/command/command.ts";
 import type { ChangeContext } from "../../src/command/host.ts";
 import type { Address, Family } from "../../src/model/address.ts";
-import { type Config, EMPTY_CONFIG, type PortRange } from "../../src/model/config.ts";
+import { type Config, EMPTY_CONFIG, type PortRange, type TestOptions } from "../../src/model/config.ts";
 import { effectiveTimers, serverId } from "../../src/model/lookup.ts";
 
 const NO_CONTEXT: ChangeContext = { drainingNumbers: () => new Set() };
@@ -66,21 +66,70 @@ const serverIdText = fc
   .tuple(name(14), fc.integer({ min: 0, max: 999 }))
   .map(([group, number]) => `_${group}.${number}`);
 
-const test = fc.constantFrom("tcp", "UDP", "ping", "/opt/probes/http_probe", "/bin/a=b");
+const status = fc.array(
+  fc.tuple(fc.integer({ min: 100, max: 599 }), fc.nat({ max: 3 })).map(([min, more]) => ({
+    min,
+    max: Math.min(599, min + more),
+  })),
+  { minLength: 1, maxLength: 3 },
+);
+const host = fc.constantFrom("www.example.com", "192.0.2.7", "2001:db8::7");
+const verify = fc.boolean();
+const path = fc.constantFrom("/", "/health?deep=1&a=b", "/a:b/%20");
+const talk = fc.oneof(
+  fc.record({
+    test: fc.constantFrom("HTTP", "http"),
+    options: fc.record({ path, status, host }, { requiredKeys: [] }),
+  }),
+  fc.record({
+    test: fc.constantFrom("https://www.example.com/x?y=1", "HTTPS://[2001:db8::1]"),
+    options: fc.record({ status, verify }, { requiredKeys: [] }),
+  }),
+  fc.record({
+    test: fc.constant("GRPC"),
+    options: fc.record(
+      { tls: fc.constant(true), service: fc.constant("a.b/C"), verify, host },
+      { requiredKeys: ["tls"] },
+    ),
+  }),
+  fc.record({
+    test: fc.constant("dns"),
+    options: fc.record(
+      { query: fc.constantFrom(".", "example.com", "_x.example.com."), queryType: fc.constantFrom("A", "TXT") },
+      { requiredKeys: ["query"] },
+    ),
+  }),
+);
+const test = fc.oneof(
+  {
+    weight: 3,
+    arbitrary: fc
+      .constantFrom("tcp", "UDP", "ping", "/opt/probes/http_probe", "/bin/a=b")
+      .map((text) => ({ test: text })),
+  },
+  {
+    weight: 2,
+    arbitrary: talk.map(({ test: text, options }) => ({
+      test: text,
+      ...(Object.keys(options).length > 0 && { options: options as TestOptions }),
+    })),
+  },
+);
 const createHealthCheck = fc
   .record({
     name: name(19),
-    test,
+    spelled: test,
     timeoutSeconds: fc.integer({ min: 1, max: 20 }),
     count: fc.integer({ min: 1, max: 20 }),
     more: fc.integer({ min: 1, max: 2147483000 }),
     ping: fc.boolean(),
   })
-  .map(({ more, ping, ...check }) => ({
+  .map(({ more, ping, spelled, ...check }) => ({
     kind: "create-healthcheck" as const,
     ...check,
+    ...spelled,
     intervalSeconds: check.timeoutSeconds * check.count + more,
-    defaultPing: ping || check.test === "ping",
+    defaultPing: ping || spelled.test === "ping",
   }));
 
 /** Any change that bind could make, whether or not a configuration takes it. */

@@ -31,6 +31,7 @@ const output = (set: FieldSet): fc.Arbitrary<Output> =>
     }),
   );
 
+const health = fc.constantFrom("show-healthcheck" as const, "show-hc-result" as const);
 const tables = fc.oneof(
   fc.record({
     kind: fc.constant("show-rule" as const),
@@ -52,12 +53,13 @@ const tables = fc.oneof(
     names: words,
   }),
   fc.record({ kind: fc.constant("show-server" as const), output: output(SERVER_FIELDS), names: words }),
+  fc.record({ kind: health, names: words, verbose: fc.constant(true as const) }),
   fc.record({ kind: fc.constant("show-audit" as const), output: output(AUDIT_FIELDS), limit }),
   fc.record({ kind: fc.constant("history" as const), output: output(HISTORY_FIELDS), limit }),
 );
 
 const plain = fc.oneof(
-  fc.record({ kind: fc.constantFrom("show-healthcheck" as const, "show-hc-result" as const), names: words }),
+  fc.record({ kind: health, names: words }),
   fc.record({ kind: fc.constantFrom("show-nat" as const, "show-persist" as const), limit }),
 );
 
