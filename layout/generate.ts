@@ -157,7 +157,8 @@ function renderAssembly(): string {
   return `${out.join("\n")}\n`;
 }
 
-function renderC(): string {
+/** C header. @param all every record and constant, not only what the native library has to do with; for bench/native */
+export function renderC(all = false): string {
   const out = [
     `/* ${BANNER} */`,
     "#ifndef ILB_GEN_LAYOUT_H",
@@ -169,9 +170,9 @@ function renderC(): string {
     `#define ILB_LAYOUT_FINGERPRINT ${hex(fingerprint())}u`,
     "",
   ];
-  for (const [name, value, doc, c] of CONSTANTS) if (c) out.push(`/* ${doc} */`, `#define ILB_${name} ${value}`);
+  for (const [name, value, doc, c] of CONSTANTS) if (c || all) out.push(`/* ${doc} */`, `#define ILB_${name} ${value}`);
   for (const [name, spec] of Object.entries(ENUMS)) {
-    if (!spec.c) continue;
+    if (!spec.c && !all) continue;
     out.push("", `/* ${spec.doc} */`, `enum ilb_${kebab(name).replaceAll("-", "_")} {`);
     for (const v of spec.values)
       out.push(`  /* ${v.doc} */`, `  ILB_${upperSnake(name)}_${upperSnake(v.name)} = ${v.value},`);
@@ -185,15 +186,16 @@ function renderC(): string {
     u64: "uint64_t",
   };
   for (const [name, record] of Object.entries(RECORDS)) {
-    if (record.c === undefined) continue;
-    const cName = (field: string) => kebab(field).replaceAll("-", "_");
-    out.push("", `/* ${record.doc} */`, `struct ${record.c} {`);
+    if (record.c === undefined && !all) continue;
+    const cName = (field: string) => kebab(field).replaceAll("-", "_").replace(/^_/, "");
+    const struct = record.c ?? `ilb_${cName(name)}`;
+    out.push("", `/* ${record.doc} */`, `struct ${struct} {`);
     for (const [field, type, doc] of expand(record.fields))
       out.push(`  /* ${doc} */`, `  ${types[type]} ${cName(field)};`);
-    out.push("};", `_Static_assert(sizeof(struct ${record.c}) == ${record.size}, "${record.c}");`);
+    out.push("};", `_Static_assert(sizeof(struct ${struct}) == ${record.size}, "${struct}");`);
     for (const [field, offset] of fieldOffsets(name, record))
       out.push(
-        `_Static_assert(offsetof(struct ${record.c}, ${cName(field)}) == ${offset}, "${record.c}.${cName(field)}");`,
+        `_Static_assert(offsetof(struct ${struct}, ${cName(field)}) == ${offset}, "${struct}.${cName(field)}");`,
       );
   }
   return `${[...out, "", "#endif"].join("\n")}\n`;

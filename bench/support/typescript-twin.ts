@@ -1,9 +1,9 @@
 /**
  * The fast path of the packet engine as a competent programmer would write it in plain TypeScript: what the WebAssembly
  * engine is measured against. Same frames, same work (parse, key, flow table, rewrite with incremental checksums, MAC
- * addresses, TTL, deadline, counters), same tricks that the language allows: typed arrays, one 64-byte bucket per look-up,
- * two candidate buckets, a touch loop over the batch before the work. Established half-NAT flows over IPv4 only; whatever
- * else comes is left alone. Not part of the product.
+ * addresses, TTL, deadline, counters), same tables: typed arrays, one 64-byte bucket per look-up, two candidate buckets.
+ * Packet by packet, without the engine's passes over a batch. Established half-NAT flows over IPv4 only; whatever else comes
+ * is left alone. Not part of the product.
  *
  * Numbers from the wire are read little-endian, as they lie: ones' complement sums do not mind (RFC 1071 section 2B).
  */
@@ -88,10 +88,6 @@ export class TypescriptTwin {
 
   readonly #mask: number;
   readonly #buckets: Uint32Array;
-  // Scratch of a batch: bucket address, second half of the key.
-  readonly #keyLow = new Uint32Array(BATCH);
-  readonly #keyHigh = new Uint32Array(BATCH);
-
   // Pairs, one array per field.
   #pairCount = 0;
   readonly #server = new Uint32Array(4096);
@@ -106,7 +102,6 @@ export class TypescriptTwin {
   readonly octets = new Float64Array(4096);
   #hopCount = 0;
   readonly #hopMacs = new Uint16Array(256 * 6);
-  #touched = 0;
 
   /** @param maxFlows two entries each; the table is sized for a load of at most one half. */
   constructor(maxFlows: number) {
@@ -179,69 +174,49 @@ export class TypescriptTwin {
     return this.bytes.subarray(at, at + this.lengths[slot]!);
   }
 
-  /** Handles the first `count` slots at `nowMs`. @returns how many were forwarded. */
+  /** Handles the first `count` slots at `nowMs`, one after the other. @returns how many were forwarded. */
   process(count: number, nowMs: number): number {
-    this.#parse(count);
-    this.#touch(count);
     let done = 0;
     for (let slot = 0; slot < count; slot++) {
-      const high = this.#keyHigh[slot]!;
-      const way = high === 0 ? NO_SLOT : this.#find(this.#keyLow[slot]!, high);
-      if (way === NO_SLOT) {
-        this.forwarded[slot] = 0;
-        continue;
-      }
-      this.#rewrite(slot, way, nowMs);
-      this.forwarded[slot] = 1;
-      done++;
+      const isForwarded = this.#forward(slot, nowMs);
+      this.forwarded[slot] = isForwarded ? 1 : 0;
+      if (isForwarded) done++;
     }
     return done;
   }
 
-  /** Keys of all frames of the batch that the fast path may take; high half 0 for the others. */
-  #parse(count: number): void {
+  /** @returns false, with nothing changed, when the fast path does not take the packet */
+  #forward(slot: number, nowMs: number): boolean {
     const half = this.#half;
     const word = this.#word;
-    for (let slot = 0; slot < count; slot++) {
-      const at16 = (slot * STRIDE + LAYER3) >>> 1;
-      const at32 = at16 >>> 1;
-      this.#keyHigh[slot] = 0;
-      const first = word[at32]!;
-      const totalLength = swap16(first >>> 16);
-      const ttlAndProtocol = half[at16 + 4]!;
-      const protocol = ttlAndProtocol >>> 8;
-      const isTcp = protocol === 6;
-      // Ethernet II with IPv4, no options, no fragment, TTL to spare, whole, TCP without SYN, FIN and RST or UDP.
-      if (half[at16 - 1] !== 0x0008 || (first & 0xff) !== 0x45 || (half[at16 + 3]! & 0xff3f) !== 0) continue;
-      if ((ttlAndProtocol & 0xff) <= 1 || totalLength + 14 > this.lengths[slot]!) continue;
-      if (isTcp) {
-        const offsetAndFlags = half[at16 + 16]!;
-        const headerBytes = (offsetAndFlags & 0xf0) >>> 2;
-        if (headerBytes < 20 || 20 + headerBytes > totalLength || ((offsetAndFlags >>> 8) & FIN_SYN_RST) !== 0)
-          continue;
-      } else if (protocol !== 17 || totalLength < 28) continue;
-      else {
-        const udpLength = swap16(half[at16 + 12]!);
-        if (udpLength < 8 || 20 + udpLength > totalLength) continue;
-      }
-      const source = word[at32 + 3]!;
-      const destination = word[at32 + 4]!;
-      const ports = word[at32 + 5]!;
-      this.#keyLow[slot] = mix(source, destination, ports, LOW_SECRET, protocol);
-      this.#keyHigh[slot] = mix(source, destination, ports, HIGH_SECRET, protocol) | 0x80000000;
+    const at16 = (slot * STRIDE + LAYER3) >>> 1;
+    const at32 = at16 >>> 1;
+    const first = word[at32]!;
+    const totalLength = swap16(first >>> 16);
+    const ttlAndProtocol = half[at16 + 4]!;
+    const protocol = ttlAndProtocol >>> 8;
+    // Ethernet II with IPv4, no options, no fragment, TTL to spare, whole, TCP without SYN, FIN and RST or UDP.
+    if (half[at16 - 1] !== 0x0008 || (first & 0xff) !== 0x45 || (half[at16 + 3]! & 0xff3f) !== 0) return false;
+    if ((ttlAndProtocol & 0xff) <= 1 || totalLength + 14 > this.lengths[slot]!) return false;
+    if (protocol === 6) {
+      const offsetAndFlags = half[at16 + 16]!;
+      const headerBytes = (offsetAndFlags & 0xf0) >>> 2;
+      if (headerBytes < 20 || 20 + headerBytes > totalLength || ((offsetAndFlags >>> 8) & FIN_SYN_RST) !== 0)
+        return false;
+    } else if (protocol !== 17 || totalLength < 28) return false;
+    else {
+      const udpLength = swap16(half[at16 + 12]!);
+      if (udpLength < 8 || 20 + udpLength > totalLength) return false;
     }
-  }
-
-  /** Loads a word of every first bucket in a tight loop, so that cache misses overlap. */
-  #touch(count: number): void {
-    let sum = 0;
-    for (let slot = 0; slot < count; slot++) sum += this.#buckets[(this.#keyLow[slot]! & this.#mask) * BUCKET_WORDS]!;
-    this.#touched = sum;
-  }
-
-  /** Keeps the touch loop from being optimised away. */
-  get touched(): number {
-    return this.#touched;
+    const source = word[at32 + 3]!;
+    const destination = word[at32 + 4]!;
+    const ports = word[at32 + 5]!;
+    const low = mix(source, destination, ports, LOW_SECRET, protocol);
+    const high = (mix(source, destination, ports, HIGH_SECRET, protocol) | 0x80000000) >>> 0;
+    const way = this.#find(low, high);
+    if (way === NO_SLOT) return false;
+    this.#rewrite(slot, way, nowMs);
+    return true;
   }
 
   #find(low: number, high: number): number {
