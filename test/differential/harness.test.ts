@@ -16,12 +16,11 @@ const highestFirst = ({ isFree }: { isFree: (port: number) => boolean }): number
   return null;
 };
 
-/** Small stages with seeds in which flows and ports, sticky entries, and pairs are wanted that there are not. */
-const WANTING = [
-  [0, 7],
-  [1, 1],
-  [4, 9],
-] as const;
+/** Small stages in which flows and ports, sticky entries, and pairs are wanted that there are not. */
+const WANTING = [0, 1, 4] as const;
+
+/** Seeds that are tried, one after another, until one shows what is wanted. */
+const SEEDS = Array.from({ length: 12 }, (_, index) => index + 1);
 
 /** The reference with as few proxy ports as a small stage has. */
 function withFewPorts(stage: Stage): MakeEngine {
@@ -37,16 +36,22 @@ describe("differential harness", () => {
   });
 
   test("random traffic reaches every reason that one engine can give", () => {
-    const roomy = [1, 2, 3, 4, 5, 7].map((seed) => run(() => new ReferenceEngine(LIMITS), seed, 5_000).reasons);
-    const tight = WANTING.map(([stage, seed]) => run(withFewPorts(tightStage(stage)), seed, 5_000).reasons);
-    const runs = [...roomy, ...tight];
-    const unreached = Object.entries(Reason).filter(([, reason]) => runs.every((reasons) => reasons[reason] === 0n));
+    const engines = [() => new ReferenceEngine(LIMITS), ...WANTING.map((stage) => withFewPorts(tightStage(stage)))];
+    let unreached = Object.entries(Reason);
+    for (const seed of SEEDS)
+      for (const engine of engines) {
+        if (unreached.length <= UNREACHED.length) break;
+        const { reasons } = run(engine, seed, 5_000);
+        unreached = unreached.filter(([, reason]) => reasons[reason] === 0n);
+      }
     expect(unreached.map(([name]) => name).sort()).toEqual(UNREACHED);
   }, 60_000);
 
   test.each(FAULTS.map((fault) => [fault.name, fault] as const))("%s is noticed", (_, fault) => {
-    const result = run(() => new BrokenEngine(LIMITS, fault), 3, 6_000, false);
-    expect(result.failure).not.toBeNull();
+    const noticed = SEEDS.find(
+      (seed) => run(() => new BrokenEngine(LIMITS, fault), seed, 6_000, false).failure !== null,
+    );
+    expect(noticed).toBeDefined();
   });
 
   test("what both engines do wrong is noticed by the judges that are neither", () => {
