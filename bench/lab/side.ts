@@ -191,7 +191,12 @@ export class Side {
     };
     const servers = await Promise.all(
       lab.names.servers.map((name, index) =>
-        lab.startServerIn(name, `s${index + 1}`, options.thing === "forward" ? VIP : this.serverAddress(index), SERVER_PORT),
+        lab.startServerIn(
+          name,
+          `s${index + 1}`,
+          options.thing === "forward" ? VIP : this.serverAddress(index),
+          SERVER_PORT,
+        ),
       ),
     );
     await offload("off");
