@@ -9,7 +9,7 @@ import { engineWithWrongBranch } from "../fuzz/instrument.ts";
 import { LIMITS, run } from "./run.ts";
 
 /** Packets that an engine with a fault may survive. */
-const LONGEST_LIFE = 20_000;
+const LONGEST_LIFE = 80_000;
 const RUN_PACKETS = 5_000;
 
 /** Name of the function and number of the branch, and what it is about. */
