@@ -21,8 +21,10 @@ import {
   rulesOfService,
 } from "../model/lookup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
+import { translates } from "../netbackup/guard.ts";
 import { isServerAddress, isValidProxySource, isVirtualAddress } from "./address-rules.ts";
 import type {
+  AddServer,
   Change,
   CreateHealthCheck,
   CreateRule,
@@ -34,6 +36,7 @@ import type {
 import { errorText, failed } from "./errors.ts";
 import type { ChangeContext } from "./host.ts";
 import { checkNewName } from "./names.ts";
+import { checkAddedServer, checkRule } from "./nat-guard.ts";
 import { checkAddedServerPorts, checkRulePorts, overlaps } from "./port-rules.ts";
 import { unknownName } from "./suggest.ts";
 
@@ -72,6 +75,8 @@ function createRule(config: Config, change: CreateRule): Result<Config> {
   if (change.proxySource !== null && !isValidProxySource(change.proxySource)) return failed("E-EINVAL");
   for (const rule of rulesOfService(config, change.vip, change.protocol))
     if (overlaps(rule, change)) return failed("E-EEXIST");
+  const guarded = checkRule(config.netbackup, change, group.servers);
+  if (!guarded.ok) return guarded;
   const rule = freeze(makeRule(config.nextId, change, group.id, check?.id ?? null));
   return next(config, { rules: ruleLists.append(config.rules, rule) }, true);
 }
@@ -84,7 +89,8 @@ const suits = ({ kind }: HealthTest, protocol: Rule["protocol"]): boolean => {
 
 function makeRule(id: number, change: CreateRule, groupId: number, healthCheckId: number | null): Rule {
   const { kind, group, healthCheck, ...same } = change;
-  return { ...same, id, groupId, healthCheckId };
+  // The guard never looks at rules that translate nothing.
+  return { ...same, id, groupId, healthCheckId, forced: change.forced && translates(change) };
 }
 
 function deleteRule(config: Config, { name }: RuleChange): Result<Config> {
@@ -118,7 +124,7 @@ function createServerGroup(config: Config, change: CreateServerGroup, context: C
   let result = next(config, { groups: groupLists.append(config.groups, group) }, true);
   for (const server of change.servers) {
     if (!result.ok) return result;
-    result = addServer(result.value, change.name, server, context);
+    result = addServer(result.value, { group: change.name, server, forced: false }, context);
   }
   return result;
 }
@@ -146,15 +152,21 @@ function freeNumber(group: ServerGroup, draining: ReadonlySet<number>): number |
 }
 
 /** Adds one server. Its failure names server and group, the group as stored if there is one. */
-function addServer(config: Config, groupName: string, server: NewServer, context: ChangeContext): Result<Config> {
+function addServer(config: Config, change: Omit<AddServer, "kind">, context: ChangeContext): Result<Config> {
+  const { group: groupName, server } = change;
   const group = findGroup(config, groupName);
-  const result = group ? addToGroup(config, group, server, context) : unknownName("E-ENOENT", groupName, config.groups);
+  const result = group ? addToGroup(config, group, change, context) : unknownName("E-ENOENT", groupName, config.groups);
   if (result.ok) return result;
   const text = errorText("E-ADD", formatAddress(server.address), group?.name ?? groupName, result.failure.text);
   return { ok: false, failure: { ...result.failure, text } };
 }
 
-function addToGroup(config: Config, group: ServerGroup, added: NewServer, context: ChangeContext): Result<Config> {
+function addToGroup(
+  config: Config,
+  group: ServerGroup,
+  { server: added, forced }: Pick<AddServer, "server" | "forced">,
+  context: ChangeContext,
+): Result<Config> {
   const family = groupFamily(config, group);
   if (family !== null && family !== added.address.family) return failed("E-MISMATCHH");
   const number = freeNumber(group, context.drainingNumbers(group.id));
@@ -165,6 +177,8 @@ function addToGroup(config: Config, group: ServerGroup, added: NewServer, contex
   }
   if (findServerByAddress(group, added.address)) return failed("E-EEXIST");
   if (!isServerAddress(added.address)) return failed("E-EINVAL");
+  const rules = guardedRules(config, group, added, forced);
+  if (!rules.ok) return rules;
   const server: Server = freeze({
     id: config.nextId,
     number,
@@ -177,7 +191,18 @@ function addToGroup(config: Config, group: ServerGroup, added: NewServer, contex
     lastNumber: number,
     servers: serverLists.append(group.servers, server),
   });
-  return next(config, { groups: groupLists.replace(config.groups, grown) }, true);
+  return next(config, { groups: groupLists.replace(config.groups, grown), rules: rules.value }, true);
+}
+
+/** The rules as they are with a server that brings in a port which may not be translated: forced, or the refusal. */
+function guardedRules(config: Config, group: ServerGroup, added: NewServer, forced: boolean): Result<Config["rules"]> {
+  let { rules } = config;
+  for (const rule of rulesOfGroup(config, group.id)) {
+    const guarded = checkAddedServer(config.netbackup, rule, added, forced);
+    if (!guarded.ok) return guarded;
+    if (guarded.value) rules = ruleLists.replace(rules, freeze({ ...rule, forced: true }));
+  }
+  return ok(rules);
 }
 
 function removeServer(config: Config, groupName: string, serverId: string): Result<Config> {
@@ -265,7 +290,7 @@ export function apply(config: Config, change: Change, context: ChangeContext): R
     case "delete-servergroup":
       return deleteServerGroup(config, change.name);
     case "add-server":
-      return addServer(config, change.group, change.server, context);
+      return addServer(config, change, context);
     case "remove-server":
       return removeServer(config, change.group, change.serverId);
     case "enable-server":

@@ -91,6 +91,7 @@ function bindCreateRule(request: Request): Result<Command> {
     connDrainSeconds: getValue(request, KEYS.connDrain) ?? 0,
     natTimeoutSeconds: getValue(request, KEYS.natTimeout) ?? 0,
     persistTimeoutSeconds: getValue(request, KEYS.persistTimeout) ?? 0,
+    forced: request.flags.has(OPTIONS.force),
   };
   return changes("create-rule", [rule]);
 }
@@ -137,9 +138,10 @@ function bindAddServer(request: Request): Result<Command> {
   const bound = bindList(request, KEYS.servers);
   if (!bound.ok) return bound;
   const { operand: group, values } = bound.value;
+  const forced = request.flags.has(OPTIONS.forceServer);
   return changes(
     "add-server",
-    values.flat().map((server): AddServer => ({ kind: "add-server", group, server })),
+    values.flat().map((server): AddServer => ({ kind: "add-server", group, server, forced })),
   );
 }
 
@@ -253,7 +255,7 @@ function utterCreateRule(rule: CreateRule): Utterance {
       [KEYS.persistTimeout, given(rule.persistTimeoutSeconds)],
       [KEYS.group, rule.group],
     ],
-    [rule.enabled && OPTIONS.enable, rule.stickyMask !== null && OPTIONS.sticky],
+    [rule.enabled && OPTIONS.enable, rule.stickyMask !== null && OPTIONS.sticky, rule.forced && OPTIONS.force],
   );
 }
 
@@ -292,7 +294,12 @@ export function utterance(change: Change): Utterance {
     case "create-servergroup":
       return utterGroup(change);
     case "add-server":
-      return utter(change.kind, [change.group], [[KEYS.servers, [[change.server]]]]);
+      return utter(
+        change.kind,
+        [change.group],
+        [[KEYS.servers, [[change.server]]]],
+        [change.forced && OPTIONS.forceServer],
+      );
     case "remove-server":
       return utter(change.kind, [change.group], [[KEYS.serverIds, [change.serverId]]]);
     case "enable-server":

@@ -36,6 +36,8 @@ export interface CreateRule {
   readonly connDrainSeconds: number;
   readonly natTimeoutSeconds: number;
   readonly persistTimeoutSeconds: number;
+  /** Past the guard against translating NetBackup's ports. */
+  readonly forced: boolean;
 }
 
 /** `name` null: all rules, as one change. */
@@ -59,6 +61,8 @@ export interface AddServer {
   readonly kind: "add-server";
   readonly group: string;
   readonly server: NewServer;
+  /** Past the guard against translating NetBackup's ports. */
+  readonly forced: boolean;
 }
 
 export interface RemoveServer {

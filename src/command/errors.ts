@@ -52,6 +52,7 @@ export const ERRORS = Object.freeze({
   "E-LBALG": kind(400, "LB algorithm is invalid"),
   "E-TYPE": kind(400, "operation type is invalid"),
   "E-SERVICE": kind(400, "servicename does not exist in nameservices"),
+  "E-SERVICE-PROTOCOL": kind(400, "{} is {} only"),
   "E-RANGESIZE": kind(400, "address range contains more than 255 IP addresses"),
   "E-PROXY": kind(400, "proxy-src not allowed"),
   "E-TESTKEY": kind(400, "goes with the tests {} only"),
@@ -109,6 +110,10 @@ export const ERRORS = Object.freeze({
   "E-BADPORT": kind(409, "the rule's port value does not match that of the servers' in associated servergroup"),
   "E-SRVUNAVAIL": kind(404, "cannot find specified server"),
   "E-NOHC": kind(404, "rule does not have health check enabled"),
+  "E-NATGUARD": kind(
+    409,
+    "rule {}: port {} ({}): NetBackup does not support NAT or PAT (TECH15006); use type=DSR, or -F to {} anyway",
+  ),
   "E-HCMISMATCH": kind(409, "protocol used in rule and health check does not match"),
   "E-HCDSR": kind(409, "health check {} cannot reach servers of a DSR rule - use tcp, udp, ping or a program"),
   "E-NOHCINFO": kind(404, "missing healthcheck info"),

@@ -9,7 +9,7 @@ export function* exportChanges(config: Config): Generator<Change> {
   for (const group of config.groups) {
     yield { kind: "create-servergroup", name: group.name, servers: [] };
     for (const { address, ports } of sortedServers(group)) {
-      yield { kind: "add-server", group: group.name, server: { address, ports } };
+      yield { kind: "add-server", group: group.name, server: { address, ports }, forced: false };
     }
   }
   for (const { id, test, ...check } of config.healthChecks) {

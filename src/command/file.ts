@@ -16,6 +16,7 @@ import { Pace } from "./pace.ts";
 import { type Plan, planOf } from "./plan.ts";
 import { printCommand } from "./print.ts";
 import { hasNames, lookUpNames } from "./request.ts";
+import type { Resolver } from "./service-names.ts";
 import { findSubcommand, SUBCOMMANDS, unknownSubcommand } from "./spec.ts";
 import { checkStatisticsNames, listStatistics } from "./statistics.ts";
 import { scan } from "./text.ts";
@@ -85,7 +86,7 @@ export interface ImportOptions {
 
 type LineCheck = Result<Step["command"]>;
 
-async function readStep(line: FileLine, host: CommandHost, right: ImportOptions["right"]): Promise<LineCheck> {
+async function readStep(line: FileLine, resolver: Resolver, right: ImportOptions["right"]): Promise<LineCheck> {
   const spec = findSubcommand(line.words[0] as string);
   if (spec === undefined) return unknownSubcommand(line.words[0] as string);
   if (spec.long === "import-config") return failed("E-RECURSIVE");
@@ -93,7 +94,7 @@ async function readStep(line: FileLine, host: CommandHost, right: ImportOptions[
   if (spec.long === "rollback") return failed("E-ROLLBACK-IN-IMPORT");
   const request = scan(spec, line.words.slice(1), true);
   if (!request.ok) return request;
-  const named = hasNames(request.value) ? await lookUpNames(request.value, host) : request;
+  const named = hasNames(request.value) ? await lookUpNames(request.value, resolver) : request;
   if (!named.ok) return named;
   const command = bind(named.value);
   if (!command.ok) return command;
@@ -111,14 +112,14 @@ export function isEndless(command: Command): boolean {
 /** Every line up to the first that is no command. Looks names up; asks nothing of the configuration. */
 async function readSteps(
   text: string,
-  host: CommandHost,
+  resolver: Resolver,
   right: ImportOptions["right"],
 ): Promise<{ steps: Step[]; failed: FailedLine | null }> {
   const steps: Step[] = [];
   const pace = new Pace();
   for (const line of readLines(text)) {
     await pace.breathe();
-    const command = await readStep(line, host, right);
+    const command = await readStep(line, resolver, right);
     if (!command.ok) return { steps, failed: { number: line.number, cause: command.failure } };
     steps.push({ number: line.number, command: command.value });
   }
@@ -176,11 +177,17 @@ async function* printListings(
   }
 }
 
-const emptied = (config: Config): Config => Object.freeze({ ...EMPTY_CONFIG, nextId: config.nextId });
+/** Nothing but what a file of the load balancer does not speak of: NetBackup's hosts, settings and ports. */
+const emptied = ({ nextId, netbackup }: Config): Config => Object.freeze({ ...EMPTY_CONFIG, nextId, netbackup });
 
 /** What an import of the text would do now. Nothing changes and the text's show-* lines print nothing. */
-export async function planImport(text: string, host: CommandHost, options: ImportOptions): Promise<Result<Plan>> {
-  const read = await readSteps(text, host, options.right);
+export async function planImport(
+  text: string,
+  host: CommandHost,
+  options: ImportOptions,
+  resolver: Resolver = host,
+): Promise<Result<Plan>> {
+  const read = await readSteps(text, resolver, options.right);
   const running = host.config();
   const folded = await fold(options.preserve ? running : emptied(running), read.steps, host.changeContext());
   const wrong = folded.failed ?? read.failed;
@@ -196,8 +203,9 @@ export async function* importLines(
   text: string,
   host: CommandHost,
   options: ImportOptions,
+  resolver: Resolver = host,
 ): AsyncGenerator<string, Result<void>, void> {
-  const read = await readSteps(text, host, options.right);
+  const read = await readSteps(text, resolver, options.right);
   const start = (config: Config): Config => (options.preserve ? config : emptied(config));
   if (read.failed !== null) {
     // A line before it may fail against the configuration: then that one is the first.

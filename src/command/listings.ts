@@ -49,6 +49,7 @@ import {
   type ServerField,
 } from "./fields.ts";
 import type { CommandHost } from "./host.ts";
+import { FORCED_LINE } from "./nat-guard.ts";
 import { unknownName } from "./suggest.ts";
 import { ports } from "./values.ts";
 
@@ -74,6 +75,7 @@ function ruleInFull(rule: Rule, index: Index, fields: readonly string[]): string
     const value = RULE_CELLS[field as RuleField](rule, index);
     return `${field.padStart(FULL_NAME_WIDTH)}: ${value === "" ? EMPTY_CELL : value}\n`;
   });
+  if (rule.forced) lines.push(`${FORCED_LINE.name.padStart(FULL_NAME_WIDTH)}: ${FORCED_LINE.value}\n`);
   return lines.join("");
 }
 

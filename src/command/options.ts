@@ -172,6 +172,14 @@ const text = (letter: string, placeholder: string, help: string, names: TextOpti
 /** Every option. Told apart by identity; rows share them. */
 export const OPTIONS = Object.freeze({
   enable: flag("e", "create the rule enabled", { property: "enabled", value: true }),
+  force: flag("F", "create the rule although NetBackup does not support translation of its ports (addition)", {
+    property: "forced",
+    value: true,
+  }),
+  forceServer: flag("F", "add the servers although NetBackup does not support translation of its ports (addition)", {
+    property: "forced",
+    value: true,
+  }),
   sticky: flag("p", "keep each client with its server", { property: "sticky", value: true }),
   incoming: keys("i", "INCOMING", "what clients send", [KEYS.vip, KEYS.port, KEYS.protocol]),
   method: keys("m", "METHOD", "how it is balanced", [KEYS.algorithm, KEYS.type, KEYS.proxySource, KEYS.stickyMask]),

@@ -15,10 +15,12 @@ import { describeFailure, type ImportOptions, importLines, isEndless, planImport
 import type { CommandHost } from "./host.ts";
 import { listJson } from "./json-listings.ts";
 import { type Listing, list } from "./listings.ts";
+import { guardRemarks } from "./nat-guard.ts";
 import { Pace } from "./pace.ts";
 import { isDifferent, type Plan, planLines, planOf } from "./plan.ts";
 import { printChange, printCommand } from "./print.ts";
 import { hasNames, lookUpNames, type Request } from "./request.ts";
+import type { Resolver } from "./service-names.ts";
 import { FRAME_WORDS, findSubcommand, SUBCOMMANDS, type SubcommandSpec, unknownSubcommand } from "./spec.ts";
 import { listStatistics } from "./statistics.ts";
 import { scan } from "./text.ts";
@@ -199,7 +201,7 @@ function goesOn(spec: SubcommandSpec, reason: Failure): boolean {
 }
 
 const hintsOf = (host: CommandHost, change: Change): Chunk[] =>
-  (host.hints?.(change) ?? []).map((text) => ({ stderr: line(text) }));
+  [...(host.hints?.(change) ?? []), ...guardRemarks(host.config(), change)].map((text) => ({ stderr: line(text) }));
 
 /** A change and why it was refused; null: it was made. */
 interface Outcome {
@@ -310,9 +312,14 @@ async function* runImport(
   options: RunOptions,
 ): AsyncGenerator<Chunk, number, void> {
   const text = options.input ?? "";
+  const remarks = new Set<string>();
   const how = importOptions(command, options);
-  if (command.dryRun) return yield* printPlan(await planImport(text, host, how));
-  return yield* report(asTheyCome(importLines(text, host, how)));
+  const resolver = remarking(host, remarks);
+  const status = command.dryRun
+    ? yield* printPlan(await planImport(text, host, how, resolver))
+    : yield* report(asTheyCome(importLines(text, host, how, resolver)));
+  yield* remarksOf(remarks);
+  return status;
 }
 
 /** What an origin cannot have: files of the daemon's machine, and answers without end. */
@@ -384,7 +391,9 @@ export async function* run(
     yield { ...(stdout === "" ? {} : { stdout }), ...(stderr === "" ? {} : { stderr }) };
     return status;
   }
-  const named = await lookUpNames(parsed.request, host);
+  const remarks = new Set<string>();
+  const named = await lookUpNames(parsed.request, remarking(host, remarks));
+  yield* remarksOf(remarks);
   const command = named.ok ? bind(named.value) : named;
   const suited = command.ok && !suitsOrigin(command.value, options) ? failed("E-ARGS") : command;
   const allowed = suited.ok ? authorize(parsed.spec.right, printCommand(suited.value), options) : suited;
@@ -394,6 +403,16 @@ export async function* run(
   }
   return yield* runCommand(suited.value, host, options);
 }
+
+/** The host as a resolver that collects remarks on names, each once. */
+const remarking = (host: CommandHost, remarks: Set<string>): Resolver => ({
+  resolveHost: (name, family) => host.resolveHost(name, family),
+  resolveService: (name, prefer) => host.resolveService(name, prefer),
+  config: () => host.config(),
+  remark: (text) => remarks.add(text),
+});
+
+const remarksOf = (remarks: ReadonlySet<string>): Chunk[] => [...remarks].map((text) => ({ stderr: line(text) }));
 
 function authorize(needed: Right, canonical: string, options: Pick<RunOptions, "right">): Result<void> {
   if (options.right(needed, canonical)) return ok(undefined);

@@ -114,10 +114,10 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     "create-rule",
     "create-rl",
     "config",
-    "[-e] [-p] -i INCOMING -m METHOD [-h HC] [-t TIMERS] -o OUT NAME",
+    "[-e] [-p] [-F] -i INCOMING -m METHOD [-h HC] [-t TIMERS] -o OUT NAME",
     "create a rule",
     {
-      options: [O.enable, O.sticky, O.incoming, O.method, O.ruleHealth, O.timers, O.outgoing],
+      options: [O.enable, O.sticky, O.force, O.incoming, O.method, O.ruleHealth, O.timers, O.outgoing],
       min: 1,
       max: 1,
       tooFew: mandatory("ilbadm create-rule"),
@@ -222,8 +222,8 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
       ],
     },
   ),
-  "add-server": row("add-server", "add-srv", "config", "-s server=HOSTSPEC,... GROUP", "add servers to a group", {
-    options: [O.servers, O.addEnabled],
+  "add-server": row("add-server", "add-srv", "config", "[-F] -s server=HOSTSPEC,... GROUP", "add servers to a group", {
+    options: [O.forceServer, O.servers, O.addEnabled],
     operand: "GROUP",
     min: 1,
     names: "servergroup",

@@ -17,10 +17,9 @@ import type { Algorithm, PortRange, Protocol, RuleType, StatusRange } from "../m
 import { isHost, isRequestPath, RECORD_TYPES, type RecordType } from "../model/health-test.ts";
 import type { NewServer } from "./command.ts";
 import type { ErrorCode } from "./errors.ts";
-import type { CommandHost } from "./host.ts";
+import { findServicePort, type Resolver } from "./service-names.ts";
 
-/** Who looks names up. */
-export type Resolver = Pick<CommandHost, "resolveHost" | "resolveService">;
+export type { Resolver } from "./service-names.ts";
 
 /** Why a value is refused. `keyed`: the text follows `KEY: `; otherwise it is a whole sentence. */
 export interface ValueError {
@@ -32,7 +31,10 @@ export interface ValueError {
 export type Parsed<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly error: ValueError };
 
 const good = <T>(value: T): Parsed<T> => ({ ok: true, value });
-const keyed = (code: ErrorCode): Parsed<never> => ({ ok: false, error: { code, args: [], keyed: true } });
+const keyed = (code: ErrorCode, ...args: string[]): Parsed<never> => ({
+  ok: false,
+  error: { code, args, keyed: true },
+});
 const sentence = (code: ErrorCode, ...args: string[]): Parsed<never> => ({
   ok: false,
   error: { code, args, keyed: false },
@@ -211,16 +213,23 @@ function parsePorts(text: string): Parsed<PortsToken> {
 const printPorts = (ports: PortRange): string =>
   ports.min === ports.max ? String(ports.min) : `${ports.min}-${ports.max}`;
 
-/** Looks a service up. @param unknown what to say when there is none of that name */
+/**
+ * Looks a service up.
+ * @param protocol what the port is used with, null: not known here
+ * @param unknown what to say when there is none of that name
+ */
 async function resolvePorts(
   token: PortsToken,
   resolver: Resolver,
   prefer: Protocol,
+  protocol: Protocol | null,
   unknown: (service: string) => Parsed<never>,
 ): Promise<Parsed<PortRange>> {
   if (!isService(token)) return good(token);
-  const port = await resolver.resolveService(token.service, prefer);
-  return port === null ? unknown(token.service) : good(Object.freeze({ min: port, max: port }));
+  const found = await findServicePort(token.service, resolver, prefer, protocol);
+  if (found.kind === "unknown") return unknown(token.service);
+  if (found.kind === "protocol") return keyed("E-SERVICE-PROTOCOL", found.service, found.only);
+  return good(Object.freeze({ min: found.port, max: found.port }));
 }
 
 /** What looks like a number that went wrong (`80abc`, `+5`) is refused as a number, not as an unknown name. */
@@ -234,7 +243,7 @@ export const ports: Codec<PortRange, PortsToken> = {
   json: { text: true, integers: [1, MAX_PORT] },
   hasNames: isService,
   lookUp: (token, resolver, prefer) =>
-    resolvePorts(token, resolver, prefer, (service) =>
+    resolvePorts(token, resolver, prefer, prefer, (service) =>
       meantAsNumber(service) ? sentence("E-PORT", service) : keyed("E-SERVICE"),
     ),
 };
@@ -386,7 +395,7 @@ export const servers: Codec<readonly NewServer[], ServersToken> = {
       hosts = { first: found, last: found };
     }
     if (token.ports === null) return good({ hosts, ports: null });
-    const range = await resolvePorts(token.ports, resolver, "tcp", unknownServerPort);
+    const range = await resolvePorts(token.ports, resolver, "tcp", null, unknownServerPort);
     return range.ok ? good({ hosts, ports: range.value }) : range;
   },
   finish(token) {

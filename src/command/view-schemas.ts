@@ -3,7 +3,7 @@ import { z } from "zod";
 import { type AnyKey, KEYS, OPTIONS, TALK_KEYS } from "./options.ts";
 import { valueSchema } from "./schema.ts";
 import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
-import { DEFAULT_PING } from "./views.ts";
+import { DEFAULT_PING, FORCED } from "./views.ts";
 
 /** A 64-bit counter: a decimal string in JSON, an integer in MessagePack. */
 const counter = z
@@ -34,6 +34,7 @@ const ruleSchema = z.object({
   name: z.string(),
   enabled: z.boolean(),
   ...keyShape(RULE_KEYS, [KEYS.proxySource, KEYS.stickyMask, KEYS.healthCheck, KEYS.healthCheckPort]),
+  [FORCED]: z.boolean().describe("made in spite of the guard against translating NetBackup's ports"),
   servers: z.array(z.string()).describe("server IDs, ascending by address"),
 });
 

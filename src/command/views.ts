@@ -18,6 +18,9 @@ import type { FlowView, GroupView, ResultView, ServerOfRuleView, ServerView, Sti
 const shown = <V>(key: KeySpec<V>, value: V | null): unknown =>
   value === null ? null : (key.codec.toJson?.(value) ?? key.codec.print(value));
 
+/** The property that says that a rule was forced past the guard against translating NetBackup's ports. */
+export const FORCED = OPTIONS.force.json?.property ?? OPTIONS.force.letter;
+
 /** A rule with its defaults filled in and the IDs of its servers. */
 export function ruleView(config: Config, rule: Rule): Record<string, unknown> {
   const group = groupOf(config, rule);
@@ -38,6 +41,7 @@ export function ruleView(config: Config, rule: Rule): Record<string, unknown> {
     [KEYS.natTimeout.property]: timers.natTimeout,
     [KEYS.persistTimeout.property]: timers.persistTimeout,
     [KEYS.group.property]: group.name,
+    [FORCED]: rule.forced,
     servers: sortedServers(group).map((server) => serverId(group, server)),
   };
 }

@@ -5,6 +5,7 @@
  * Objects are immutable values: the same reference means "unchanged", so a change costs what it touches.
  */
 import type { Config, HealthCheck, Rule, Server, ServerGroup } from "../model/config.ts";
+import type { NetBackupHost, NetBackupSettings, NetBackupState } from "../model/netbackup.ts";
 
 /** A server beside the id of its group: servers have a table of their own. */
 export interface PlacedServer extends Server {
@@ -24,6 +25,9 @@ export interface Delta {
   readonly servers: readonly Step<PlacedServer>[];
   readonly healthChecks: readonly Step<HealthCheck>[];
   readonly rules: readonly Step<Rule>[];
+  /** What was said about NetBackup, as a whole; absent: it stayed. Deltas of older programs have neither. */
+  readonly netbackup?: { readonly before: NetBackupSettings; readonly after: NetBackupSettings };
+  readonly netbackupHosts?: readonly Step<NetBackupHost>[];
 }
 
 /** Steps that lead from `before` to `after`; deletions and changes in the old order, then creations in the new one. */
@@ -57,8 +61,20 @@ export function diffConfigs(before: Config, after: Config): Delta {
     servers,
     healthChecks: diffLists(before.healthChecks, after.healthChecks),
     rules: diffLists(before.rules, after.rules),
+    ...diffNetBackup(before.netbackup, after.netbackup),
   };
 }
+
+function diffNetBackup(before: NetBackupState, after: NetBackupState): Pick<Delta, "netbackup" | "netbackupHosts"> {
+  if (before === after) return {};
+  const hosts = diffLists(before.hosts, after.hosts);
+  return {
+    netbackup: { before: settingsOf(before), after: settingsOf(after) },
+    ...(hosts.length > 0 && { netbackupHosts: hosts }),
+  };
+}
+
+const settingsOf = ({ hosts: _, ...settings }: NetBackupState): NetBackupSettings => settings;
 
 function diffLists<T extends { readonly id: number }>(before: readonly T[], after: readonly T[]): Step<T>[] {
   if (before === after) return [];

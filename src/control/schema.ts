@@ -43,6 +43,15 @@ export const MIGRATIONS: readonly string[] = [
   `,
   // What tests that talk ask for (model/config.ts TestOptions), as JSON; null: nothing was given.
   "ALTER TABLE health_checks ADD COLUMN options TEXT",
+  // NetBackup: the settings as one JSON text, hosts by id; rules remember that they were forced past the guard.
+  `
+  CREATE TABLE netbackup_settings (id INTEGER PRIMARY KEY CHECK (id = 1), settings TEXT NOT NULL) STRICT;
+  CREATE TABLE netbackup_hosts (
+    id INTEGER PRIMARY KEY, name TEXT NOT NULL COLLATE NOCASE UNIQUE, address BLOB NOT NULL,
+    prefix_length INTEGER NOT NULL, roles TEXT NOT NULL, facts TEXT NOT NULL
+  ) STRICT;
+  ALTER TABLE rules ADD COLUMN forced INTEGER NOT NULL DEFAULT 0;
+  `,
 ];
 
 export const SCHEMA_VERSION = MIGRATIONS.length;

@@ -23,8 +23,10 @@ import type {
   Server,
   TestOptions,
 } from "../model/config.ts";
+import { type NetBackupState, NO_NETBACKUP } from "../model/netbackup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
 import { type Delta, diffConfigs, type Step } from "./delta.ts";
+import { type NetBackupHostRow, netbackupHostOf, netbackupHostRow, parseSettings } from "./netbackup-rows.ts";
 import { APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION } from "./schema.ts";
 import { parseDelta } from "./undo.ts";
 
@@ -222,7 +224,16 @@ class SqliteStore implements OpenedStore {
         this.db.query<HealthCheckRow, []>("SELECT * FROM health_checks ORDER BY id").all().map(healthCheckOf),
       ),
       rules: Object.freeze(this.db.query<RuleRow, []>("SELECT * FROM rules ORDER BY id").all().map(ruleOf)),
+      netbackup: this.loadNetBackup(),
     });
+  }
+
+  private loadNetBackup(): NetBackupState {
+    const hosts = this.db.query<NetBackupHostRow, []>("SELECT * FROM netbackup_hosts ORDER BY id").all();
+    const row = this.db.query<{ settings: string }, []>("SELECT settings FROM netbackup_settings").get();
+    if (row === null && hosts.length === 0) return NO_NETBACKUP;
+    const settings = row === null ? NO_NETBACKUP : parseSettings(row.settings);
+    return Object.freeze({ ...settings, hosts: Object.freeze(hosts.map(netbackupHostOf)) });
   }
 
   save(before: Config, after: Config, change: ChangeRecord): void {
@@ -338,6 +349,11 @@ class SqliteStore implements OpenedStore {
     for (const server of present(delta.servers)) this.put("servers", serverRow(server, server.groupId));
     for (const check of present(delta.healthChecks)) this.put("health_checks", healthCheckRow(check));
     for (const rule of present(delta.rules)) this.put("rules", ruleRow(rule));
+    const hosts = delta.netbackupHosts ?? [];
+    this.deleteGone("netbackup_hosts", hosts);
+    for (const host of present(hosts)) this.put("netbackup_hosts", netbackupHostRow(host));
+    const settings = delta.netbackup?.after;
+    if (settings !== undefined) this.put("netbackup_settings", { id: 1, settings: JSON.stringify(settings) });
   }
 
   private deleteGone<T extends { readonly id: number }>(table: string, steps: readonly Step<T>[]): void {
@@ -431,6 +447,7 @@ interface RuleRow {
   conn_drain_s: number;
   nat_timeout_s: number;
   persist_timeout_s: number;
+  forced: number;
 }
 
 const groupRow = (group: { id: number; name: string; lastNumber: number }): GroupRow => ({
@@ -507,6 +524,7 @@ const ruleRow = (rule: Rule): RuleRow => ({
   conn_drain_s: rule.connDrainSeconds,
   nat_timeout_s: rule.natTimeoutSeconds,
   persist_timeout_s: rule.persistTimeoutSeconds,
+  forced: Number(rule.forced),
 });
 
 const ruleOf = (row: RuleRow): Rule =>
@@ -530,6 +548,7 @@ const ruleOf = (row: RuleRow): Rule =>
     connDrainSeconds: row.conn_drain_s,
     natTimeoutSeconds: row.nat_timeout_s,
     persistTimeoutSeconds: row.persist_timeout_s,
+    forced: row.forced !== 0,
   });
 
 const range = (min: number, max: number): PortRange => Object.freeze({ min, max });

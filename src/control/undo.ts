@@ -4,6 +4,7 @@
  * entries and counters that still know them (docs/decisions/0024). Pure; reads no database.
  */
 import type { Config, Rule, Server } from "../model/config.ts";
+import type { NetBackupSettings } from "../model/netbackup.ts";
 import type { BareGroup, Delta, PlacedServer, Step } from "./delta.ts";
 
 /**
@@ -52,6 +53,8 @@ export function undo(current: Config, deltas: Iterable<Delta>): Config {
   );
   const healthChecks = new Objects(current.healthChecks);
   const rules = new Objects<Rule>(current.rules);
+  const hosts = new Objects(current.netbackup.hosts);
+  let settings: NetBackupSettings = current.netbackup;
   let isCurrent = true;
   for (const delta of deltas) {
     isCurrent = false;
@@ -59,6 +62,8 @@ export function undo(current: Config, deltas: Iterable<Delta>): Config {
     servers.undo(delta.servers);
     healthChecks.undo(delta.healthChecks);
     rules.undo(delta.rules);
+    hosts.undo(delta.netbackupHosts ?? []);
+    settings = delta.netbackup?.before ?? settings;
   }
   if (isCurrent) return current;
   const byGroup = Map.groupBy(servers.list(), (server) => server.groupId);
@@ -66,9 +71,13 @@ export function undo(current: Config, deltas: Iterable<Delta>): Config {
     nextId: current.nextId,
     groups: Object.freeze(groups.list().map((group) => wholeGroup(group, byGroup.get(group.id) ?? []))),
     healthChecks: Object.freeze(healthChecks.list()),
-    rules: Object.freeze(rules.list()),
+    rules: Object.freeze(rules.list().map(withForce)),
+    netbackup: Object.freeze({ ...settings, hosts: Object.freeze(hosts.list()) }),
   });
 }
+
+/** Rules in deltas of older programs say nothing about the guard: nobody had forced them. */
+const withForce = (rule: Rule): Rule => (rule.forced === undefined ? Object.freeze({ ...rule, forced: false }) : rule);
 
 const wholeGroup = ({ id, name, lastNumber }: BareGroup, servers: readonly PlacedServer[]): Config["groups"][number] =>
   Object.freeze({ id, name, lastNumber, servers: Object.freeze(servers.map(unplaced)) });

@@ -1,12 +1,13 @@
 /**
  * The configuration as a value: what an administrator asked for, nothing that was observed.
  * Every object is frozen; a change makes a new Config (command/apply.ts). Lists are readonly by type only, because
- * frozen arrays cost the JavaScript engine a factor of 30 (docs/decisions/0009). Imports nothing but the address type.
+ * frozen arrays cost the JavaScript engine a factor of 30 (docs/decisions/0009). Imports nothing but other values.
  *
  * `id`s are positive integers that are never used twice in the life of a state directory (taken from `nextId`), so a
  * deleted and re-created object of the same name is a different object to counters, flows and history.
  */
 import type { Address } from "./address.ts";
+import { type NetBackupState, NO_NETBACKUP } from "./netbackup.ts";
 
 export type Protocol = "tcp" | "udp";
 export type Algorithm = "roundrobin" | "hash-ip" | "hash-ip-port" | "hash-ip-vip";
@@ -106,6 +107,8 @@ export interface Rule {
   readonly connDrainSeconds: number;
   readonly natTimeoutSeconds: number;
   readonly persistTimeoutSeconds: number;
+  /** Made in spite of the guard against translating NetBackup's ports. */
+  readonly forced: boolean;
 }
 
 /** All lists in creation order. */
@@ -114,6 +117,8 @@ export interface Config {
   readonly groups: readonly ServerGroup[];
   readonly healthChecks: readonly HealthCheck[];
   readonly rules: readonly Rule[];
+  /** What was said about NetBackup around the box. */
+  readonly netbackup: NetBackupState;
 }
 
 export const EMPTY_CONFIG: Config = Object.freeze({
@@ -121,4 +126,5 @@ export const EMPTY_CONFIG: Config = Object.freeze({
   groups: Object.freeze([]),
   healthChecks: Object.freeze([]),
   rules: Object.freeze([]),
+  netbackup: NO_NETBACKUP,
 });

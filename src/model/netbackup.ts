@@ -44,7 +44,8 @@ export interface SitePorts {
   readonly windows: Readonly<Record<string, PortRange>>;
 }
 
-export interface NetBackupState extends SiteFacts {
+/** Everything but the hosts. */
+export interface NetBackupSettings extends SiteFacts {
   readonly mode: PolicyMode;
   /** What happens to NAT and HALF-NAT rules on NetBackup ports. */
   readonly natGuard: "refuse" | "warn" | "off";
@@ -56,6 +57,9 @@ export interface NetBackupState extends SiteFacts {
   /** Ids of optional and disputed flows that are permitted all the same. */
   readonly permitted: readonly string[];
   readonly ports: SitePorts;
+}
+
+export interface NetBackupState extends NetBackupSettings {
   /** In creation order. */
   readonly hosts: readonly NetBackupHost[];
 }

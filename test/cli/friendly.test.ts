@@ -61,6 +61,7 @@ describe("--json", () => {
         "nat-timeout": 120,
         "persist-timeout": 60,
         servergroup: "web",
+        forced: false,
         servers: ["_web.0", "_web.1"],
       },
     ]);
@@ -120,7 +121,7 @@ describe("completion", () => {
     expect(words("")).toEqual([...Object.keys(SUBCOMMANDS), "help", "completion"]);
     expect(words("disable-")).toEqual(["disable-rule", "disable-server"]);
     expect(words("--socket", "/s", "show-r")).toEqual(["show-rule"]);
-    expect(words("create-rule", "-")).toEqual(["-e", "-p", "-i", "-m", "-h", "-t", "-o"]);
+    expect(words("create-rule", "-")).toEqual(["-e", "-p", "-F", "-i", "-m", "-h", "-t", "-o"]);
     expect(words("create-rule", "-i", "vip=192.0.2.1,")).toEqual(["port=", "protocol="]);
     expect(words("create-rule", "-e", "-m", "lbalg=h")).toEqual(["hash-ip", "hash-ip-port", "hash-ip-vip"]);
     expect(words("show-rule", "-po", "rulename,v")).toEqual(["vip"]);

@@ -217,6 +217,7 @@ describe("views", () => {
       "nat-timeout": 120,
       "persist-timeout": 0,
       servergroup: "sg1",
+      forced: false,
       servers: ["_sg1.1", "_sg1.0"],
     });
   });

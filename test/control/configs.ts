@@ -41,6 +41,7 @@ export const rule = (id: number, name: string, groupId: number, extra: Partial<R
   connDrainSeconds: 0,
   natTimeoutSeconds: 0,
   persistTimeoutSeconds: 0,
+  forced: false,
   ...extra,
 });
 

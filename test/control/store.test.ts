@@ -15,8 +15,10 @@ import { join } from "node:path";
 import fc from "fast-check";
 import { MIGRATIONS, SCHEMA_VERSION } from "../../src/control/schema.ts";
 import { type OpenedStore, openStore, SaveFailed } from "../../src/control/store.ts";
+import { undo } from "../../src/control/undo.ts";
 import type { Config } from "../../src/model/config.ts";
 import { EMPTY_CONFIG } from "../../src/model/config.ts";
+import { type NetBackupHost, type NetBackupState, NO_NETBACKUP } from "../../src/model/netbackup.ts";
 import { config, group, rule, server, threeServers, v4 } from "./configs.ts";
 
 let directory: string;
@@ -106,6 +108,66 @@ describe("what was saved comes back", () => {
       }),
       { numRuns: 25 },
     );
+  });
+
+  test("NBU-018 NBU-047 what was said about NetBackup survives a restart, host by host", () => {
+    const host = (id: number, name: string, roles: NetBackupHost["roles"]): NetBackupHost => ({
+      id,
+      name,
+      address: v4("192.0.2.0"),
+      prefixLength: 24,
+      roles,
+      facts: { resilient: true, domain: "east" },
+    });
+    const state: NetBackupState = {
+      ...NO_NETBACKUP,
+      mode: "enforce",
+      natGuard: "warn",
+      features: { grt: false },
+      settings: { "opscenter-web-pair": "2", nbac: true },
+      ports: { services: { nbcssc: 5700 }, windows: { SERVER_PORT_WINDOW: { min: 5000, max: 5100 } } },
+      hosts: [host(90, "master1", [{ role: "master-server", version: "7.5" }]), host(91, "any", [])],
+    };
+    const after = config({
+      rules: [rule(4, "r1", 1, { forced: true })],
+      groups: [group(1, "sg1", [])],
+      netbackup: state,
+    });
+    const fewer = { ...after, netbackup: { ...state, hosts: [host(91, "ANY", [])] } };
+    const store = open();
+    store.save(EMPTY_CONFIG, after, change("a"));
+    store.close();
+    const again = open();
+    expect(again.load()).toEqual(after);
+    again.save(after, fewer, change("b"));
+    expect(again.load()).toEqual(fewer);
+    expect(undo(fewer, again.deltasAfter(1)!).netbackup).toEqual(state);
+    expect(undo(fewer, again.deltasAfter(0)!).netbackup).toEqual(NO_NETBACKUP);
+    again.close();
+  });
+
+  test("a database of the first schema opens with nothing said about NetBackup, and its history goes back", () => {
+    const db = new Database(join(directory, "ilb.db"), { create: true });
+    db.run(MIGRATIONS[0]!);
+    db.run("PRAGMA application_id=0x494c4231");
+    db.run("PRAGMA user_version=1");
+    db.run("INSERT INTO server_groups VALUES (1, 'sg1', 0)");
+    db.run(
+      "INSERT INTO rules VALUES (2,'r1',1,x'c000020a','tcp',80,80,'roundrobin','HALF-NAT',NULL,NULL,NULL,1,NULL,NULL,0,0,0)",
+    );
+    const { forced: _, ...old } = rule(2, "r1", 1);
+    const step = { before: null, after: { ...old, vip: { family: 4, value: "3221225994" } } };
+    const gone = { before: { ...step.after, id: 7, name: "gone" }, after: null };
+    const delta = JSON.stringify({ groups: [], servers: [], healthChecks: [], rules: [step, gone] });
+    db.query("INSERT INTO history (at_ms, who, command, delta) VALUES (1,'test','x',?)").run(delta);
+    db.close();
+    const store = open();
+    const loaded = store.load();
+    expect([loaded.netbackup, loaded.rules[0]?.forced]).toEqual([NO_NETBACKUP, false]);
+    expect(undo(loaded, store.deltasAfter(0)!).rules.map(({ name, forced }) => [name, forced])).toEqual([
+      ["gone", false],
+    ]);
+    store.close();
   });
 
   test("a name that goes and comes back in one change meets no leftover", () => {

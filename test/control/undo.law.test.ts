@@ -11,6 +11,7 @@ import { EMPTY_RUNTIME, EVERYONE_HEALTHY, nextRuntime } from "../../src/control/
 import { openStore, type Store } from "../../src/control/store.ts";
 import { undo } from "../../src/control/undo.ts";
 import { type Config, EMPTY_CONFIG } from "../../src/model/config.ts";
+import { type NetBackupState, NO_NETBACKUP } from "../../src/model/netbackup.ts";
 import { anyChange, anyConfig } from "../support/changes.ts";
 import { seedFromEnvironment } from "../support/random.ts";
 
@@ -29,6 +30,20 @@ function withStore(body: (store: Store) => void): void {
   }
 }
 
+/** Some state of NetBackup's that follows from numbers: hosts with fresh ids, a mode, a feature. */
+function anyNetBackup(picks: readonly number[], firstId: number): NetBackupState {
+  if (picks.length % 2 === 0) return NO_NETBACKUP;
+  const hosts = [...new Set(picks)].map((pick, i) => ({
+    id: firstId + i,
+    name: `host${pick}`,
+    address: { family: 4 as const, value: BigInt(pick) },
+    prefixLength: 32,
+    roles: [{ role: "client", version: pick % 2 === 0 ? "7.5" : null }],
+    facts: pick % 3 === 0 ? { resilient: true, domain: "east" } : {},
+  }));
+  return { ...NO_NETBACKUP, mode: "monitor", features: { grt: picks[0]! % 2 === 0 }, hosts };
+}
+
 /** Changes that often meet objects that exist: whole configurations, then switches and deletions by their names. */
 function someChanges(config: Config, picks: readonly number[]): Change[] {
   const { rules, groups, healthChecks } = config;
@@ -44,7 +59,7 @@ function someChanges(config: Config, picks: readonly number[]): Change[] {
       check && { kind: "delete-healthcheck", name: check.name },
       group && { kind: "delete-servergroup", name: group.name },
       group && server && { kind: "remove-server", group: group.name, serverId: `_${group.name}.${server.number}` },
-      group && server && { kind: "add-server", group: group.name, server },
+      group && server && { kind: "add-server", group: group.name, server, forced: pick % 3 === 0 },
     ];
     const chosen = all[pick % all.length];
     return chosen === undefined ? [] : [chosen];
@@ -68,7 +83,7 @@ test(`undoing gives every earlier configuration again (seed ${seed})`, () => {
       const shift = current.nextId;
       const moved = (id: number): number => id + shift;
       save({
-        nextId: moved(config.nextId),
+        nextId: moved(config.nextId) + picks.length,
         groups: config.groups.map((group) => ({
           ...group,
           id: moved(group.id),
@@ -81,6 +96,7 @@ test(`undoing gives every earlier configuration again (seed ${seed})`, () => {
           groupId: moved(rule.groupId),
           healthCheckId: rule.healthCheckId === null ? null : moved(rule.healthCheckId),
         })),
+        netbackup: anyNetBackup(picks, moved(config.nextId)),
       });
       for (const change of [...someChanges(current, picks), ...more]) {
         const next = apply(current, change, NO_CONTEXT);
@@ -106,6 +122,7 @@ test("a pair that was deleted with flows and comes back is a member again and dr
     nextId: 4,
     groups: [{ id: 1, name: "sg1", lastNumber: 0, servers: [server] }],
     healthChecks: [],
+    netbackup: NO_NETBACKUP,
     rules: [
       {
         id: 3,
@@ -124,6 +141,7 @@ test("a pair that was deleted with flows and comes back is a member again and dr
         connDrainSeconds: 30,
         natTimeoutSeconds: 0,
         persistTimeoutSeconds: 0,
+        forced: false,
       },
     ],
   };

@@ -34,6 +34,7 @@ const createRule: fc.Arbitrary<CreateRule> = family.chain((of) =>
     .record({
       name: name(19),
       enabled: fc.boolean(),
+      forced: fc.boolean(),
       vip: address(of),
       protocol: fc.constantFrom("tcp" as const, "udp" as const),
       ports,
@@ -147,7 +148,14 @@ export const anyChange: fc.Arbitrary<Change> = fc.oneof(
     }),
   ),
   fc.record({ kind: fc.constant("delete-servergroup" as const), name: name(14) }),
-  family.chain((of) => fc.record({ kind: fc.constant("add-server" as const), group: name(14), server: newServer(of) })),
+  family.chain((of) =>
+    fc.record({
+      kind: fc.constant("add-server" as const),
+      group: name(14),
+      server: newServer(of),
+      forced: fc.boolean(),
+    }),
+  ),
   serverIdText.map((id) => ({
     kind: "remove-server" as const,
     group: id.slice(1, id.lastIndexOf(".")),
