@@ -23,9 +23,13 @@ static int bind_next_port(struct ilb_prober *p, int fd, int family) {
   return -EADDRINUSE;
 }
 
+static bool is_connection(const struct ilb_probe_request *request) {
+  return request->kind == ILB_PROBE_TCP || request->kind == ILB_PROBE_CONNECT;
+}
+
 /* A bound socket. A connection that ends leaves nothing behind: it is reset, and its port can be had again at once. */
 static int open_socket(struct ilb_prober *p, const struct ilb_probe_request *request) {
-  const bool is_tcp = request->kind == ILB_PROBE_TCP;
+  const bool is_tcp = is_connection(request);
   const int family = request->family == 4 ? AF_INET : AF_INET6;
   const int fd = socket(family, (is_tcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return errno == EACCES || errno == EPERM ? -ENOBUFS : -errno;
@@ -61,7 +65,7 @@ void probe_socket_begin(struct ilb_prober *p, uint32_t slot) {
   const int fd = open_connected(p, request);
   if (fd < 0) return probe_finish(p, slot, probe_judged(-fd), 0);
   probe->fd = fd;
-  struct epoll_event event = {.events = request->kind == ILB_PROBE_TCP ? EPOLLOUT : 0, .data.u32 = slot};
+  struct epoll_event event = {.events = is_connection(request) ? EPOLLOUT : 0, .data.u32 = slot};
   if (epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &event) < 0) return probe_finish(p, slot, -errno, 0);
   if (request->kind == ILB_PROBE_UDP && send(fd, NULL, 0, 0) < 0) probe_finish(p, slot, probe_judged(errno), 0);
 }
@@ -90,6 +94,6 @@ static void udp_ready(struct ilb_prober *p, uint32_t slot) {
 }
 
 void probe_socket_ready(struct ilb_prober *p, uint32_t slot) {
-  if (p->probes[slot].kind == ILB_PROBE_TCP) tcp_ready(p, slot);
+  if (is_connection(&p->probes[slot].request)) tcp_ready(p, slot);
   else udp_ready(p, slot);
 }

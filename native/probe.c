@@ -113,9 +113,14 @@ static void release(struct ilb_prober *p, uint32_t slot) {
 
 void probe_finish(struct ilb_prober *p, uint32_t slot, int error, uint32_t rtt_us) {
   struct probe *probe = &p->probes[slot];
+  const int given_fd = error == 0 && probe->kind == ILB_PROBE_CONNECT ? probe->fd : -1;
+  if (given_fd >= 0) {
+    epoll_ctl(p->epoll, EPOLL_CTL_DEL, given_fd, NULL);
+    probe->fd = -1;
+  }
   release(p, slot);
   probe->is_done = true;
-  probe->result = (struct ilb_probe_result){.slot = slot, .error = error, .rtt_us = rtt_us};
+  probe->result = (struct ilb_probe_result){.slot = slot, .error = error, .rtt_us = rtt_us, .fd = given_fd};
   p->done[p->done_count++] = slot;
 }
 
@@ -186,6 +191,7 @@ int ilb_prober_cancel(struct ilb_prober *p, uint32_t slot) {
   if (probe->kind == 0) return 0;
   release(p, slot);
   if (probe->is_done) {
+    if (probe->result.fd >= 0) close(probe->result.fd);
     uint32_t kept = 0;
     for (uint32_t i = 0; i < p->done_count; i++)
       if (p->done[i] != slot) p->done[kept++] = p->done[i];
@@ -234,8 +240,11 @@ int ilb_prober_poll(struct ilb_prober *p, struct ilb_probe_result *results) {
 
 int ilb_prober_free(struct ilb_prober *p) {
   if (p->probes != NULL)
-    for (uint32_t slot = 0; slot < p->capacity; slot++)
-      if (p->probes[slot].kind != 0 && p->probes[slot].fd >= 0) close(p->probes[slot].fd);
+    for (uint32_t slot = 0; slot < p->capacity; slot++) {
+      const struct probe *probe = &p->probes[slot];
+      const int fd = probe->is_done ? probe->result.fd : probe->fd;
+      if (probe->kind != 0 && fd >= 0) close(fd);
+    }
   if (p->ping4.fd >= 0) close(p->ping4.fd);
   if (p->ping6.fd >= 0) close(p->ping6.fd);
   if (p->frames >= 0) close(p->frames);

@@ -17,6 +17,7 @@ enum ilb_probe_kind {
   ILB_PROBE_PING = 1, /* success: the echo reply with our cookie */
   ILB_PROBE_TCP = 2,  /* success: the connection is established; it is then reset */
   ILB_PROBE_UDP = 3,  /* an empty datagram; success: no port unreachable until the time is over */
+  ILB_PROBE_CONNECT = 4, /* as TCP, but the connection goes to the caller, who closes it; that resets it. No frames */
 };
 
 struct ilb_probe_request {
@@ -40,8 +41,9 @@ struct ilb_probe_result {
   uint32_t slot;  /* free again */
   int32_t error;  /* 0: success; above: the errno of the failure; below: a negated errno, it could not be made at all */
   uint32_t rtt_us; /* 0: unknown */
+  int32_t fd;      /* ILB_PROBE_CONNECT that succeeded: non-blocking, now the caller's; else -1 */
 };
-_Static_assert(sizeof(struct ilb_probe_result) == 12, "mirrored in src/native/probe.ts");
+_Static_assert(sizeof(struct ilb_probe_result) == 16, "mirrored in src/native/probe.ts");
 
 /* @capacity: most probes at once, at most 16384. Returns a handle, -EINVAL, -ENOMEM or what epoll_create1(2) says. */
 ILB_API int64_t ilb_prober_create(uint32_t capacity);

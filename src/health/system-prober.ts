@@ -12,6 +12,7 @@ import { type ProbeKind, ProbeSockets, type ProbeWay, ProgramRuns } from "../nat
 import type { Outcome, Step } from "./check.ts";
 import type { CheckPlan } from "./plan.ts";
 import type { Prober } from "./prober.ts";
+import { Talks } from "./talks.ts";
 import { outcomeOf, outcomeOfOutput, outcomeOfStatus, timeoutWords } from "./words.ts";
 
 /** How often results are collected. A server that refuses is tried again at the next beat. */
@@ -23,6 +24,8 @@ const MOST_PROGRAMS = 512;
 const UDP_WAIT = 3 / 4;
 /** By the kernel's routing. */
 const NO_WAY_NEEDED = { kind: "way", way: null } as const;
+
+const NO_ROOM: Outcome = { kind: "not-started", reason: "too many probes are under way" };
 
 /** An external test under way. */
 interface Running {
@@ -44,24 +47,28 @@ export class SystemProber implements Prober {
   readonly #wayTo: FindWay;
   readonly #sockets = new ProbeSockets(MOST_PROBES);
   readonly #programs = new ProgramRuns(MOST_PROGRAMS);
+  readonly #talks: Talks;
   readonly #running = new Map<number, Running>();
   /** Outcomes of what could not even begin, for the next beat. */
   #early: (() => void)[] = [];
   #beat: { cancel(): void } | null = null;
   #closed = false;
 
-  /** @param wayTo how a probe to a VIP reaches one of its servers (direct server return) */
-  constructor(clock: Clock, log: Log, wayTo: FindWay) {
+  /**
+   * @param wayTo how a probe to a VIP reaches one of its servers (direct server return)
+   * @param ca issuers of certificates to trust, PEM; absent: those of the system
+   */
+  constructor(clock: Clock, log: Log, wayTo: FindWay, ca?: string) {
     this.#clock = clock;
     this.#log = log;
     this.#wayTo = wayTo;
+    this.#talks = new Talks((request, done) => this.#sockets.start(request, done), ca);
   }
 
   start(plan: CheckPlan, step: Step, done: (outcome: Outcome) => void): () => void {
     this.#beatSoon();
     if (step.kind === "test" && plan.check.test.kind === "external") return this.#startProgram(plan, step.port, done);
-    if (step.kind === "test" && isTalk(plan.check.test.kind))
-      return this.#tell({ kind: "not-started", reason: "this daemon cannot talk with servers" }, done);
+    if (step.kind === "test" && isTalk(plan.check.test.kind)) return this.#startTalk(plan, step.port, done);
     const kind = step.kind === "ping" ? "ping" : (plan.check.test.kind as ProbeKind);
     return this.#startProbe(plan, kind, step.kind === "test" ? step.port : 0, done);
   }
@@ -70,6 +77,7 @@ export class SystemProber implements Prober {
     this.#closed = true;
     this.#beat?.cancel();
     for (const record of this.#running.keys()) this.#programs.release(record);
+    this.#talks.close();
     this.#sockets.close();
   }
 
@@ -83,7 +91,11 @@ export class SystemProber implements Prober {
     const cancel = this.#sockets.start({ kind, target, port, timeoutMs, way: found.way }, (result) =>
       done(outcomeOf(result, kind, seconds)),
     );
-    return cancel ?? this.#tell({ kind: "not-started", reason: "too many probes are under way" }, done);
+    return cancel ?? this.#tell(NO_ROOM, done);
+  }
+
+  #startTalk(plan: CheckPlan, port: number, done: (outcome: Outcome) => void): () => void {
+    return this.#talks.start(plan, port, this.#clock.nowMs(), done) ?? this.#tell(NO_ROOM, done);
   }
 
   #startProgram(plan: CheckPlan, port: number, done: (outcome: Outcome) => void): () => void {
@@ -128,9 +140,11 @@ export class SystemProber implements Prober {
     this.#early = [];
     for (const tell of early) tell();
     this.#sockets.poll();
+    this.#talks.look(this.#clock.nowMs());
     const programs = this.#programs.poll();
     for (const [record, running] of this.#running) this.#lookAt(record, running);
-    if (this.#sockets.active > 0 || programs > 0 || this.#early.length > 0) this.#beatSoon();
+    const isBusy = this.#sockets.active > 0 || this.#talks.active > 0 || programs > 0;
+    if (isBusy || this.#early.length > 0) this.#beatSoon();
   }
 
   /** A test that has decided goes on until it ends by itself or its time is over. */

@@ -19,8 +19,11 @@ export function outcomeOf({ kind, code, rttMicroseconds }: ProbeResult, probe: P
   if (kind === "not-started") return { kind, reason: `the probe could not be made (${code})` };
   if (code === "ETIMEDOUT") return { kind, reason: timeoutWords(seconds) };
   if (code === "ECONNREFUSED" && probe === "udp") return { kind, reason: "port unreachable" };
-  return { kind, reason: WORDS[code] ?? code };
+  return { kind, reason: errorWords(code) };
 }
+
+/** @param code name of an errno, or any text, which stays as it is */
+export const errorWords = (code: string): string => WORDS[code] ?? code;
 
 /** Above it a number is no round-trip time. */
 const MAX_RTT_MICROSECONDS = 0xffff_ffff;

@@ -13,12 +13,12 @@ const native = bind({
   ilb_run_release: { args: ["buffer"], returns: "i32" },
 });
 
-const PROBE_KINDS = { ping: 1, tcp: 2, udp: 3 } as const;
+const PROBE_KINDS = { ping: 1, tcp: 2, udp: 3, connect: 4 } as const;
 export type ProbeKind = keyof typeof PROBE_KINDS;
 
 /** sizeof(struct ilb_probe_request), struct ilb_probe_result. */
 const REQUEST_BYTES = 56;
-const RESULT_WORDS = 3;
+const RESULT_WORDS = 4;
 
 export interface ProbeRequest {
   readonly kind: ProbeKind;
@@ -48,6 +48,8 @@ export interface ProbeResult {
   readonly code: string;
   /** 0: unknown. */
   readonly rttMicroseconds: number;
+  /** Of a `connect` that succeeded: the connection, non-blocking; whoever gets it closes it, which resets it. */
+  readonly connection?: number;
 }
 
 /** Probes in flight. Results come from poll(), which its owner calls from time to time. */
@@ -98,7 +100,7 @@ export class ProbeSockets {
       const slot = this.#results[at]!;
       const done = this.#done[slot];
       this.#release(slot);
-      if (done) ended.push([done, resultOf(this.#results[at + 1]!, this.#results[at + 2]! >>> 0)]);
+      if (done) ended.push([done, resultOf(this.#results.subarray(at, at + RESULT_WORDS))]);
     }
     for (const [done, result] of ended) done(result);
   }
@@ -148,8 +150,11 @@ function encode(out: Uint8Array, slot: number, { kind, target, port, timeoutMs, 
   out.set(way.mac, 48);
 }
 
-function resultOf(error: number, rttMicroseconds: number): ProbeResult {
-  if (error === 0) return { kind: "success", code: "", rttMicroseconds };
+/** @param words struct ilb_probe_result */
+function resultOf(words: Int32Array): ProbeResult {
+  const [, error = 0, rtt = 0, connection = -1] = words;
+  const rttMicroseconds = rtt >>> 0;
+  if (error === 0) return { kind: "success", code: "", rttMicroseconds, ...(connection >= 0 && { connection }) };
   const kind = error > 0 ? "failure" : "not-started";
   return { kind, code: errnoName(Math.abs(error)), rttMicroseconds: 0 };
 }
