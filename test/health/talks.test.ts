@@ -166,10 +166,10 @@ describe("HTTP", () => {
       const timer = setInterval(() => socket.write("x: y\r\n"), 50);
       socket.on("close", () => clearInterval(timer));
     });
-    const asked = { timeoutSeconds: 1 };
+    const asked = { timeoutSeconds: 0.3 };
     expect(await Promise.all([ask("HTTP", silent, asked), ask("HTTP", dripping, asked)])).toEqual([
-      failure("timeout after 1 s"),
-      failure("timeout after 1 s"),
+      failure("timeout after 0.3 s"),
+      failure("timeout after 0.3 s"),
     ]);
   });
 
@@ -217,10 +217,10 @@ describe("HTTP", () => {
     const { port, open } = await raw(() => {});
     const { port: healthy } = web(200);
     const before = descriptors();
-    const hanging = Array.from({ length: 100 }, () => ask("HTTP", port, { timeoutSeconds: 1 }));
+    const hanging = Array.from({ length: 100 }, () => ask("HTTP", port, { timeoutSeconds: 0.3 }));
     expect(await ask("HTTP", healthy)).toEqual(success as Outcome);
     expect(new Set((await Promise.all(hanging)).map((outcome) => JSON.stringify(outcome)))).toEqual(
-      new Set([JSON.stringify(failure("timeout after 1 s"))]),
+      new Set([JSON.stringify(failure("timeout after 0.3 s"))]),
     );
     while (open.size > 0) await Bun.sleep(5);
     await descriptorsBackTo(before);
@@ -282,7 +282,7 @@ describe.skipIf(!hasOpenssl)("HTTPS (needs openssl)", () => {
     const { port } = web(200);
     expect(await ask("HTTPS", port)).toEqual(failure("TLS handshake failed (wrong version number)"));
     const { port: silent } = await raw(() => {});
-    expect(await ask("HTTPS", silent, { timeoutSeconds: 1 })).toEqual(failure("timeout after 1 s"));
+    expect(await ask("HTTPS", silent, { timeoutSeconds: 0.3 })).toEqual(failure("timeout after 0.3 s"));
     const { port: closing } = await raw((socket) => socket.end());
     expect(await ask("HTTPS", closing)).toMatchObject({ kind: "failure" });
   });
@@ -368,7 +368,7 @@ describe("GRPC", () => {
     const { port: closing } = await raw((socket) => socket.end());
     expect(await ask("GRPC", closing)).toMatchObject({ kind: "failure" });
     const { port: silent } = await raw(() => {});
-    expect(await ask("GRPC", silent, { timeoutSeconds: 1 })).toEqual(failure("timeout after 1 s"));
+    expect(await ask("GRPC", silent, { timeoutSeconds: 0.3 })).toEqual(failure("timeout after 0.3 s"));
     while (open.size > 0) await Bun.sleep(5);
     for (const close of closers.splice(0)) close();
     await descriptorsBackTo(before);
@@ -449,7 +449,7 @@ describe.each(["udp", "tcp"] as const)("DNS over %s", (protocol) => {
   test("nobody listens, or nobody answers", async () => {
     expect(await ask("DNS", await closedPort(), { protocol, options })).toEqual(failure("connection refused"));
     const { port } = await dns(0, () => null);
-    expect(await ask("DNS", port, { protocol, options, timeoutSeconds: 1 })).toEqual(failure("timeout after 1 s"));
+    expect(await ask("DNS", port, { protocol, options, timeoutSeconds: 0.3 })).toEqual(failure("timeout after 0.3 s"));
   });
 
   test("answers to other questions count for nothing", async () => {
@@ -457,7 +457,7 @@ describe.each(["udp", "tcp"] as const)("DNS over %s", (protocol) => {
       answer.writeUInt16BE(answer.readUInt16BE(0) ^ 1, 0);
       return answer;
     });
-    const words = protocol === "udp" ? "timeout after 1 s" : "malformed DNS answer";
-    expect(await ask("DNS", port, { protocol, options, timeoutSeconds: 1 })).toEqual(failure(words));
+    const words = protocol === "udp" ? "timeout after 0.3 s" : "malformed DNS answer";
+    expect(await ask("DNS", port, { protocol, options, timeoutSeconds: 0.3 })).toEqual(failure(words));
   });
 });
