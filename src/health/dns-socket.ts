@@ -2,8 +2,8 @@
 
 import { randomInt } from "node:crypto";
 import { createSocket, type Socket } from "node:dgram";
-import { PROBE_FIRST_PORT, PROBE_LAST_PORT } from "../gen/layout.ts";
 import { type Address, formatAddress } from "../model/address.ts";
+import { PROBE_PORTS } from "../native/probe.ts";
 import { judgeAnswer } from "./dns-test.ts";
 import type { Refusal } from "./http-test.ts";
 
@@ -42,7 +42,7 @@ export function askDnsOverUdp(server: Address, port: number, query: Buffer): { a
         const refusal = judgeAnswer(bytes, query);
         if (refusal !== undefined) resolve(refusal);
       });
-      opened.bind(randomInt(PROBE_FIRST_PORT, PROBE_LAST_PORT + 1), () => {
+      opened.bind(randomInt(PROBE_PORTS.min, PROBE_PORTS.max + 1), () => {
         // Connected, so that an ICMP error is told and others' answers are not.
         if (!ended) opened.connect(port, formatAddress(server), () => !ended && opened.send(query));
       });

@@ -1,4 +1,5 @@
 /** Probes of servers and programs that test them, many at once and never waiting (native/probe.c, native/run.c). */
+import { PROBE_FIRST_PORT, PROBE_LAST_PORT } from "../gen/layout.ts";
 import { type Address, addressBytes } from "../model/address.ts";
 import { bind, checked, errnoName, NativeError } from "./library.ts";
 
@@ -12,6 +13,9 @@ const native = bind({
   ilb_run_poll: { args: ["buffer", "u32"], returns: "i32" },
   ilb_run_release: { args: ["buffer"], returns: "i32" },
 });
+
+/** Source ports whose answers the packet engine leaves to the kernel; whoever probes binds one of them. */
+export const PROBE_PORTS = Object.freeze({ min: PROBE_FIRST_PORT, max: PROBE_LAST_PORT });
 
 const PROBE_KINDS = { ping: 1, tcp: 2, udp: 3, connect: 4 } as const;
 export type ProbeKind = keyof typeof PROBE_KINDS;

@@ -5,12 +5,12 @@ import { readdirSync } from "node:fs";
 import http2 from "node:http2";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { systemClock } from "../../src/control/clock.ts";
-import { PROBE_FIRST_PORT, PROBE_LAST_PORT } from "../../src/gen/layout.ts";
 import type { Outcome } from "../../src/health/check.ts";
 import type { CheckPlan } from "../../src/health/plan.ts";
 import { SystemProber } from "../../src/health/system-prober.ts";
 import type { HealthTest, Protocol, TestOptions } from "../../src/model/config.ts";
 import { testKindOf } from "../../src/model/health-test.ts";
+import { PROBE_PORTS } from "../../src/native/probe.ts";
 import { SILENT } from "../control/fakes.ts";
 import { ip } from "../support/addresses.ts";
 import { Authority, type Certificate, hasOpenssl } from "../support/certificates.ts";
@@ -119,8 +119,8 @@ describe("HTTP", () => {
     expect(seen).toEqual([
       { port: expect.any(Number), host: `${HERE}:${port}`, path: "/health?deep=1", method: "GET" },
     ]);
-    expect(seen[0]!.port).toBeGreaterThanOrEqual(PROBE_FIRST_PORT);
-    expect(seen[0]!.port).toBeLessThanOrEqual(PROBE_LAST_PORT);
+    expect(seen[0]!.port).toBeGreaterThanOrEqual(PROBE_PORTS.min);
+    expect(seen[0]!.port).toBeLessThanOrEqual(PROBE_PORTS.max);
   });
 
   test("asks under the name that was given, or that the URL has", async () => {
@@ -426,8 +426,8 @@ describe.each(["udp", "tcp"] as const)("DNS over %s", (protocol) => {
     expect(seen).toEqual([
       { from: expect.any(Number), question: "\u0003www\u0007example\u0003com\u0000\u0000\u001c\u0000\u0001" },
     ]);
-    expect(seen[0]!.from).toBeGreaterThanOrEqual(PROBE_FIRST_PORT);
-    expect(seen[0]!.from).toBeLessThanOrEqual(PROBE_LAST_PORT);
+    expect(seen[0]!.from).toBeGreaterThanOrEqual(PROBE_PORTS.min);
+    expect(seen[0]!.from).toBeLessThanOrEqual(PROBE_PORTS.max);
   });
 
   test("the root is asked for as such", async () => {
