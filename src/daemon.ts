@@ -13,7 +13,7 @@ import type { Log } from "./control/ports.ts";
 import { type OpenedStore, openStore } from "./control/store.ts";
 import { parseRunOptions, type RunOptions } from "./daemon-options.ts";
 import { type DataPlane, openDataPlane, refusedDataPlane } from "./data-plane.ts";
-import { describeTransition } from "./health/describe.ts";
+import { describePanic, describeTransition } from "./health/describe.ts";
 import { Monitor } from "./health/monitor.ts";
 import { SystemProber } from "./health/system-prober.ts";
 import { createApp } from "./http/app.ts";
@@ -182,6 +182,15 @@ class Daemon {
       clock,
       random: Math.random,
       prober: new SystemProber(clock, log, (server, vip) => this.plane!.probeWay(server, vip)),
+      signals: this.plane!.signals,
+      onPanics: (changes) => {
+        const controller = this.controller!;
+        const told = changes.map((one) => ({ ...one, ...describePanic(one, controller.config()) }));
+        for (const { panic, text } of told)
+          if (panic === null) log.info(text);
+          else log.warn(text);
+        controller.auditEvents(told.map(({ text }) => text));
+      },
       onTransitions: (transitions) => {
         const controller = this.controller!;
         const told = transitions.map((one) => ({ ...one, ...describeTransition(one, controller.config()) }));

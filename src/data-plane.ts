@@ -6,6 +6,7 @@ import { NO_KERNEL, NoEngine } from "./control/no-plane.ts";
 import type { EngineControl, KernelControl, Log } from "./control/ports.ts";
 import type { RunOptions } from "./daemon-options.ts";
 import type { WorkerFigures } from "./engine/engine.ts";
+import type { SignalSource } from "./health/signals.ts";
 import type { PortFigures } from "./http/service.ts";
 import type { ProbeWayAnswer } from "./kernel/probe-way.ts";
 import type { Address } from "./model/address.ts";
@@ -27,6 +28,8 @@ export interface DataPlane {
   readonly failed: Promise<string>;
   /** The way of a health probe that is addressed to `vip` and meant for `server` (direct server return). */
   probeWay(server: Address, vip: Address): ProbeWayAnswer;
+  /** What clients have met of servers that fail. */
+  readonly signals: SignalSource;
   /** Called when addresses of the box changed. */
   onLocalChange(listener: () => void): void;
   /** Workers stopped, devices closed, kernel as before. Idempotent. */
@@ -58,6 +61,7 @@ function noPlane(): DataPlane {
     workers: () => [],
     failed: new Promise(() => undefined),
     probeWay: () => ({ kind: "not-started", reason: "without packet devices no server can be asked for the VIP" }),
+    signals: { signalCount: () => 0, signals: () => [] },
     onLocalChange: () => undefined,
     stop: async () => undefined,
   };

@@ -129,6 +129,7 @@ async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Pro
     missingDevices: () => opened.missingDevices(),
     failed: team.failed,
     probeWay: (server, vip) => opened.probeWay(server, vip),
+    signals: engine,
     onLocalChange: (listener) => void listeners.push(listener),
     stop,
   };

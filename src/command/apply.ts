@@ -237,7 +237,7 @@ function createHealthCheck(config: Config, change: CreateHealthCheck, context: C
   if (findHealthCheck(config, change.name)) return failed("E-EEXIST");
   const test = makeTest(change, context);
   if (!test.ok) return test;
-  const { timeoutSeconds, count, intervalSeconds, defaultPing } = change;
+  const { timeoutSeconds, count, intervalSeconds, defaultPing, judging } = change;
   if (timeoutSeconds < 1 || count < 1 || intervalSeconds <= timeoutSeconds * count) return failed("E-EINVAL");
   const check: HealthCheck = freeze({
     id: config.nextId,
@@ -247,6 +247,7 @@ function createHealthCheck(config: Config, change: CreateHealthCheck, context: C
     count,
     intervalSeconds,
     defaultPing,
+    ...(judging && { judging }),
   });
   return next(config, { healthChecks: [...config.healthChecks, check] }, true);
 }

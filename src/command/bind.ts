@@ -17,6 +17,7 @@ import type {
   RemoveServer,
 } from "./command.ts";
 import { errorText, failed, keyFailure } from "./errors.ts";
+import { bindJudging, utterJudging } from "./judging-options.ts";
 import { checkNameLength } from "./names.ts";
 import { type AnyKey, type FlagOption, KEYS, type KeySpec, OPTIONS } from "./options.ts";
 import { checkOperands, getValue, getValues, type Request } from "./request.ts";
@@ -167,6 +168,7 @@ function bindCreateHealthCheck(request: Request): Result<Command> {
   if (!defaultPing && test.toLowerCase() === "ping") return failed("E-NOPING");
   const options = bindTestOptions(request, test);
   if (!options.ok) return options;
+  const judging = bindJudging(request);
   const check: CreateHealthCheck = {
     kind: "create-healthcheck",
     name,
@@ -176,6 +178,7 @@ function bindCreateHealthCheck(request: Request): Result<Command> {
     count: getValue(request, KEYS.testCount) ?? defaultOf(KEYS.testCount),
     intervalSeconds: getValue(request, KEYS.testInterval) ?? defaultOf(KEYS.testInterval),
     defaultPing,
+    ...(judging && { judging }),
   };
   return changes("create-healthcheck", [check]);
 }
@@ -269,6 +272,7 @@ function utterCreateHealthCheck(check: CreateHealthCheck): Utterance {
       [KEYS.testCount, check.count],
       [KEYS.testInterval, check.intervalSeconds],
       ...utterTestOptions(check.options),
+      ...utterJudging(check.judging),
     ],
     [!check.defaultPing && OPTIONS.noDefaultPing],
   );

@@ -13,6 +13,7 @@ import type {
   ServerField,
 } from "./fields.ts";
 import type { HealthResult, LogRecord } from "./host.ts";
+import { printJudging } from "./judging-options.ts";
 import { timeStamp } from "./statistics.ts";
 import { printTestOptions } from "./test-options.ts";
 import { addressRange, algorithm, healthCheckPort, ports, prefixLength, ruleType } from "./values.ts";
@@ -100,7 +101,7 @@ export const HEALTH_CELLS: Readonly<Record<HealthField, (check: HealthCheck) => 
   INTERVAL: (check) => String(check.intervalSeconds),
   DEF_PING: (check) => (check.defaultPing ? "Y" : "N"),
   TEST: (check) => check.test.text,
-  OPTIONS: (check) => printTestOptions(check.test.options),
+  OPTIONS: ({ test, judging }) => [printTestOptions(test.options), printJudging(judging)].filter(Boolean).join(","),
 };
 
 const pad = (number: number): string => String(number).padStart(2, "0");
@@ -113,6 +114,9 @@ function timeOfDay(atMs: number): string {
 
 /** UTC `YYYY-MM-DD`, as certificates have it. */
 const dayOf = (atMs: number): string => new Date(atMs).toISOString().slice(0, 10);
+/** The last failure in words, and whether the server is offered all the same. */
+const reasonOf = ({ reason, isKept }: HealthResult): string =>
+  [reason ?? "", isKept ? "kept: too few would remain" : ""].filter((part) => part !== "").join("; ");
 
 export interface ResultRow extends GroupRow {
   readonly server: Server;
@@ -131,7 +135,7 @@ export const RESULT_CELLS: Readonly<Record<ResultField, (row: ResultRow) => stri
   NEXT: ({ result }) => (result.nextAtMs === null ? "" : timeOfDay(result.nextAtMs)),
   RTT: ({ result }) => String(result.rttMicroseconds),
   CERT_UNTIL: ({ result: { certificateUntilMs } }) => (certificateUntilMs == null ? "" : dayOf(certificateUntilMs)),
-  REASON: ({ result }) => result.reason ?? "",
+  REASON: ({ result }) => reasonOf(result),
 };
 
 export const RECORD_CELLS: Readonly<Record<AuditField | HistoryField, (record: LogRecord) => string>> = {

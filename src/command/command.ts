@@ -5,7 +5,7 @@
  */
 import type { ExplainedPacket } from "../engine/explanation.ts";
 import type { Address } from "../model/address.ts";
-import type { Algorithm, PortRange, Protocol, RuleType, TestOptions } from "../model/config.ts";
+import type { Algorithm, Judging, PortRange, Protocol, RuleType, TestOptions } from "../model/config.ts";
 
 /** What a caller must be allowed to do. `config` does not imply `enable`. */
 export type Right = "show" | "enable" | "config";
@@ -88,6 +88,8 @@ export interface CreateHealthCheck {
   readonly count: number;
   readonly intervalSeconds: number;
   readonly defaultPing: boolean;
+  /** Absent: nothing was said. */
+  readonly judging?: Judging;
 }
 
 export interface DeleteHealthCheck {

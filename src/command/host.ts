@@ -35,6 +35,11 @@ export interface HealthResult {
   readonly reason?: string | null;
   /** Until when the certificate is valid that the server showed last, wall clock; null: none was seen. */
   readonly certificateUntilMs?: number | null;
+  /** Failing, and still offered: too few servers of the rule would remain (hc-panic). Absent: no. */
+  readonly isKept?: boolean;
+  /** Changes of status that results have brought, and checks that passive signals have asked for; absent: 0. */
+  readonly transitions?: number;
+  readonly prompted?: number;
 }
 
 /** One record of the audit log or of the history, as their listings show it. */

@@ -12,6 +12,7 @@ import {
   healthCheckPort,
   healthTest,
   name,
+  percent,
   portNumber,
   ports,
   prefixLength,
@@ -25,6 +26,8 @@ import {
   servers,
   siteName,
   statusList,
+  threshold,
+  upDown,
   yesNo,
 } from "./values.ts";
 
@@ -140,6 +143,19 @@ export const KEYS = Object.freeze({
   testQueryType: key("hc-query-type", queryType, "addition, DNS: the type asked for; default A", {
     aliases: ["hc-type"],
   }),
+  testRise: key("hc-rise", threshold, "addition: successful checks in a row that bring a server back; default 1"),
+  testFall: key("hc-fall", threshold, "addition: failed checks in a row that take a server out; default 1"),
+  testInitial: key(
+    "hc-initial",
+    upDown,
+    "addition: whether servers take connections before the first result; default up",
+  ),
+  testPanic: key(
+    "hc-panic",
+    percent,
+    "addition: keep all servers of a rule if fewer percent would remain; default 0: off",
+  ),
+  testPassive: key("hc-passive", yesNo, "addition: check a server at once when it refuses connections; default yes"),
 });
 
 /** What only tests that talk have. */
@@ -152,6 +168,15 @@ export const TALK_KEYS: readonly AnyKey[] = Object.freeze([
   KEYS.testService,
   KEYS.testQuery,
   KEYS.testQueryType,
+]);
+
+/** How results are judged: additions, and never shown unless they were given. */
+export const JUDGING_KEYS: readonly AnyKey[] = Object.freeze([
+  KEYS.testRise,
+  KEYS.testFall,
+  KEYS.testInitial,
+  KEYS.testPanic,
+  KEYS.testPassive,
 ]);
 
 /** Keys of a packet, apart from the protocol. */
@@ -200,7 +225,14 @@ export const OPTIONS = Object.freeze({
   serverIds: keys("s", "server=ID,...", "servers to remove", [KEYS.serverIds]),
   addEnabled: flag("e", "accepted; servers are always added enabled"),
   noDefaultPing: flag("n", "do not ping before the test", { property: "default-ping", value: false }),
-  test: keys("h", "HCSPEC", "the test", [KEYS.test, KEYS.testTimeout, KEYS.testCount, KEYS.testInterval, ...TALK_KEYS]),
+  test: keys("h", "HCSPEC", "the test", [
+    KEYS.test,
+    KEYS.testTimeout,
+    KEYS.testCount,
+    KEYS.testInterval,
+    ...TALK_KEYS,
+    ...JUDGING_KEYS,
+  ]),
   verboseChecks: flag("v", "addition: with everything else that was given"),
   stamp: flag("t", "add the time as last column"),
   verbose: flag("v", "more columns"),

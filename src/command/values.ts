@@ -95,16 +95,16 @@ export function parseCount(text: string, max: number): number | null {
 }
 
 /** An integer with bounds; anything else is "invalid value". */
-function integer(kind: string, help: string, max: number): Codec<number> {
+function integer(kind: string, help: string, max: number, min = 0): Codec<number> {
   return {
     kind,
     help,
     parse(text) {
       const number = parseCount(text, max);
-      return number === null ? keyed("E-VALUE") : good(number);
+      return number === null || number < min ? keyed("E-VALUE") : good(number);
     },
     print: String,
-    json: { text: false, integers: [0, max] },
+    json: { text: false, integers: [min, max] },
     toJson: (value) => value,
   };
 }
@@ -140,6 +140,8 @@ export const name: Codec<string> = {
 };
 
 export const seconds = integer("seconds", `0 to ${MAX_U32}`, MAX_U32);
+export const threshold = integer("number", "1 to 1000", 1000, 1);
+export const percent = integer("percent", "0 to 100", 100);
 export const count = integer("number", `0 to ${MAX_I32}`, MAX_I32);
 
 export const protocol = word<Protocol>("protocol", { tcp: [], udp: [] }, sentence("E-EINVAL"));
@@ -490,3 +492,6 @@ export const statusList: Codec<readonly StatusRange[]> = {
   goesOn: (element) => STATUS_LIST.test(element),
   json: { text: true, integers: [100, 599] },
 };
+
+/** Of something that begins in one of two ways. */
+export const upDown = asExamples(word<"up" | "down">("state", { up: [], down: [] }, keyed("E-VALUE")));

@@ -1,6 +1,6 @@
 /** The schemas of what views.ts gives, for OpenAPI and for tests. zod only; no view is made here. */
 import { z } from "zod";
-import { type AnyKey, KEYS, OPTIONS, TALK_KEYS } from "./options.ts";
+import { type AnyKey, JUDGING_KEYS, KEYS, OPTIONS, TALK_KEYS } from "./options.ts";
 import { valueSchema } from "./schema.ts";
 import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
 import { DEFAULT_PING, FORCED } from "./views.ts";
@@ -12,6 +12,9 @@ const counter = z
   .describe("64-bit counter; decimal string in JSON, integer in MessagePack");
 const portText = z.string().nullable().describe("N or N-M; null: the ports of each rule");
 const time = z.string().describe("RFC 3339 time");
+
+/** Keys of a health check that a view has only when they were given. */
+const ADDED_KEYS: readonly AnyKey[] = [...TALK_KEYS, ...JUDGING_KEYS];
 
 /** Properties of keys, for schemas. */
 const keyShape = (keys: readonly AnyKey[], nullable: readonly AnyKey[]): Record<string, z.ZodType> =>
@@ -57,11 +60,11 @@ const groupSchema = z.object({
 const healthCheckSchema = z.object({
   name: z.string(),
   ...keyShape(
-    OPTIONS.test.keys.filter((key) => !TALK_KEYS.includes(key)),
+    OPTIONS.test.keys.filter((key) => !ADDED_KEYS.includes(key)),
     [],
   ),
   [DEFAULT_PING]: z.boolean(),
-  ...Object.fromEntries(TALK_KEYS.map((key) => [key.property, valueSchema(key).optional()])),
+  ...Object.fromEntries(ADDED_KEYS.map((key) => [key.property, valueSchema(key).optional()])),
 });
 
 const resultSchema = z.object({
@@ -75,6 +78,7 @@ const resultSchema = z.object({
   rtt: z.int().describe("microseconds, 0: unknown"),
   reason: z.string().nullable().describe("the last failure in words; null after a success or without any"),
   certificateUntil: time.nullable().describe("when the certificate ends that the server showed last; null: none seen"),
+  kept: z.boolean().describe("failing, and offered all the same: too few servers of the rule would remain (hc-panic)"),
 });
 
 const counterShape = (table: object): Record<string, z.ZodType> =>

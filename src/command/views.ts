@@ -9,7 +9,8 @@ import { formatAddress } from "../model/address.ts";
 import type { Config, HealthCheck, PortRange, Rule, Server, ServerGroup } from "../model/config.ts";
 import { effectiveTimers, groupOf, healthCheckOf, rulesOfGroup, serverId, sortedServers } from "../model/lookup.ts";
 import type { HealthResult, LogRecord, RuleSample, StatisticsSample } from "./host.ts";
-import { KEYS, type KeySpec, OPTIONS } from "./options.ts";
+import { utterJudging } from "./judging-options.ts";
+import { type AnyKey, KEYS, type KeySpec, OPTIONS } from "./options.ts";
 import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
 import { utterTestOptions } from "./test-options.ts";
 import { ports as portsCodec } from "./values.ts";
@@ -79,7 +80,11 @@ export function groupView(config: Config, group: ServerGroup): GroupView {
 /** How JSON spells `-n`; the row of the option says so. */
 export const DEFAULT_PING = OPTIONS.noDefaultPing.json?.property ?? OPTIONS.noDefaultPing.letter;
 
-/** A health check; of a test that talks, with the options that were given. */
+/** Properties of the keys that were given. */
+const givenValues = (utterance: readonly (readonly [AnyKey, unknown])[]): Record<string, unknown> =>
+  Object.fromEntries(utterance.flatMap(([key, value]) => (value === null ? [] : [[key.property, shown(key, value)]])));
+
+/** A health check, with the additions that were given. */
 export function healthCheckView(check: HealthCheck): Record<string, unknown> {
   return {
     name: check.name,
@@ -88,11 +93,7 @@ export function healthCheckView(check: HealthCheck): Record<string, unknown> {
     [KEYS.testCount.property]: check.count,
     [KEYS.testInterval.property]: check.intervalSeconds,
     [DEFAULT_PING]: check.defaultPing,
-    ...Object.fromEntries(
-      utterTestOptions(check.test.options).flatMap(([key, value]) =>
-        value === null ? [] : [[key.property, shown(key, value)]],
-      ),
-    ),
+    ...givenValues([...utterTestOptions(check.test.options), ...utterJudging(check.judging)]),
   };
 }
 
@@ -114,6 +115,7 @@ export function resultView(config: Config, result: HealthResult): ResultView | n
     rtt: result.rttMicroseconds,
     reason: result.reason ?? null,
     certificateUntil: result.certificateUntilMs == null ? null : new Date(result.certificateUntilMs).toISOString(),
+    kept: result.isKept ?? false,
   };
 }
 

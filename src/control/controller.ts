@@ -266,7 +266,7 @@ export class Controller {
     const { kernel, clock } = this.parts;
     const nowMs = clock.nowMs();
     const generation = before.generation + 1;
-    const runtime = nextRuntime(before.runtime, config, this.healthSource.view());
+    const runtime = nextRuntime(before.runtime, config, this.healthSource.view(config));
     const drains = nextDrains(before.drains, before, { config, runtime }, nowMs);
     const ruleKeys = config.rules.map((rule) => String(rule.id));
     const interestRules = rulesOfInterest(config, drains);

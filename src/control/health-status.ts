@@ -9,8 +9,8 @@ import { pairKey } from "./drain.ts";
 import { EVERYONE_HEALTHY, type HealthView } from "./runtime.ts";
 
 export interface HealthSource {
-  /** Who gets no new flows, as it is now; read whenever an image is made. */
-  view(): HealthView;
+  /** Who gets no new flows under a configuration, which may not be in force yet; read whenever an image is made. */
+  view(config: Config): HealthView;
   /** The configuration that is in force from now on; rules and servers that have gone are forgotten. */
   follow(config: Config, atMs: number): void;
   /** One result for every server of every rule with a health check, in any order. */
@@ -24,7 +24,7 @@ export interface HealthSource {
 export class Unprobed implements HealthSource {
   private current: ReadonlyMap<string, HealthResult> = new Map();
 
-  constructor(readonly view: () => HealthView = () => EVERYONE_HEALTHY) {}
+  constructor(readonly view: (config: Config) => HealthView = () => EVERYONE_HEALTHY) {}
 
   follow(config: Config, atMs: number): void {
     const groups = new Map(config.groups.map((group) => [group.id, group]));

@@ -52,6 +52,8 @@ export const MIGRATIONS: readonly string[] = [
   ) STRICT;
   ALTER TABLE rules ADD COLUMN forced INTEGER NOT NULL DEFAULT 0;
   `,
+  // How results are judged (model/config.ts Judging), as JSON; null: nothing was said.
+  "ALTER TABLE health_checks ADD COLUMN judging TEXT",
 ];
 
 export const SCHEMA_VERSION = MIGRATIONS.length;

@@ -16,6 +16,7 @@ import type {
   Config,
   HealthCheck,
   HealthTest,
+  Judging,
   PortRange,
   Protocol,
   Rule,
@@ -427,6 +428,7 @@ interface HealthCheckRow {
   count: number;
   interval_s: number;
   default_ping: number;
+  judging: string | null;
 }
 interface RuleRow {
   id: number;
@@ -485,6 +487,7 @@ const healthCheckRow = (check: HealthCheck): HealthCheckRow => ({
   count: check.count,
   interval_s: check.intervalSeconds,
   default_ping: Number(check.defaultPing),
+  judging: check.judging === undefined ? null : JSON.stringify(check.judging),
 });
 
 function testOf(row: HealthCheckRow): HealthTest {
@@ -503,6 +506,7 @@ const healthCheckOf = (row: HealthCheckRow): HealthCheck =>
     count: row.count,
     intervalSeconds: row.interval_s,
     defaultPing: row.default_ping !== 0,
+    ...(row.judging !== null && { judging: Object.freeze(JSON.parse(row.judging) as Judging) }),
   });
 
 const ruleRow = (rule: Rule): RuleRow => ({

@@ -2,9 +2,11 @@
  * One health check as a state machine (specification F.1, F.2, F.5): what to probe next, and what an outcome means.
  * Pure but for its own state: it reads no clock, draws no random numbers of its own and sends nothing. A check takes
  * part in a series of events; an event is a ping, unless there is none, and the test, again and again until one succeeds
- * or there have been too many failures.
+ * or there have been too many failures. How many events in a row it takes to change sides is an addition
+ * (model/health-judging.ts); without it one is enough.
  */
 import type { HealthResult } from "../command/host.ts";
+import { judgingOf } from "../model/health-judging.ts";
 import { type CheckPlan, portsOf } from "./plan.ts";
 
 export type HealthState = HealthResult["status"];
@@ -39,7 +41,12 @@ interface Event {
 export class Check {
   #plan: CheckPlan;
   #state: HealthState;
+  /** FAIL: failures since the last success that counted. */
   #failures = 0;
+  /** Failures since an event has last come to a result. */
+  #attempts = 0;
+  /** Events in a row with the same result: above 0 successes, below 0 failures. */
+  #run = 0;
   #rttMicroseconds = 0;
   #reason: string | null = null;
   #certificateUntilMs: number | null = null;
@@ -66,9 +73,17 @@ export class Check {
   get reason(): string | null {
     return this.#reason;
   }
+  /** Found failing. */
+  get hasFailed(): boolean {
+    return this.#state === "dead" || this.#state === "unreach";
+  }
+  /** Has yet to succeed for the first time before it is offered (hc-initial=down). */
+  get isAwaited(): boolean {
+    return this.#state === "un-init" && judgingOf(this.#plan.check).initial === "down";
+  }
   /** No new flows for the server. */
   get isDown(): boolean {
-    return this.#state === "dead" || this.#state === "unreach";
+    return this.hasFailed || this.isAwaited;
   }
   get isRunning(): boolean {
     return this.#event !== null;
@@ -86,6 +101,8 @@ export class Check {
     this.#state = plan.isEnabled ? "un-init" : "disabled";
     if (plan.isEnabled) {
       this.#failures = 0;
+      this.#attempts = 0;
+      this.#run = 0;
       this.#rttMicroseconds = 0;
       this.#reason = null;
       this.lastAtMs = atMs;
@@ -120,10 +137,7 @@ export class Check {
     }
     event.ports.shift();
     if (event.ports.length > 0) return stepOf(event);
-    this.#event = null;
-    this.#failures = 0;
-    this.#reason = null;
-    this.#state = "alive";
+    this.#succeeded();
     return null;
   }
 
@@ -142,16 +156,29 @@ export class Check {
     };
   }
 
+  #succeeded(): void {
+    this.#event = null;
+    this.#attempts = 0;
+    this.#run = Math.max(this.#run, 0) + 1;
+    // A server that is out stays as it is until it has succeeded often enough.
+    if (this.isDown && this.#run < judgingOf(this.#plan.check).rise) return;
+    this.#failures = 0;
+    this.#reason = null;
+    this.#state = "alive";
+  }
+
   #failed(event: Event, wasPing: boolean, reason: string, random: Random): Step | null {
     this.#failures++;
+    this.#attempts++;
     this.#reason = wasPing && this.#plan.check.test.kind !== "ping" ? `ping: ${reason}` : reason;
-    // While down one failure ends the event; before, as many as the check allows.
-    if (this.isDown || this.#failures >= this.#plan.check.count) {
-      this.#event = null;
-      this.#state = wasPing ? "unreach" : "dead";
-      return null;
-    }
-    return event.needsPing ? { kind: "ping" } : this.#test(event, random);
+    // Once found failing one failure ends the event; before, as many as the check allows.
+    if (!this.hasFailed && this.#attempts < this.#plan.check.count)
+      return event.needsPing ? { kind: "ping" } : this.#test(event, random);
+    this.#event = null;
+    this.#attempts = 0;
+    this.#run = Math.min(this.#run, 0) - 1;
+    if (this.isDown || -this.#run >= judgingOf(this.#plan.check).fall) this.#state = wasPing ? "unreach" : "dead";
+    return null;
   }
 
   /** A new attempt at the test: with ANY, at another port. */

@@ -1,16 +1,19 @@
 /**
- * All checks of the configuration in force: begins events when they are due, takes outcomes, and tells when servers leave
- * or join the rotation, many in one change. Time, chance and probes are handed in.
+ * All checks of the configuration in force: begins events when they are due or a signal asks for one, takes outcomes, and
+ * tells when servers leave or join the rotation, many in one change. Time, chance, probes and signals are handed in.
  */
 import type { HealthResult } from "../command/host.ts";
 import type { Clock } from "../control/clock.ts";
 import type { HealthSource } from "../control/health-status.ts";
 import { EVERYONE_HEALTHY, type HealthView } from "../control/runtime.ts";
 import type { Config } from "../model/config.ts";
+import { judgingOf } from "../model/health-judging.ts";
 import { Check, type HealthState, nextDelayMs, type Outcome, type Random, type Step } from "./check.ts";
 import { DueQueue } from "./due.ts";
 import { type CheckPlan, isSameCheck, planChecks } from "./plan.ts";
 import type { Prober } from "./prober.ts";
+import { type Panic, Rotation } from "./rotation.ts";
+import { type Readiness, type SignalSource, SignalWatch } from "./signals.ts";
 
 /** Events that fall due within this time of each other begin together. */
 const QUANTUM_MS = 20;
@@ -18,6 +21,8 @@ const QUANTUM_MS = 20;
 const GATHER_MS = 20;
 /** Before a change that the controller could not put in force is tried again. */
 const RETRY_MS = 1000;
+/** How often signals are looked at. */
+const SIGNAL_BEAT_MS = 100;
 
 /** A check that has changed its state because of what it found. */
 export interface Transition {
@@ -28,33 +33,54 @@ export interface Transition {
   readonly reason: string | null;
 }
 
+/** A rule has begun to keep its failing servers, or (`panic` null) has ended doing so. */
+export interface PanicChange {
+  readonly ruleId: number;
+  readonly panic: Panic | null;
+}
+
 export interface MonitorParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly prober: Prober;
   /** Called with the changes of state that events have brought, about when they are in force. */
   readonly onTransitions: (transitions: readonly Transition[]) => void;
+  /** Called with rules that panic or no longer do, about when that is in force. Default: nobody is told. */
+  readonly onPanics?: (changes: readonly PanicChange[]) => void;
+  /** What clients have met. Default: nothing is known of it. */
+  readonly signals?: SignalSource;
 }
 
 /** One check with what is under way for it. */
 interface Watched {
   readonly check: Check;
   cancel: (() => void) | null;
+  /** Changes of state that events have brought. */
+  transitions: number;
+  /** Events that signals have asked for. */
+  prompted: number;
 }
 
 export class Monitor implements HealthSource {
   readonly #parts: MonitorParts;
   #config: Config | null = null;
   #watched = new Map<string, Watched>();
+  /** The same, by rule id. */
+  #rules: ReadonlyMap<number, readonly Check[]> = new Map();
   readonly #due = new DueQueue<Watched>();
   #timer: { cancel(): void } | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
-  #down: HealthView = EVERYONE_HEALTHY;
+  readonly #rotation = new Rotation();
+  /** What view() has said of a configuration that is not yet in force, if it is not what it says of the one that is. */
+  #foreseen: HealthView | null = null;
+  #signalTimer: { cancel(): void } | null = null;
   #transitions: Transition[] = [];
   #publish: (() => Promise<boolean>) | null = null;
   #isPublishing = false;
   /** The rotation that is in force, or on its way there. */
   #published: HealthView = EVERYONE_HEALTHY;
+  /** Panics that onPanics knows of. */
+  #toldPanics: ReadonlyMap<number, Panic> = new Map();
   #closed = false;
 
   constructor(parts: MonitorParts) {
@@ -65,22 +91,43 @@ export class Monitor implements HealthSource {
   start(publish: () => Promise<boolean>): void {
     this.#publish = publish;
     this.#setTimer();
+    const { signals } = this.#parts;
+    if (signals !== undefined) this.#heed(new SignalWatch(signals));
   }
 
   /** Ends everything. */
   close(): void {
     this.#closed = true;
     this.#timer?.cancel();
+    this.#signalTimer?.cancel();
     for (const watched of this.#watched.values()) this.#stop(watched);
     this.#parts.prober.close();
   }
 
-  view(): HealthView {
-    return this.#down;
+  view(config: Config): HealthView {
+    this.#foreseen = null;
+    const { view } = this.#rotation;
+    const startsDown = config.healthChecks.some((check) => judgingOf(check).initial === "down");
+    if (config === this.#config || !startsDown) return view;
+    // Servers that come with the configuration, or are enabled by it, must not get a flow before they have shown themselves.
+    const foreseen = new Map(view);
+    for (const [key, plan] of planChecks(config)) {
+      if (!plan.isEnabled || judgingOf(plan.check).initial !== "down") continue;
+      const known = this.#watched.get(key)?.check.plan;
+      if (known?.isEnabled && isSameCheck(known, plan)) continue;
+      foreseen.set(plan.ruleId, new Set(foreseen.get(plan.ruleId)).add(plan.serverId));
+    }
+    this.#foreseen = foreseen;
+    return foreseen;
   }
 
   results(): readonly HealthResult[] {
-    return Array.from(this.#watched.values(), ({ check }) => check.result());
+    return Array.from(this.#watched.values(), ({ check, transitions, prompted }) => ({
+      ...check.result(),
+      transitions,
+      prompted,
+      isKept: check.hasFailed && this.#rotation.panics.has(check.plan.ruleId),
+    }));
   }
 
   follow(config: Config, atMs: number): void {
@@ -99,12 +146,12 @@ export class Monitor implements HealthSource {
     }
     this.#watched = next;
     for (const [key, watched] of before) if (next.get(key) !== watched) this.#stop(watched);
-    this.#workOutDown();
+    this.#judgeAll();
     this.#setTimer();
   }
 
   #begin(plan: CheckPlan, atMs: number): Watched {
-    const watched: Watched = { check: new Check(plan, atMs), cancel: null };
+    const watched: Watched = { check: new Check(plan, atMs), cancel: null, transitions: 0, prompted: 0 };
     if (plan.isEnabled) this.#schedule(watched, atMs);
     return watched;
   }
@@ -161,43 +208,54 @@ export class Monitor implements HealthSource {
     this.#schedule(watched, this.#parts.clock.wallMs());
     this.#setTimer();
     if (check.state === from) return;
+    watched.transitions++;
     this.#transitions.push({ plan: check.plan, from, to: check.state, reason: check.reason });
-    this.#note(check);
+    const { ruleId } = check.plan;
+    this.#rotation.judge(ruleId, this.#rules.get(ruleId) ?? []);
     this.#publishSoon();
   }
 
-  /** One check may have changed sides. */
-  #note({ plan: { ruleId, serverId }, isDown }: Check): void {
-    const was = this.#down.get(ruleId);
-    if ((was?.has(serverId) ?? false) === isDown) return;
-    const now = new Set(was);
-    if (isDown) now.add(serverId);
-    else now.delete(serverId);
-    const down = new Map(this.#down);
-    if (now.size > 0) down.set(ruleId, now);
-    else down.delete(ruleId);
-    this.#down = down;
-  }
-
-  /** After a change of the configuration: what is gone or has been switched counts as healthy. */
-  #workOutDown(): void {
-    const now = new Map<number, Set<number>>();
+  /** After a change of the configuration: what is gone or has been switched counts as it did at first. */
+  #judgeAll(): void {
+    const rules = new Map<number, Check[]>();
     for (const { check } of this.#watched.values()) {
-      if (!check.isDown) continue;
-      const { ruleId, serverId } = check.plan;
-      const ofRule = now.get(ruleId);
-      if (ofRule === undefined) now.set(ruleId, new Set([serverId]));
-      else ofRule.add(serverId);
+      const ofRule = rules.get(check.plan.ruleId);
+      if (ofRule === undefined) rules.set(check.plan.ruleId, [check]);
+      else ofRule.push(check);
     }
-    const down = new Map<number, ReadonlySet<number>>();
-    for (const [ruleId, servers] of now) {
-      const was = this.#down.get(ruleId);
-      down.set(ruleId, was !== undefined && isSameSet(was, servers) ? was : servers);
-    }
-    const isSame = down.size === this.#down.size && [...down].every(([ruleId, set]) => this.#down.get(ruleId) === set);
-    if (isSame) return;
-    this.#down = down;
-    this.#publishSoon();
+    this.#rules = rules;
+    this.#rotation.judgeAll(rules, this.#foreseen);
+    const { view } = this.#rotation;
+    // What was foreseen went in force with the configuration.
+    if (view === this.#foreseen) this.#published = view;
+    this.#foreseen = null;
+    if (view !== this.#published || this.#hasNewPanics()) this.#publishSoon();
+  }
+
+  /** Looks at signals from now on. */
+  #heed(watch: SignalWatch): void {
+    this.#signalTimer = this.#parts.clock.after(SIGNAL_BEAT_MS, () => {
+      watch.look(this.#parts.clock.nowMs(), (key) => this.#prompt(this.#watched.get(key)));
+      this.#heed(watch);
+    });
+  }
+
+  /** Begins an event before its time, if there is something to find out. */
+  #prompt(watched: Watched | undefined): Readiness {
+    if (watched === undefined) return "never";
+    const { check } = watched;
+    const { plan } = check;
+    if (!plan.isEnabled || check.isDown || !judgingOf(plan.check).passive) return "never";
+    if (check.isRunning) return "later";
+    this.#due.delete(watched);
+    watched.prompted++;
+    this.#take(watched, check.begin(this.#parts.random));
+    return "now";
+  }
+
+  /** Panics as they are and as they were told differ. */
+  #hasNewPanics(): boolean {
+    return panicChanges(this.#toldPanics, this.#rotation.panics).length > 0;
   }
 
   #publishSoon(delayMs = GATHER_MS): void {
@@ -207,16 +265,25 @@ export class Monitor implements HealthSource {
   }
 
   async #publishNow(): Promise<void> {
-    const view = this.#down;
+    const { view, panics } = this.#rotation;
+    const changes = panicChanges(this.#toldPanics, panics).filter(({ ruleId }) => this.#rules.has(ruleId));
+    this.#toldPanics = panics;
     const transitions = this.#transitions;
     this.#transitions = [];
     const done = this.#closed || this.#publish === null || view === this.#published || (await this.#publish());
     if (transitions.length > 0) this.#parts.onTransitions(transitions);
+    if (changes.length > 0) this.#parts.onPanics?.(changes);
     this.#isPublishing = false;
     if (done) this.#published = view;
-    if (this.#down !== this.#published || this.#transitions.length > 0) this.#publishSoon(done ? GATHER_MS : RETRY_MS);
+    const isBehind = this.#rotation.view !== this.#published || this.#transitions.length > 0 || this.#hasNewPanics();
+    if (isBehind) this.#publishSoon(done ? GATHER_MS : RETRY_MS);
   }
 }
 
-const isSameSet = (a: ReadonlySet<number>, b: ReadonlySet<number>): boolean =>
-  a.size === b.size && [...a].every((id) => b.has(id));
+/** Rules that have begun or ended to panic. */
+function panicChanges(before: ReadonlyMap<number, Panic>, now: ReadonlyMap<number, Panic>): PanicChange[] {
+  if (before === now) return [];
+  const begun = [...now].flatMap(([ruleId, panic]) => (before.has(ruleId) ? [] : [{ ruleId, panic }]));
+  const ended = [...before.keys()].flatMap((ruleId) => (now.has(ruleId) ? [] : [{ ruleId, panic: null }]));
+  return [...begun, ...ended];
+}

@@ -75,6 +75,20 @@ export interface HealthTest {
   readonly options?: TestOptions;
 }
 
+/** How results are judged, as far as it was said: additions. Absent: as the original does (model/health-judging.ts). */
+export interface Judging {
+  /** Checks in a row that have to succeed before a server that is out comes back. */
+  readonly rise?: number;
+  /** Checks in a row that have to fail before a server is taken out. */
+  readonly fall?: number;
+  /** Whether a server takes new flows before its first result. */
+  readonly initial?: "up" | "down";
+  /** When fewer percent of a rule's servers than these would remain, all are kept. */
+  readonly panicPercent?: number;
+  /** Whether a server that refuses or leaves unanswered what clients send is checked at once. */
+  readonly passive?: boolean;
+}
+
 export interface HealthCheck {
   readonly id: number;
   readonly name: string;
@@ -84,6 +98,8 @@ export interface HealthCheck {
   readonly count: number;
   readonly intervalSeconds: number;
   readonly defaultPing: boolean;
+  /** Absent: nothing was said. */
+  readonly judging?: Judging;
 }
 
 export interface Rule {

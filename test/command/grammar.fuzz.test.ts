@@ -98,7 +98,7 @@ const BASE = [
   "create-servergroup sg2",
   "create-servergroup -s server=[2001:db8::10]:80 sg6",
   "create-healthcheck -h hc-test=tcp,hc-timeout=2,hc-count=3,hc-interval=10 hc1",
-  "create-healthcheck -h hc-test=ping hc2",
+  "create-healthcheck -h hc-test=ping,hc-rise=2,hc-fall=3,hc-initial=down,hc-panic=50,hc-passive=no hc2",
   "create-rule -e -i vip=198.51.100.1,port=80 -m type=DSR -h hc-name=hc1 -o servergroup=sg1 r1",
   "create-rule -i vip=198.51.100.1,port=81 -m type=NAT,proxy-src=203.0.113.9 -o servergroup=sg1 r2",
 ];

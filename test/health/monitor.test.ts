@@ -2,8 +2,9 @@
 import { describe, expect, test } from "bun:test";
 import { DAEMON_CALLER } from "../../src/control/caller.ts";
 import { Controller } from "../../src/control/controller.ts";
+import type { PairSignals } from "../../src/engine/engine.ts";
 import type { Outcome } from "../../src/health/check.ts";
-import { Monitor, type Transition } from "../../src/health/monitor.ts";
+import { Monitor, type PanicChange, type Transition } from "../../src/health/monitor.ts";
 import { EMPTY_CONFIG } from "../../src/model/config.ts";
 import { FakeWorld, NO_NAMES, SILENT, settled } from "../control/fakes.ts";
 import { ilbadm, setUp } from "../support/fake-host.ts";
@@ -13,15 +14,40 @@ const HC = "create-healthcheck -h hc-test=tcp,hc-timeout=1,hc-count=3,hc-interva
 /** Longest time until an event begins. */
 const PERIOD_MS = 15_100;
 
+/** What clients have met, as a packet engine would count it. */
+class FakeSignals {
+  readonly counts = new Map<string, PairSignals>();
+  scans = 0;
+
+  signalCount(): number {
+    return [...this.counts.values()].reduce((sum, { count }) => sum + count, 0);
+  }
+
+  signals(): PairSignals[] {
+    this.scans++;
+    return [...this.counts.values()];
+  }
+
+  /** A client was refused. */
+  add(ruleId: number, serverId: number): void {
+    const key = `${ruleId} ${serverId}`;
+    this.counts.set(key, { ruleId, serverId, count: (this.counts.get(key)?.count ?? 0) + 1 });
+  }
+}
+
 async function start(...lines: string[]) {
   const world = new FakeWorld();
   const prober = new ScriptedProber();
   const transitions: Transition[] = [];
+  const panics: PanicChange[] = [];
+  const signals = new FakeSignals();
   const monitor = new Monitor({
     clock: world.clock,
     random: () => 0.25,
     prober,
     onTransitions: (some) => transitions.push(...some),
+    onPanics: (some) => panics.push(...some),
+    signals,
   });
   const controller = new Controller({
     engine: world.engine,
@@ -47,6 +73,8 @@ async function start(...lines: string[]) {
     monitor,
     controller,
     transitions,
+    panics,
+    signals,
     run,
     /** Lets every check begin one event and answers all of its steps. */
     async event(outcome: (asked: Asked) => Outcome): Promise<void> {
@@ -266,5 +294,162 @@ describe("show-hc-result", () => {
     it.prober.answerAll(() => GOOD);
     for (const { lastAtMs, nextAtMs } of it.monitor.results())
       expect([lastAtMs, nextAtMs]).toEqual([endMs, endMs + 7500]);
+  });
+});
+
+describe("additions to rotation", () => {
+  const HC_WITH = (more: string) => `${HC},${more} h1`;
+
+  test("hc-initial=down: not a single image offers a server before its first success", async () => {
+    const it = await start(HC_WITH("hc-initial=down"), GROUP, rule("r1", 80));
+    expect(it.offered()).toEqual([]);
+    const { generation } = it.world.image!;
+    await it.world.clock.advance(200);
+    // What was foreseen is in force already: nothing is published a second time.
+    expect(it.world.image!.generation).toBe(generation);
+    await it.event(fails(11));
+    expect(it.offered()).toEqual([10, 12]);
+    await it.run("add-server -s server=192.0.2.13 sg1");
+    expect(it.offered()).toEqual([10, 12]);
+    await it.run("disable-rule r1", "enable-rule r1");
+    expect(it.offered()).toEqual([]);
+    await it.event(fails());
+    expect(it.offered().toSorted()).toEqual([10, 11, 12, 13]);
+    await it.run("disable-server _sg1.0");
+    await it.run("enable-server _sg1.0");
+    expect(it.offered().toSorted()).toEqual([11, 12, 13]);
+  });
+
+  test("hc-initial=down of one check says nothing about rules with another", async () => {
+    const other = `${HC} h2`;
+    const it = await start(HC_WITH("hc-initial=down"), other, GROUP, rule("r1", 80), rule("r2", 81, "-h hc-name=h2"));
+    expect([it.offered(0), it.offered(1)]).toEqual([[], [10, 11, 12]]);
+    await it.run("disable-rule r2", "enable-rule r2");
+    expect(it.offered(1)).toEqual([10, 11, 12]);
+  });
+
+  test("a change that fails leaves nothing foreseen behind", async () => {
+    const it = await start(HC_WITH("hc-initial=down"), GROUP, rule("r1", 80));
+    await it.event(fails());
+    it.world.failAt.add("save");
+    expect((await ilbadm(it.controller.hostFor(DAEMON_CALLER), "disable-rule r1")).exit).toBe(1);
+    it.world.failAt.delete("save");
+    expect(it.offered()).toEqual([10, 11, 12]);
+    await it.event(fails(10));
+    expect(it.offered()).toEqual([11, 12]);
+  });
+
+  test("hc-panic: when too few would remain all are kept, said once, and out again when enough have recovered", async () => {
+    const it = await start(HC_WITH("hc-panic=50"), GROUP, rule("r1", 80));
+    await it.event(fails(11));
+    expect(it.offered()).toEqual([10, 12]);
+    expect(it.panics).toEqual([]);
+    await it.event(fails(11, 12));
+    expect(it.states()).toEqual(["alive 0", "dead 4", "dead 3"]);
+    expect(it.offered().toSorted()).toEqual([10, 11, 12]);
+    expect(it.monitor.results().map(({ isKept }) => isKept)).toEqual([false, true, true]);
+    const ruleId = it.controller.config().rules[0]!.id;
+    expect(it.panics).toEqual([{ ruleId, panic: { ruleId, failing: 2, servers: 3, percent: 50 } }]);
+    await it.event(fails(10, 11, 12));
+    expect(it.panics).toHaveLength(1);
+    await it.event(fails(12));
+    expect(it.offered().toSorted()).toEqual([10, 11]);
+    expect(it.panics.slice(1)).toEqual([{ ruleId, panic: null }]);
+    expect(it.monitor.results().map(({ isKept }) => isKept)).toEqual([false, false, false]);
+  });
+
+  test("disabling healthy servers can make a rule panic, enabling them ends it", async () => {
+    const it = await start(HC_WITH("hc-panic=60"), GROUP, rule("r1", 80));
+    await it.event(fails(12));
+    expect(it.offered()).toEqual([10, 11]);
+    await it.run("disable-server _sg1.0");
+    await it.world.clock.advance(100);
+    expect(it.offered()).toEqual([11, 12]);
+    await it.run("enable-server _sg1.0");
+    await it.world.clock.advance(100);
+    expect(it.offered().toSorted()).toEqual([10, 11]);
+    expect(it.panics.map(({ panic }) => panic !== null)).toEqual([true, false]);
+  });
+});
+
+describe("passive signals", () => {
+  const idsOf = ({ controller }: Awaited<ReturnType<typeof start>>) => {
+    const { rules, groups } = controller.config();
+    return { rules: rules.map(({ id }) => id), servers: groups[0]!.servers.map(({ id }) => id) };
+  };
+
+  test("a refused client has that server checked at once, and nobody else", async () => {
+    const it = await start(...ONE_RULE);
+    await it.event(fails());
+    const ids = idsOf(it);
+    const nextBefore = it.monitor.results().map(({ nextAtMs }) => nextAtMs);
+    it.prober.log.length = 0;
+    it.signals.add(ids.rules[0]!, ids.servers[1]!);
+    await it.world.clock.advance(100);
+    expect(it.prober.log).toEqual([`${ids.servers[1]} ping`]);
+    expect(it.offered()).toEqual([10, 11, 12]); // a signal alone changes nothing
+    it.prober.answerAll(fails(11));
+    await it.world.clock.advance(100);
+    expect(it.offered()).toEqual([10, 12]);
+    const results = it.monitor.results();
+    expect(results.map(({ prompted }) => prompted)).toEqual([0, 1, 0]);
+    expect(results[0]!.nextAtMs).toBe(nextBefore[0]!);
+    // The period begins anew behind the check.
+    expect(results[1]!.nextAtMs).toBe(results[1]!.lastAtMs + 7500);
+  });
+
+  test("signals in a row cost one check a second and server, whatever the rule", async () => {
+    const it = await start(...ONE_RULE, rule("r2", 81));
+    await it.event(fails());
+    const ids = idsOf(it);
+    it.prober.log.length = 0;
+    let ends = 0;
+    for (let passed = 0; passed < 5000; passed += 100) {
+      for (const ruleId of ids.rules) it.signals.add(ruleId, ids.servers[0]!);
+      await it.world.clock.advance(100);
+      ends += it.prober.asked.length > 0 ? 1 : 0;
+      it.prober.answerAll(fails());
+    }
+    const checks = it.monitor.results().reduce((sum, { prompted }) => sum + prompted!, 0);
+    expect(checks).toBeGreaterThanOrEqual(4);
+    expect(checks).toBeLessThanOrEqual(6);
+    expect(ends).toBeGreaterThanOrEqual(checks);
+    // Both rules have had their turn.
+    expect(it.monitor.results().filter(({ prompted }) => prompted! > 0)).toHaveLength(2);
+    expect(it.signals.scans).toBeLessThanOrEqual(11);
+  });
+
+  test("a signal while a check runs has another one follow, for the first may have begun too early", async () => {
+    const it = await start(...ONE_RULE);
+    await it.event(fails());
+    const ids = idsOf(it);
+    await it.world.clock.advance(PERIOD_MS);
+    expect(it.prober.asked).toHaveLength(3);
+    it.signals.add(ids.rules[0]!, ids.servers[0]!);
+    await it.world.clock.advance(600);
+    expect(it.prober.asked).toHaveLength(3);
+    it.prober.answerAll(fails());
+    await it.world.clock.advance(600);
+    expect(it.prober.asked.map(({ plan }) => plan.serverId)).toEqual([ids.servers[0]!]);
+  });
+
+  test("a server that is out, disabled, without check or with hc-passive=no is not checked for it", async () => {
+    const it = await start(`${HC},hc-passive=no h2`, ...ONE_RULE, rule("r2", 81, "-h hc-name=h2"), rule("r3", 82, ""));
+    await it.event(fails(10));
+    await it.run("disable-server _sg1.1");
+    const ids = idsOf(it);
+    it.prober.log.length = 0;
+    it.signals.add(ids.rules[0]!, ids.servers[0]!);
+    it.signals.add(ids.rules[0]!, ids.servers[1]!);
+    for (const serverId of ids.servers) {
+      it.signals.add(ids.rules[1]!, serverId);
+      it.signals.add(ids.rules[2]!, serverId);
+    }
+    it.signals.add(999, 999);
+    await it.world.clock.advance(2000);
+    expect(it.prober.log).toEqual([]);
+    const { scans } = it.signals;
+    await it.world.clock.advance(2000);
+    expect(it.signals.scans).toBe(scans);
   });
 });

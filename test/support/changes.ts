@@ -116,6 +116,21 @@ const test = fc.oneof(
     })),
   },
 );
+
+/** Absent, or with at least one thing said. */
+const judging = fc
+  .record(
+    {
+      rise: fc.integer({ min: 1, max: 1000 }),
+      fall: fc.integer({ min: 1, max: 1000 }),
+      initial: fc.constantFrom("up" as const, "down" as const),
+      panicPercent: fc.integer({ min: 0, max: 100 }),
+      passive: fc.boolean(),
+    },
+    { requiredKeys: [] },
+  )
+  .map((said) => (Object.keys(said).length === 0 ? {} : { judging: said }));
+
 const createHealthCheck = fc
   .record({
     name: name(19),
@@ -124,8 +139,10 @@ const createHealthCheck = fc
     count: fc.integer({ min: 1, max: 20 }),
     more: fc.integer({ min: 1, max: 2147483000 }),
     ping: fc.boolean(),
+    judging,
   })
-  .map(({ more, ping, spelled, ...check }) => ({
+  .map(({ more, ping, spelled, judging: said, ...check }) => ({
+    ...said,
     kind: "create-healthcheck" as const,
     ...check,
     ...spelled,
