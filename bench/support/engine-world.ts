@@ -189,6 +189,11 @@ export class EngineWorld implements Side, FramePlaces {
     }
   }
 
+  /** Writes what a client sends into a slot. */
+  writeClient(slot: number, segment: Segment, mark: number, tcpFlags: number): void {
+    writeFrame(this, slot, this.#options.family, segment, [CLIENT_MAC, BOX_CLIENT_MAC], mark, tcpFlags);
+  }
+
   /** The packet that the client of a flow sends. */
   #fromClient(flow: number): Segment {
     const segment = this.#segment;
@@ -201,8 +206,7 @@ export class EngineWorld implements Side, FramePlaces {
 
   #writeFromClient(slot: number, flow: number): void {
     this.#inBatch[slot] = flow;
-    const macs = [CLIENT_MAC, BOX_CLIENT_MAC] as const;
-    writeFrame(this, slot, this.#options.family, this.#fromClient(flow), macs, flow, ACK);
+    this.writeClient(slot, this.#fromClient(flow), flow, ACK);
   }
 
   /** Client, server, client: then a flow is established. DSR has no flows. */
@@ -253,11 +257,6 @@ export class EngineWorld implements Side, FramePlaces {
     this.#sourcePort[flow] = segment.sourcePort;
   }
 
-  /** Begins again with the first packet of the order. */
-  rewind(): void {
-    this.#order = new Order(this.#options.flows);
-  }
-
   fill(): void {
     for (let slot = 0; slot < BATCH_SIZE; slot++) this.#writeFromClient(slot, this.#order.next());
   }
@@ -267,17 +266,9 @@ export class EngineWorld implements Side, FramePlaces {
   }
 
   check(): void {
-    const { family, type } = this.#options;
+    const { type } = this.#options;
     for (let slot = 0; slot < BATCH_SIZE; slot++) {
       const flow = this.#inBatch[slot]!;
-      const at = this.#descriptorBase + slot * Descriptor.size;
-      const reason = this.#bytes[at + Descriptor.reason]!;
-      if (reason !== this.#reason) throw new Error(`a packet of flow ${flow} ended with ${REASON_NAMES[reason]}`);
-      if (
-        this.#bytes[at + Descriptor.verdict] !== Verdict.Forward ||
-        this.#bytes[at + Descriptor.outPort] !== SERVER_SIDE
-      )
-        throw new Error(`a packet of flow ${flow} does not leave to the server`);
       const segment = this.#fromClient(flow);
       if (type !== "DSR") {
         segment.source = this.#source[flow]!;
@@ -285,11 +276,25 @@ export class EngineWorld implements Side, FramePlaces {
         segment.destination = this.#server[flow]!;
         segment.destinationPort = SERVER_PORT;
       }
-      checkFrame(this, slot, family, segment, [BOX_SERVER_MAC, SERVER_MAC], flow);
-      // What a twin does not touch must not pass for its work.
-      this.#bytes[at + Descriptor.reason] = Reason.Unguarded;
-      this.#bytes[at + Descriptor.verdict] = Verdict.Ignore;
+      this.checkSlot(slot, this.#reason, segment, flow);
     }
+  }
+
+  /** Throws when the packet in a slot did not leave to the server as this segment. @param mark as it was written */
+  checkSlot(slot: number, expected: number, segment: Segment, mark: number): void {
+    const at = this.#descriptorBase + slot * Descriptor.size;
+    const reason = this.#bytes[at + Descriptor.reason]!;
+    if (reason !== expected)
+      throw new Error(`a packet ended with ${REASON_NAMES[reason]}, not ${REASON_NAMES[expected]}`);
+    if (
+      this.#bytes[at + Descriptor.verdict] !== Verdict.Forward ||
+      this.#bytes[at + Descriptor.outPort] !== SERVER_SIDE
+    )
+      throw new Error("a packet does not leave to the server");
+    checkFrame(this, slot, this.#options.family, segment, [BOX_SERVER_MAC, SERVER_MAC], mark);
+    // What a twin does not touch must not pass for its work.
+    this.#bytes[at + Descriptor.reason] = Reason.Unguarded;
+    this.#bytes[at + Descriptor.verdict] = Verdict.Ignore;
   }
 
   /** The same packets and checks around another way to process them on this memory. Its order of flows is its own. */

@@ -158,6 +158,8 @@ export function checkFrame(
   if (view.getUint8(ip + (family === 4 ? 8 : 7)) !== TTL - 1) wrong("TTL");
   if (view.getUint32(l4 + 4) !== mark || view.getUint32(l4 + 20) !== mark) wrong("sequence number or payload");
   if (family === 4 && fold(sumOf(view, ip, l4)) !== 0xffff) wrong("header checksum");
+  if (family === 6 && (view.getUint32(ip) !== 0x60000000 || view.getUint32(ip + 4) >>> 8 !== ((TCP_BYTES << 8) | TCP)))
+    wrong("IPv6 header");
   const sum = sumOf(view, source, l4) + TCP + TCP_BYTES + sumOf(view, l4, l4 + TCP_BYTES);
   if (fold(sum) !== 0xffff) wrong("TCP checksum");
 }
