@@ -1,8 +1,8 @@
 /**
- * Where this instance's memory regions begin. The only mutable globals of the module: set once by attach(), and `image`
- * by adopt(). Several instances share one memory, and each has these of its own (decision record 0001).
+ * Where this instance's memory regions begin. The only mutable globals of the module: set once by attach(), `image` and
+ * `policy` by adopt(). Several instances share one memory, and each has these of its own (decision record 0001).
  */
-import { CompatMode, LAYOUT_FINGERPRINT, SharedHeader, WorkerMap, WorkerState } from "./gen/layout";
+import { CompatMode, ImageHeader, LAYOUT_FINGERPRINT, SharedHeader, WorkerMap, WorkerState } from "./gen/layout";
 
 export let sharedHeader: usize = 0;
 /** The one predicate of --compat. */
@@ -51,6 +51,12 @@ export let peers: usize = 0;
 export let rings: usize = 0;
 /** The image in use, 0: none. */
 export let image: usize = 0;
+/** Its PolicyHeader, 0: no policy is in force. */
+export let policy: usize = 0;
+export let policyCounters: usize = 0;
+export let policyRefused: usize = 0;
+export let policyCache4: usize = 0;
+export let policyCache6: usize = 0;
 
 /**
  * Ties this instance to one worker's region.
@@ -103,12 +109,17 @@ export function attach(mapOffset: usize): bool {
   workerCount = map.workerCount;
   peers = map.peers;
   rings = map.rings;
+  policyCounters = map.policyCounters;
+  policyRefused = map.policyRefused;
+  policyCache4 = map.policyCache4;
+  policyCache6 = map.policyCache6;
   // Another instance may have adopted it for the worker already.
-  image = changetype<WorkerState>(map.state).image;
+  useImage(changetype<WorkerState>(map.state).image);
   return true;
 }
 
 /** Makes `offset` the image in use. */
 export function useImage(offset: usize): void {
   image = offset;
+  policy = offset ? changetype<ImageHeader>(offset).policy : 0;
 }

@@ -5,7 +5,7 @@
  * The touch loop alone takes the cost at a million flows from 91 to 36 ns (npm run bench -- --only engine.c).
  */
 import { swap16, unmapped } from "./address";
-import { buckets, descriptors, nextHopCount, nextHops, scratch, workerCount } from "./bases";
+import { buckets, descriptors, nextHopCount, nextHops, policy, scratch, workerCount } from "./bases";
 import {
   BATCH_SIZE,
   DEADLINE_STEP_MS,
@@ -39,13 +39,15 @@ import { tupleKey4, tupleKey6 } from "./hash";
 import { expireHeld } from "./held";
 import { pairAt } from "./pairs";
 import { IPV4_TYPE, IPV6_TYPE, MAC_BITS, TCP, UDP } from "./parse";
+import { carryJudged } from "./policy-batch";
 import { processPacket } from "./process";
 import { addressChange, joinAddresses, NEEDS_CSUM, replaceAddress, rewriteIpv4, rewriteTransport, TTL_STEP, writeMac } from "./rewrite";
 import { countReason, port, state, totals } from "./state";
 
-const IS_TCP: u32 = 1;
+/** Scratch.flags. */
+export const IS_TCP: u32 = 1;
 const IS_PARTIAL: u32 = 2;
-const IS_IPV6: u32 = 4;
+export const IS_IPV6: u32 = 4;
 /** FIN, SYN and RST of the TCP flags byte. */
 const STATE_FLAGS: u32 = 0x07;
 /** MF and offset of the flags word as loaded. */
@@ -53,8 +55,15 @@ const FRAGMENT_BITS_BE: u32 = 0xff3f;
 
 // @ts-ignore: decorator
 @inline
-function descriptorAt(index: u32): Descriptor {
+export function descriptorAt(index: u32): Descriptor {
   return changetype<Descriptor>(descriptors + <usize>index * DESCRIPTOR_SIZE);
+}
+
+/** What the first pass found out about a descriptor. */
+// @ts-ignore: decorator
+@inline
+export function notesAt(index: u32): Scratch {
+  return changetype<Scratch>(scratch + <usize>index * SCRATCH_SIZE);
 }
 
 /**
@@ -67,27 +76,37 @@ export function processBatch(count: u32, now: u32): u32 {
   s.madeUsed = 0;
   s.uncounted = 0;
   expireHeld(now);
-  for (let index: u32 = 0; index < count; index++) inspect(descriptorAt(index), changetype<Scratch>(scratch + <usize>index * SCRATCH_SIZE));
+  for (let index: u32 = 0; index < count; index++) inspect(descriptorAt(index), notesAt(index));
   touchBuckets(count);
-  let quick: u32 = 0;
-  for (let index: u32 = 0; index < count; index++) {
-    const descriptor = descriptorAt(index);
-    clearOutcome(descriptor);
-    const notes = changetype<Scratch>(scratch + <usize>index * SCRATCH_SIZE);
-    // IPv6 has layer3 0, so that a batch of IPv4 pays nothing for it.
-    if (notes.layer3 && forwardQuickly(descriptor, notes, now, false)) quick++;
-    else if (notes.flags & IS_IPV6 && forwardQuickly6(descriptor, notes, now)) quick++;
-    else decide(descriptor, now);
-  }
+  const quick = policy ? carryJudged(count, now) : carry(count, now);
   countReason(Reason.FlowFound, quick);
   totals().packetsIn += count - s.uncounted;
   if (s.targets) findSleepers();
   return s.madeUsed;
 }
 
+/** Decides about an inspected batch in order. @returns how many packets of established flows were forwarded on the short way */
+function carry(count: u32, now: u32): u32 {
+  let quick: u32 = 0;
+  for (let index: u32 = 0; index < count; index++) {
+    const descriptor = descriptorAt(index);
+    clearOutcome(descriptor);
+    const notes = notesAt(index);
+    // IPv6 has layer3 0, so that a batch of IPv4 pays nothing for it.
+    if (notes.layer3 && forwardQuickly(descriptor, notes, now, false)) quick++;
+    else if (notes.flags & IS_IPV6 && forwardQuickly6(descriptor, notes, now)) quick++;
+    else decide(descriptor, now);
+  }
+  return quick;
+}
+
 /** The slow path of one packet. */
-function decide(descriptor: Descriptor, now: u32): void {
-  const reason = processPacket(descriptor, now);
+export function decide(descriptor: Descriptor, now: u32): void {
+  settle(descriptor, processPacket(descriptor, now));
+}
+
+/** Writes down what became of a packet, and counts it. @param reason a Reason, or HANDED_OVER */
+export function settle(descriptor: Descriptor, reason: u32): void {
   if (reason == HANDED_OVER) return leaveAlone(descriptor);
   let verdict = verdictOf(reason);
   if (workerCount > 1 && descriptor.handOver & HANDED_COPY) {
@@ -112,7 +131,7 @@ function leaveAlone(descriptor: Descriptor): void {
 
 // @ts-ignore: decorator
 @inline
-function clearOutcome(descriptor: Descriptor): void {
+export function clearOutcome(descriptor: Descriptor): void {
   const at = changetype<usize>(descriptor);
   descriptor.outPort = <u8>PORT_NONE;
   store<u64>(at, 0, offsetof<Descriptor>("ruleId"));
@@ -236,14 +255,14 @@ function touchBuckets(count: u32): void {
 }
 
 /** forwardQuickly() compiled once more for IPv6. */
-function forwardQuickly6(descriptor: Descriptor, notes: Scratch, now: u32): bool {
+export function forwardQuickly6(descriptor: Descriptor, notes: Scratch, now: u32): bool {
   return forwardQuickly(descriptor, notes, now, true);
 }
 
 /** Forwards a packet of an established flow. @param isIpv6 a constant, so that each family has code of its own. @returns false, with nothing changed, when it needs the slow path */
 // @ts-ignore: decorator
 @inline
-function forwardQuickly(descriptor: Descriptor, notes: Scratch, now: u32, isIpv6: bool): bool {
+export function forwardQuickly(descriptor: Descriptor, notes: Scratch, now: u32, isIpv6: bool): bool {
   const key = notes.key;
   let bucket: usize = notes.bucket;
   let ways = matchWays(bucket, key);

@@ -10,6 +10,7 @@ import {
   Descriptor,
   ETHERNET_HEADER,
   HANDED_COPY,
+  HANDED_JUDGED,
   HANDED_OVER,
   HANDED_SETTLED,
   HEAD_L3_OFFSET,
@@ -87,7 +88,7 @@ export function handOver(packet: View, worker: u32, marks: u32): u32 {
   memory.copy(entry.frame, from.frame, inHead);
   if (rest) memory.copy(entry.tail, from.tail, rest);
   v128.store(changetype<usize>(entry) + ALONG, v128.load(changetype<usize>(from) + ALONG));
-  entry.handOver = marks | (from.handOver & HANDED_COPY);
+  entry.handOver = marks | (from.handOver & (HANDED_COPY | HANDED_JUDGED));
   commit(worker, entry);
   return HANDED_OVER;
 }
@@ -100,7 +101,7 @@ export function handHeldOver(record: HeldRecord, ip: usize, worker: u32): bool {
   memory.copy(entry.frame, ip - link, link + record.bytes);
   v128.store(changetype<usize>(entry) + ALONG, i64x2.splat(0));
   entry.inPort = <u8>(record.sourceHop >>> 48);
-  entry.handOver = HANDED_SETTLED | HANDED_COPY;
+  entry.handOver = HANDED_SETTLED | HANDED_COPY | HANDED_JUDGED;
   commit(worker, entry);
   return true;
 }

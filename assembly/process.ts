@@ -69,7 +69,11 @@ export function processPacket(descriptor: Descriptor, now: u32): u32 {
   const packet = view();
   packet.now = now;
   const reason = parseFrame(descriptor, packet);
-  if (reason != NONE) return reason;
+  return reason != NONE ? reason : processParsed(packet, now);
+}
+
+/** The same for a packet whose link and IP header are parsed. */
+export function processParsed(packet: View, now: u32): u32 {
   if (workerCount > 1) {
     const given = passOn(packet, now);
     if (given != NONE) return given;

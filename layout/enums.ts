@@ -157,6 +157,10 @@ export const REASONS: readonly (readonly [name: string, verdict: string, meaning
   ["TooBigUnsent", "Drop", "too big for the egress MTU; no answer was due or allowed"],
   ["MadePoolFull", "Drop", "no free frame to build the answer or the fragments in"],
   ["HandOverFull", "Drop", "another worker has to decide, and too much is waiting for it"],
+  ["PolicyNoFlow", "Drop", "between two bound hosts, and no flow of the policy permits it"],
+  ["PolicyReservedSource", "Drop", "begins a permitted flow, but from a reserved port"],
+  ["PolicyReplyIsSyn", "Drop", "looks like a reply between two bound hosts, but opens a connection"],
+  ["PolicyOutside", "Drop", "between a bound host and one that the policy does not know"],
 ];
 
 /** Constants: name, value, doc, and whether C needs it. */
@@ -271,6 +275,7 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
   ["HANDED_OVER", 0xfffffffe, "In place of a reason: another worker decides, and counts."],
   ["HANDED_SETTLED", 1, "Descriptor.handOver: the worker that has it decides, whoever else might."],
   ["HANDED_COPY", 2, "Descriptor.handOver: was counted as FragmentHeld when it came, and is not counted again."],
+  ["HANDED_JUDGED", 4, "Descriptor.handOver: the flow policy has judged it, and does so only once."],
   ["RING_ENTRIES", 1024, "Frames that may wait in the ring from one worker to another; a power of two."],
   ["RING_TAIL_BYTES", 16777216, "Bytes beyond their head blocks that may wait for one worker."],
   ["RING_TAIL_LEAST", 4194304, "The same for one ring at the least."],
@@ -279,4 +284,23 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
   ["MAX_TIMEOUT_MS", 1728000000, "Longest idle time that deadlines can tell (20 days)."],
   ["CRC_TABLE_BYTES", 1024, "CRC-32 table, 256 u32."],
   ["HASH_KEY_WORDS", 32, "Secret u32 words of the keyed hash."],
+
+  ["POLICY_ENFORCE", 1, "PolicyHeader.flags: what is refused is dropped, not only counted."],
+  ["POLICY_OUTSIDE_DROP", 2, "PolicyHeader.flags: what has one bound end is refused."],
+  ["POLICY_NON_RESERVED", 4, "PolicyHeader.flags: flows may not begin at ports below 1024."],
+  ["MAX_POLICY_RANGES", 8193, "Runs of addresses of one class: twice 4096 bound prefixes and one."],
+  ["MAX_POLICY_CLASSES", 512, "Kinds of bound hosts that flows can tell apart."],
+  ["MAX_POLICY_LISTS", 16384, "Different lists of permitted flows."],
+  ["MAX_POLICY_ENTRIES", 65536, "Permitted flows in all lists."],
+  ["POLICY_FLOWS", 256, "Flows that are counted; the first counters."],
+  ["POLICY_MESSAGE", 256, "Counter of ICMP errors, neighbour discovery and echo."],
+  ["POLICY_NO_PORTS", 257, "Counter of fragments and other packets that show no ports."],
+  ["POLICY_NO_FLOW", 258, "Counter of refusals, and the first of them: no permitted flow."],
+  ["POLICY_RESERVED_SOURCE", 259, "Counter of refusals: begins a flow at a reserved port."],
+  ["POLICY_REPLY_IS_SYN", 260, "Counter of refusals: a reply that opens a connection."],
+  ["POLICY_OUTSIDE", 261, "Counter of refusals: one end is not bound."],
+  ["POLICY_COUNTERS", 262, "Counters of the policy."],
+  ["POLICY_REFUSED", 64, "Refused tuples that a worker remembers."],
+  ["POLICY_CACHE4", 4096, "IPv4 addresses whose class is remembered; a power of two."],
+  ["POLICY_CACHE6", 1024, "IPv6 addresses whose class is remembered; a power of two."],
 ];

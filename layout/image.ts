@@ -1,4 +1,5 @@
 /** Records of a published table image, and of the port and next-hop tables beside it. Written by the main thread only. */
+import { POLICY_RECORDS } from "./policy.ts";
 import type { RecordSpec } from "./record.ts";
 
 export const IMAGE_RECORDS: Readonly<Record<string, RecordSpec>> = {
@@ -43,7 +44,8 @@ export const IMAGE_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["rulesById", "u32", "offset of u32 indexes of the rules, ascending by id"],
       ["drains", "u32", "offset of ImageDrain records, ascending by key"],
       ["drainCount", "u32", "number of drains"],
-      ["pad0", "u64", "zero"],
+      ["policy", "u32", "offset of the PolicyHeader, 0: no policy is in force"],
+      ["pad0", "u32", "zero"],
     ],
   },
   ImageRule: {
@@ -133,4 +135,5 @@ export const IMAGE_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["pad0", "u32", "zero"],
     ],
   },
+  ...POLICY_RECORDS,
 };

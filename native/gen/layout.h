@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0xff99be77u
+#define ILB_LAYOUT_FINGERPRINT 0x7576f40eu
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64

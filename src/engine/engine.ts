@@ -8,6 +8,7 @@
 import { type Reason, VERDICT_NAMES, Verdict } from "../gen/layout.ts";
 import type { Address } from "../model/address.ts";
 import type { Algorithm, PortRange, Protocol, RuleType } from "../model/config.ts";
+import type { PolicyFigures, PolicyTables } from "./policy.ts";
 
 /** Where a server (or a client) is reached: the answer of the kernel's route and neighbour tables. */
 export interface NextHop {
@@ -116,6 +117,8 @@ export interface TableImage {
   readonly rules: readonly ImageRule[];
   readonly drains: readonly ImageDrain[];
   readonly interest: Interest;
+  /** The flow policy; absent: none is in force. Another object is another policy. */
+  readonly policy?: PolicyTables;
 }
 
 /** struct virtio_net_hdr, host order. A plain frame has all fields 0. */
@@ -304,6 +307,8 @@ export interface PacketEngine {
   counters(): EngineCounters;
   flows(): FlowSnapshot[];
   sticky(): StickySnapshot[];
+  /** What the flow policy counted and refused. */
+  policy(): PolicyFigures;
   close(): void;
 }
 

@@ -38,6 +38,7 @@ import type { LiveTables } from "./explanation.ts";
 import { MemoryTables } from "./live-tables.ts";
 import { createMemory, type RegionMap, regionMap, type WorkerRegions } from "./memory.ts";
 import { workerOfClient } from "./owner.ts";
+import type { PolicyFigures, PolicyTables } from "./policy.ts";
 import { type EngineHealth, StatsReader } from "./stats.ts";
 import { addressWords, swap32, writeImage } from "./tables.ts";
 
@@ -101,6 +102,7 @@ export class EngineHost {
   readonly #moduleBytes: Uint8Array<ArrayBuffer> | null;
   readonly #stats: StatsReader;
   #rules: readonly { readonly id: number; readonly slot: number }[] = [];
+  #policy: { readonly tables: PolicyTables | undefined; readonly epoch: number } = { tables: undefined, epoch: 0 };
 
   private constructor(memory: WebAssembly.Memory, map: RegionMap, moduleBytes: Uint8Array<ArrayBuffer> | null) {
     this.memory = memory;
@@ -222,6 +224,10 @@ export class EngineHost {
       workerCount: map.workers.length,
       peers: map.peers,
       rings: map.ringTable,
+      policyCounters: worker.policyCounters,
+      policyRefused: worker.policyRefused,
+      policyCache4: worker.policyCache4,
+      policyCache6: worker.policyCache6,
     };
     for (const [field, value] of Object.entries(values))
       this.#set(worker.map + WorkerMap[field as keyof typeof values], value);
@@ -287,11 +293,17 @@ export class EngineHost {
     this.#waitFor(generation);
     const [first, second] = this.map.images;
     const base = Number(published >> 32n) === first ? second : first;
-    writeImage(this.#views, base, this.map.capacity, this.map.nextHopCount, image);
+    writeImage(this.#views, base, this.map.capacity, this.map.nextHopCount, image, this.#epochOf(image.policy));
     return () => {
       this.#rules = image.rules.map(({ id, slot }) => ({ id, slot }));
       this.#store64(this.map.sharedHeader + SharedHeader.published, (BigInt(base) << 32n) | BigInt(image.generation));
     };
+  }
+
+  /** A number for each policy: workers forget what they know about addresses when it changes. */
+  #epochOf(policy: PolicyTables | undefined): number {
+    if (policy !== this.#policy.tables) this.#policy = { tables: policy, epoch: (this.#policy.epoch + 1) >>> 0 || 1 };
+    return this.#policy.epoch;
   }
 
   /** Blocks until every worker has left the images before `generation`. */
@@ -349,6 +361,11 @@ export class EngineHost {
   /** Pairs that have any, once per worker. A scan of all pairs: for when signalCount() has moved. */
   signals(): PairSignals[] {
     return this.#stats.signals();
+  }
+
+  /** What the flow policy counted and refused since the start, whatever policies there have been. */
+  policy(): PolicyFigures {
+    return this.#stats.policy();
   }
 
   health(): EngineHealth {

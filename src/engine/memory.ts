@@ -33,6 +33,14 @@ import {
   NAT_CHUNK_BYTES,
   NextHopRecord,
   PairRecord,
+  POLICY_CACHE4,
+  POLICY_CACHE6,
+  POLICY_COUNTERS,
+  POLICY_REFUSED,
+  PolicyCache4,
+  PolicyCache6,
+  PolicyCounter,
+  PolicyRefused,
   PoolRecord,
   PortInterval,
   PortRecord,
@@ -52,6 +60,7 @@ import {
   WorkerState,
 } from "../gen/layout.ts";
 import type { EngineLimits } from "./engine.ts";
+import { POLICY_PART_BYTES } from "./policy-tables.ts";
 
 export const PAGE_BYTES = 65536;
 const REGION_ALIGNMENT = 4096;
@@ -82,6 +91,7 @@ export interface ImageParts {
   readonly memberIds: number;
   readonly rulesById: number;
   readonly drains: number;
+  readonly policy: number;
   readonly bytes: number;
 }
 
@@ -101,6 +111,10 @@ export interface WorkerRegions {
   readonly fragments: number;
   readonly held: number;
   readonly heldBlocks: number;
+  readonly policyCounters: number;
+  readonly policyRefused: number;
+  readonly policyCache4: number;
+  readonly policyCache6: number;
   /** The flow memory: a run of whole pages that holds indexes and ids only. */
   readonly flowMemory: number;
   readonly flowMemoryBytes: number;
@@ -238,6 +252,7 @@ export function imageParts(capacity: ImageCapacity): ImageParts {
     memberIds: layout.take(capacity.members * 4),
     rulesById: layout.take(capacity.rules * 4),
     drains: layout.take(capacity.drains * ImageDrain.size),
+    policy: layout.take(POLICY_PART_BYTES),
     bytes: layout.take(0),
   };
 }
@@ -255,6 +270,10 @@ function workerRegions(layout: Layout, counts: WorkerCounts, control: number): W
   const fragments = layout.take(FRAGMENT_SETS * FRAGMENT_WAYS * FragmentRecord.size);
   const held = layout.take(HELD_FRAGMENTS * HeldRecord.size);
   const heldBlocks = layout.take(HELD_FRAGMENTS * HEAD_STRIDE);
+  const policyCounters = layout.take(POLICY_COUNTERS * PolicyCounter.size);
+  const policyRefused = layout.take(POLICY_REFUSED * PolicyRefused.size);
+  const policyCache4 = layout.take(POLICY_CACHE4 * PolicyCache4.size);
+  const policyCache6 = layout.take(POLICY_CACHE6 * PolicyCache6.size);
   const flowMemory = layout.take(FlowHeader.size, REGION_ALIGNMENT);
   const clientHops = layout.take(CLIENT_HOPS * 8);
   const regions = {
@@ -285,6 +304,10 @@ function workerRegions(layout: Layout, counts: WorkerCounts, control: number): W
     fragments,
     held,
     heldBlocks,
+    policyCounters,
+    policyRefused,
+    policyCache4,
+    policyCache6,
     flowMemory,
     flowMemoryBytes,
     ...regions,

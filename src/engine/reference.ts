@@ -23,6 +23,7 @@ import {
   type StickySnapshot,
   type TableImage,
 } from "./engine.ts";
+import type { PolicyFigures } from "./policy.ts";
 import { mendHeader, mendPartial, mendTransport, setAddresses } from "./reference/checksum.ts";
 import { type Choice, ServerChoice } from "./reference/choice.ts";
 import { Counting } from "./reference/counting.ts";
@@ -80,6 +81,7 @@ import {
   UDP,
 } from "./reference/packet.ts";
 import { PairTable } from "./reference/pairs.ts";
+import { PolicyJudge } from "./reference/policy.ts";
 import { chooseLowest, type PortChooser } from "./reference/ports.ts";
 import { mapPort } from "./reference/select.ts";
 import { StickyTable } from "./reference/sticky.ts";
@@ -105,6 +107,7 @@ export class ReferenceEngine implements PacketEngine {
     if (isToVip) this.#counting.fragmentsDropped++;
   });
   readonly #messages: Messages;
+  readonly #policy = new PolicyJudge();
   #madeInBatch = 0;
   #frameIndex = 0;
 
@@ -201,6 +204,10 @@ export class ReferenceEngine implements PacketEngine {
     }));
   }
 
+  policy(): PolicyFigures {
+    return this.#policy.figures();
+  }
+
   sticky(): StickySnapshot[] {
     return this.#sticky.all().map(({ ruleId, serverId, client }) => ({ ruleId, serverId, client }));
   }
@@ -254,11 +261,26 @@ export class ReferenceEngine implements PacketEngine {
     if (ip.chain === "too long") {
       return isGuardedByAddress(ip, this.#tables) ? drop(Reason.HeaderChain) : ignore(Reason.Unguarded);
     }
+    const refusal = this.#refusedByPolicy(ip, nowMs);
+    if (refusal !== null) return drop(refusal);
     if (ip.unbalancedIn.includes(this.#compat)) return this.#unbalanced(ip, nowMs);
     const arrival: Arrival = { frame, port, link, ip, vnet: frame.vnet ?? PLAIN, nowMs };
     if (isFragment(ip)) return this.#compat === "ilb" ? this.#fragment(ip) : this.#fragmentCounted(arrival);
     if (ip.protocol === TCP || ip.protocol === UDP) return this.#transport(arrival);
     return ip.protocol === KINDS[ip.family].protocol ? this.#messages.decide(arrival) : ignore(Reason.Unguarded);
+  }
+
+  /** Why the flow policy drops a packet of ours; null when it goes on. Counts it either way. */
+  #refusedByPolicy(ip: Ip, nowMs: number): Reason | null {
+    const isOurs = isGuarded(ip, this.#tables) || this.#isOfFlow(ip);
+    return isOurs ? this.#policy.judge(this.#tables.image.policy, ip, nowMs) : null;
+  }
+
+  #isOfFlow(ip: Ip): boolean {
+    const isWhole = !isFragment(ip) && !ip.unbalancedIn.includes(this.#compat);
+    if (!isWhole || (ip.protocol !== TCP && ip.protocol !== UDP)) return false;
+    const transport = parseTransport(ip);
+    return transport !== null && this.#flows.find(protocolName(ip), { ...ip, ...transport }) !== null;
   }
 
   /** IPv6 packets that the guard keeps from the kernel and nobody balances. */

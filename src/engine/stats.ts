@@ -8,6 +8,11 @@ import {
   FlowRecord,
   PAIR_USED,
   PairRecord,
+  POLICY_COUNTERS,
+  POLICY_NO_FLOW,
+  POLICY_REFUSED,
+  PolicyCounter,
+  PolicyRefused,
   REASON_NAMES,
   RuleState,
   RuleType,
@@ -29,6 +34,7 @@ import {
   zeroPairCounters,
 } from "./engine.ts";
 import type { RegionMap, WorkerRegions } from "./memory.ts";
+import { latestRefused, type PolicyFigures, REFUSALS, type RefusedTuple } from "./policy.ts";
 import { PROTOCOL_NUMBERS, wordsAddress } from "./tables.ts";
 
 const swap16 = (n: number): number => ((n & 0xff) << 8) | (n >>> 8);
@@ -77,6 +83,44 @@ export class StatsReader {
       fragmentsIn: total(WorkerCounters.fragmentsIn),
       fragmentsDropped: total(WorkerCounters.fragmentsDropped),
     };
+  }
+
+  /** Counters of the flow policy summed over workers, and the latest of what any of them refused. */
+  policy(): PolicyFigures {
+    const { workers } = this.#map;
+    const sum = (index: number, field: number) =>
+      workers.reduce(
+        (all, { policyCounters }) => all + this.#u64(policyCounters + index * PolicyCounter.size + field),
+        0n,
+      );
+    const counters = Array.from({ length: POLICY_COUNTERS }, (_, index) => ({
+      packets: sum(index, PolicyCounter.packets),
+      bytes: sum(index, PolicyCounter.bytes),
+    }));
+    return { counters, refused: latestRefused(workers.flatMap((worker) => this.#refused(worker))) };
+  }
+
+  /** A worker's refused tuples, the latest first; one that changes under the reader's eyes is left out. */
+  #refused({ policyRefused }: WorkerRegions): RefusedTuple[] {
+    const { u16 } = this.#views;
+    const found: { readonly order: number; readonly tuple: RefusedTuple }[] = [];
+    for (let index = 0; index < POLICY_REFUSED; index++) {
+      const at = policyRefused + index * PolicyRefused.size;
+      const order = this.#u32(at + PolicyRefused.order);
+      if (order === 0) continue;
+      const tuple = {
+        source: this.#address(at + PolicyRefused.sourceHead),
+        destination: this.#address(at + PolicyRefused.destinationHead),
+        protocol: u16[(at + PolicyRefused.protocol) >>> 1]!,
+        sourcePort: u16[(at + PolicyRefused.sourcePort) >>> 1]!,
+        destinationPort: u16[(at + PolicyRefused.destinationPort) >>> 1]!,
+        refusal: REFUSALS[u16[(at + PolicyRefused.counter) >>> 1]! - POLICY_NO_FLOW]!,
+        packets: this.#u64(at + PolicyRefused.packets),
+        lastMs: this.#u32(at + PolicyRefused.lastMs),
+      };
+      if (this.#u32(at + PolicyRefused.order) === order) found.push({ order, tuple });
+    }
+    return found.sort((a, b) => (b.order - a.order) | 0).map(({ tuple }) => tuple);
   }
 
   health(): EngineHealth {

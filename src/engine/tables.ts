@@ -29,6 +29,7 @@ import type { Protocol } from "../model/config.ts";
 import type { MemoryViews } from "./abi.ts";
 import { ImageTooLarge, type ImageRule as Rule, type TableImage } from "./engine.ts";
 import { type ImageCapacity, imageParts, powerOfTwo } from "./memory.ts";
+import { type PolicyPlan, planPolicy, writePolicy } from "./policy-tables.ts";
 
 /** Four u32 words as they lie in memory: 16 bytes in network order, IPv4 as ::ffff:a.b.c.d. */
 export type AddressWords = readonly [number, number, number, number];
@@ -176,7 +177,7 @@ const ALGORITHMS = {
 export const PROTOCOL_NUMBERS = { tcp: 6, udp: 17 } as const;
 
 /**
- * Writes the image at `base`.
+ * Writes the image at `base`. @param policyEpoch of its flow policy, if it has one: see PolicyHeader
  * Throws ImageTooLarge, with what does not fit, before it writes anything.
  */
 export function writeImage(
@@ -185,6 +186,7 @@ export function writeImage(
   capacity: ImageCapacity,
   nextHopCount: number,
   image: TableImage,
+  policyEpoch: number,
 ): void {
   const endpoints = planEndpoints(image);
   const memberLists = new Set(image.rules.map((rule) => rule.members));
@@ -197,12 +199,14 @@ export function writeImage(
   requireFit("port ranges", intervalCount, capacity.intervals);
   requireFit("draining servers", image.drains.length, capacity.drains);
   requireSound(image, capacity, nextHopCount);
+  const policy = image.policy === undefined ? null : planPolicy(image.policy);
   const writer = new ImageWriter(views, base, capacity);
   writer.rules(image);
   writer.servers(image);
   writer.endpoints(endpoints);
   writer.drains(image);
   writer.header(image);
+  writer.policy(policy, policyEpoch);
 }
 
 class ImageWriter {
@@ -364,5 +368,11 @@ class ImageWriter {
     part(ImageHeader.rulesById, this.#parts.rulesById);
     part(ImageHeader.drains, this.#parts.drains);
     this.#u32(at + ImageHeader.drainCount, image.drains.length);
+  }
+
+  policy(plan: PolicyPlan | null, epoch: number): void {
+    const at = this.#base + this.#parts.policy;
+    if (plan !== null) writePolicy(this.#views, at, plan, epoch);
+    this.#u32(this.#base + ImageHeader.policy, plan === null ? 0 : at);
   }
 }

@@ -19,6 +19,7 @@ import type {
 } from "./engine.ts";
 import { FrameMemory } from "./frame-memory.ts";
 import { EngineHost, fixedHashKey } from "./host.ts";
+import type { PolicyFigures } from "./policy.ts";
 import type { EngineHealth } from "./stats.ts";
 
 export interface WasmEngineOptions {
@@ -101,6 +102,10 @@ export class WasmEngine implements PacketEngine {
 
   flows(): FlowSnapshot[] {
     return [...this.host.flows()];
+  }
+
+  policy(): PolicyFigures {
+    return this.host.policy();
   }
 
   sticky(): StickySnapshot[] {

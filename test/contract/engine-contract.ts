@@ -24,6 +24,7 @@ import { leaving } from "./engine/leaving.ts";
 import { life } from "./engine/life.ts";
 import { limits } from "./engine/limits.ts";
 import { matrix } from "./engine/matrix.ts";
+import { policy } from "./engine/policy.ts";
 import { counting, refusing } from "./engine/refusing.ts";
 import { rewriting } from "./engine/rewriting.ts";
 import { signals } from "./engine/signals.ts";
@@ -76,6 +77,7 @@ export function engineContract(
     fragments(ground);
     fragmentsLeft(ground);
     limits(ground);
+    policy(ground);
   });
   // Several workers leave out what needs one whole engine.
   if (!isWhole) return;

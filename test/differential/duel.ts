@@ -173,6 +173,15 @@ export class Duel {
     return null;
   }
 
+  /** In their order; each of several workers has its own list, so of those the last ones are not one engine's. */
+  #refused(engine: PacketEngine): string[] {
+    if (this.#stage.isSeveral) return [];
+    return engine.policy().refused.map((tuple) => {
+      const ends = `${addressText(tuple.source)}.${tuple.sourcePort} > ${addressText(tuple.destination)}.${tuple.destinationPort}`;
+      return `${tuple.refusal} ${tuple.protocol} ${ends} packets ${tuple.packets} at ${tuple.lastMs}`;
+    });
+  }
+
   /** Compares counters, flows and sticky entries. Call it at a settled time, after a sweep. */
   compareState(): Disagreement | null {
     const pairs: [name: string, subject: string[], reference: string[]][] = [
@@ -183,6 +192,8 @@ export class Duel {
         spellCounters(this.subject.counters(), this.#named, this.#stage),
         spellCounters(this.reference.counters(), this.#named, this.#stage),
       ],
+      ["policy counters", spellPolicy(this.subject), spellPolicy(this.reference)],
+      ["refused tuples", this.#refused(this.subject), this.#refused(this.reference)],
     ];
     for (const [name, subject, reference] of pairs) {
       if (subject.join("\n") === reference.join("\n")) continue;
@@ -197,6 +208,12 @@ export class Duel {
     const sum = reasons.reduce((total, count) => total + count, 0n);
     return sum === packetsIn ? null : { what: `reasons add up to ${sum}, packets in are ${packetsIn}` };
   }
+}
+
+function spellPolicy(engine: PacketEngine): string[] {
+  return engine
+    .policy()
+    .counters.map(({ packets, bytes }, number) => `counter ${number} packets ${packets} bytes ${bytes}`);
 }
 
 function namedBy({ rules, servers }: TableImage): Set<string> {

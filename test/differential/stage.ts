@@ -41,7 +41,7 @@ export const FEW_PORTS: PortSpan = { first: 13_722, last: 13_727 };
 /** Tables that nothing fills. */
 export const ROOMY: Stage = {
   limits: { maxFlows: 20_000, maxRules: 64, maxPairs: 4_096, maxSticky: 4_096 },
-  world: { mostRules: 6, mostServers: 5 },
+  world: { mostRules: 6, mostServers: 5, hasPolicies: true },
   proxyPorts: ALL_PORTS,
   slices: true,
   mostFrames: 64,

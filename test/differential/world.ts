@@ -9,6 +9,7 @@ import { ip, mac } from "../support/addresses.ts";
 import { imageOf, type MemberSpec, onePort, type RuleSpec, type ServerSpec } from "../support/image-builder.ts";
 import type { Random } from "../support/random.ts";
 import type { Event } from "./duel.ts";
+import { PolicyMaker } from "./policy-maker.ts";
 
 export const CLIENT_PORT = 0;
 export const SERVER_PORT = 1;
@@ -54,6 +55,8 @@ export interface WorldSize {
   readonly mostRules: number;
   /** Of one rule. */
   readonly mostServers: number;
+  /** Flow policies come and go. */
+  readonly hasPolicies?: boolean;
   /** Servers come and go most of the time and never drain, so that flows of many that have gone are left. */
   readonly isRestless?: boolean;
   /**
@@ -80,12 +83,14 @@ export class World {
   #generation = 0;
   #nextId = 1;
   #nextSlot = 0;
+  readonly #policies: PolicyMaker;
   /** The servers of all rules by address and ports, so that rules share them. */
   readonly #servers: ServerSpec[] = [];
 
-  constructor(random: Random, size: WorldSize = { mostRules: 6, mostServers: 5 }) {
+  constructor(random: Random, size: WorldSize = { mostRules: 6, mostServers: 5, hasPolicies: true }) {
     this.#random = random;
     this.#size = size;
+    this.#policies = new PolicyMaker(random);
   }
 
   get rules(): readonly RuleSpec[] {
@@ -103,6 +108,7 @@ export class World {
     // One of the first rules has a VIP that is an address of the box.
     this.#createRule(this.#random.of(LOCAL_VIPS));
     for (let i = 0; i < 3; i++) this.#createRule();
+    if (this.#size.hasPolicies && this.#random.chance(0.5)) this.#policies.change();
     return [...ports, ...hops, this.#publish()];
   }
 
@@ -118,6 +124,7 @@ export class World {
       [turnover, () => this.#changeRule((rule) => this.#addMember(rule))],
       [2, () => this.#deleteRule(nowMs)],
       [3, () => this.#createAndPublish()],
+      [this.#size.hasPolicies ? 3 : 0, () => this.#changePolicy()],
     ]);
   }
 
@@ -163,13 +170,20 @@ export class World {
   }
 
   image(): TableImage {
-    return imageOf(this.#generation, this.#rules, this.#drains, this.#past, OWN);
+    const image = imageOf(this.#generation, this.#rules, this.#drains, this.#past, OWN);
+    const policy = this.#policies.current;
+    return policy === null ? image : { ...image, policy };
   }
 
   #changeRule(change: (rule: LiveRule) => LiveRule): Event[] {
     if (this.#rules.length === 0) return this.#createAndPublish();
     const index = this.#random.below(this.#rules.length);
     this.#rules[index] = change(this.#rules[index]!);
+    return [this.#publish()];
+  }
+
+  #changePolicy(): Event[] {
+    this.#policies.change();
     return [this.#publish()];
   }
 

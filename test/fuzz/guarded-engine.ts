@@ -26,6 +26,7 @@ import type {
 import { FrameMemory } from "../../src/engine/frame-memory.ts";
 import { EngineHost } from "../../src/engine/host.ts";
 import type { WorkerRegions } from "../../src/engine/memory.ts";
+import type { PolicyFigures } from "../../src/engine/policy.ts";
 import {
   BATCH_SIZE,
   Descriptor,
@@ -250,6 +251,10 @@ export class GuardedEngine implements PacketEngine {
   flows(): FlowSnapshot[] {
     return [...this.host.flows()];
   }
+  policy(): PolicyFigures {
+    return this.host.policy();
+  }
+
   sticky(): StickySnapshot[] {
     return [...this.host.sticky()];
   }

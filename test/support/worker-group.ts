@@ -19,6 +19,7 @@ import type {
 } from "../../src/engine/engine.ts";
 import { FrameMemory } from "../../src/engine/frame-memory.ts";
 import { EngineHost, fixedHashKey } from "../../src/engine/host.ts";
+import type { PolicyFigures } from "../../src/engine/policy.ts";
 import { WorkerEngine } from "../../src/engine/worker-engine.ts";
 import { BATCH_SIZE, Descriptor, HANDED_COPY, Verdict } from "../../src/gen/layout.ts";
 import { Random } from "./random.ts";
@@ -168,6 +169,10 @@ export class WorkerGroup implements PacketEngine {
 
   flows(): FlowSnapshot[] {
     return [...this.host.flows()];
+  }
+
+  policy(): PolicyFigures {
+    return this.host.policy();
   }
 
   sticky(): StickySnapshot[] {

@@ -1,0 +1,271 @@
+/**
+ * The flow policy (docs/packet-path.md, "Policy"): which class the addresses of a packet belong to, and whether a flow
+ * between the two permits it. Stateless: what it remembers are classes of addresses, which follow from the tables alone.
+ * Decides about one packet, counts it, and remembers what it refused; who asks, and what becomes of the packet, is
+ * policy-batch.ts.
+ */
+import { isMapped, swap16, unmapped } from "./address";
+import { policy, policyCache4, policyCache6, policyCounters, policyRefused } from "./bases";
+import {
+  NONE,
+  POLICY_CACHE4,
+  POLICY_CACHE4_SIZE,
+  POLICY_CACHE6,
+  POLICY_CACHE6_SIZE,
+  POLICY_COUNTER_SIZE,
+  POLICY_ENFORCE,
+  POLICY_ENTRY_SIZE,
+  POLICY_LIST_SIZE,
+  POLICY_MESSAGE,
+  POLICY_NO_FLOW,
+  POLICY_NO_PORTS,
+  POLICY_NON_RESERVED,
+  POLICY_OUTSIDE,
+  POLICY_OUTSIDE_DROP,
+  POLICY_RANGE_SIZE,
+  POLICY_REFUSED,
+  POLICY_REFUSED_SIZE,
+  POLICY_REPLY_IS_SYN,
+  POLICY_RESERVED_SOURCE,
+  PolicyCache4,
+  PolicyCache6,
+  PolicyCounter,
+  PolicyEntry,
+  PolicyHeader,
+  PolicyList,
+  PolicyRange,
+  PolicyRefused,
+  Reason,
+  View,
+} from "./gen/layout";
+import { ACK, icmpOf, SYN, TCP, UDP } from "./parse";
+import { state } from "./state";
+
+/** Ports below are reserved by convention. */
+const FIRST_PORT_FOR_ALL: u32 = 1024;
+/** Bytes of a TCP header up to its flags, and of ports. */
+const TCP_SHOWN: u32 = 14;
+const PORTS_SHOWN: u32 = 4;
+
+// @ts-ignore: decorator
+@inline
+function header(): PolicyHeader {
+  return changetype<PolicyHeader>(policy);
+}
+
+/** Whether a refused packet is dropped. */
+// @ts-ignore: decorator
+@inline
+export function enforces(): bool {
+  return (header().flags & POLICY_ENFORCE) != 0;
+}
+
+/** Whether a counter is one of refusals. */
+// @ts-ignore: decorator
+@inline
+export function isRefusal(counter: u32): bool {
+  return counter >= POLICY_NO_FLOW && counter <= POLICY_OUTSIDE;
+}
+
+// --- classes ---
+
+/** Forgets the classes of addresses when they were those of another policy. Before every batch. */
+export function forgetOtherClasses(): void {
+  const s = state();
+  if (s.policyEpoch == header().epoch) return;
+  s.policyEpoch = header().epoch;
+  memory.fill(policyCache4, 0, <usize>POLICY_CACHE4 * POLICY_CACHE4_SIZE);
+  memory.fill(policyCache6, 0, <usize>POLICY_CACHE6 * POLICY_CACHE6_SIZE);
+}
+
+/** The class of an address by its number, 0: not bound. The ranges hold every address. */
+function searchKind(head: u64, tail: u64): u32 {
+  const base: usize = header().ranges;
+  let first: u32 = 0;
+  let end = header().rangeCount;
+  while (end - first > 1) {
+    const middle = (first + end) >>> 1;
+    const range = changetype<PolicyRange>(base + <usize>middle * POLICY_RANGE_SIZE);
+    if (range.head > head || (range.head == head && range.tail > tail)) end = middle;
+    else first = middle;
+  }
+  return changetype<PolicyRange>(base + <usize>first * POLICY_RANGE_SIZE).kind;
+}
+
+/** Class of an IPv4 address. */
+// @ts-ignore: decorator
+@inline
+export function kindOf4(addressBe: u32): u32 {
+  const cached = changetype<PolicyCache4>(policyCache4 + <usize>((addressBe * 0x9e3779b1) >>> 20) * POLICY_CACHE4_SIZE);
+  return cached.addressBe == addressBe && cached.known ? cached.known - 1 : learnKind4(addressBe, cached);
+}
+
+function learnKind4(addressBe: u32, cached: PolicyCache4): u32 {
+  const kind = searchKind(0, 0xffff00000000 | <u64>bswap<u32>(addressBe));
+  cached.addressBe = addressBe;
+  cached.known = kind + 1;
+  return kind;
+}
+
+/** Class of an IPv6 address. @param head, tail as loaded */
+// @ts-ignore: decorator
+@inline
+export function kindOf6(head: u64, tail: u64): u32 {
+  const hash = <u32>(((head ^ (tail * 0x9e3779b97f4a7c15)) * 0xff51afd7ed558ccd) >>> 54);
+  const cached = changetype<PolicyCache6>(policyCache6 + <usize>hash * POLICY_CACHE6_SIZE);
+  return cached.addressTail == tail && cached.addressHead == head && cached.known ? cached.known - 1 : learnKind6(head, tail, cached);
+}
+
+function learnKind6(head: u64, tail: u64, cached: PolicyCache6): u32 {
+  // It would pass for an IPv4 address.
+  const kind = isMapped(head, tail) ? 0 : searchKind(bswap<u64>(head), bswap<u64>(tail));
+  cached.addressHead = head;
+  cached.addressTail = tail;
+  cached.known = kind + 1;
+  return kind;
+}
+
+// --- flows ---
+
+// @ts-ignore: decorator
+@inline
+function listOf(from: u32, to: u32): PolicyList {
+  const place = (from - 1) * header().classCount + (to - 1);
+  return changetype<PolicyList>(<usize>header().lists + <usize>load<u16>(<usize>header().matrix + (<usize>place << 1)) * POLICY_LIST_SIZE);
+}
+
+/** The first flow from one class to another that has the protocol and port, NONE when there is none. */
+// @ts-ignore: decorator
+@inline
+function findFlow(from: u32, to: u32, protocol: u32, port: u32): u32 {
+  const list = listOf(from, to);
+  let at = <usize>header().entries + <usize>list.first * POLICY_ENTRY_SIZE;
+  const end = at + <usize>list.count * POLICY_ENTRY_SIZE;
+  for (; at < end; at += POLICY_ENTRY_SIZE) {
+    const entry = changetype<PolicyEntry>(at);
+    if (port >= entry.portMin && port <= entry.portMax && entry.protocol == protocol) return entry.flow;
+  }
+  return NONE;
+}
+
+/** One end at least is not bound. @returns NONE: the policy has nothing to say; or POLICY_OUTSIDE */
+// @ts-ignore: decorator
+@inline
+function judgeOutside(from: u32, to: u32): u32 {
+  return (from | to) != 0 && header().flags & POLICY_OUTSIDE_DROP ? POLICY_OUTSIDE : NONE;
+}
+
+/**
+ * A packet whose ports are known, host order. @param isOpening it is a segment with SYN and without ACK
+ * @returns the counter that it belongs to, NONE: the policy has nothing to say about it
+ */
+// @ts-ignore: decorator
+@inline
+export function judgePorts(from: u32, to: u32, protocol: u32, sourcePort: u32, destinationPort: u32, isOpening: bool): u32 {
+  if (from == 0 || to == 0) return judgeOutside(from, to);
+  const forward = findFlow(from, to, protocol, destinationPort);
+  if (forward != NONE && (sourcePort >= FIRST_PORT_FOR_ALL || !(header().flags & POLICY_NON_RESERVED))) return forward;
+  const reply = findFlow(to, from, protocol, sourcePort);
+  if (reply != NONE && !isOpening) return reply;
+  if (forward != NONE) return POLICY_RESERVED_SOURCE;
+  return reply == NONE ? POLICY_NO_FLOW : POLICY_REPLY_IS_SYN;
+}
+
+/** A packet that shows no ports. */
+function judgeBare(from: u32, to: u32, protocol: u32): u32 {
+  if (from == 0 || to == 0) return judgeOutside(from, to);
+  const bit: u32 = protocol == TCP ? 1 : protocol == UDP ? 2 : 0;
+  return (listOf(from, to).protocols | listOf(to, from).protocols) & bit ? POLICY_NO_PORTS : POLICY_NO_FLOW;
+}
+
+/** ICMP errors (RFC 1122 section 3.2.2, RFC 4443 section 2.1) and neighbour discovery: whatever hosts need of each other and of routers. */
+function isSignal(isIpv6: bool, kind: u32): bool {
+  if (isIpv6) return kind < 128 || (kind >= 133 && kind <= 137);
+  return kind == 3 || kind == 4 || kind == 5 || kind == 11 || kind == 12;
+}
+
+function isEcho(isIpv6: bool, kind: u32): bool {
+  return isIpv6 ? kind == 128 || kind == 129 : kind == 0 || kind == 8;
+}
+
+function judgeMessage(packet: View, from: u32, to: u32): u32 {
+  const kind: u32 = load<u8>(packet.layer4);
+  const isIpv6 = packet.isIpv6 != 0;
+  if ((from | to) != 0 && isSignal(isIpv6, kind)) return POLICY_MESSAGE;
+  if (from != 0 && to != 0 && isEcho(isIpv6, kind)) return POLICY_MESSAGE;
+  return judgeBare(from, to, packet.protocol);
+}
+
+/** Judges the packet in hand, headers parsed. @returns as judgePorts; sets the ports of the View, 0 where it shows none */
+export function judgeParsed(packet: View): u32 {
+  const from = packet.isIpv6 ? kindOf6(packet.sourceHead, packet.sourceTail) : kindOf4(unmapped(packet.sourceTail));
+  const to = packet.isIpv6 ? kindOf6(packet.destinationHead, packet.destinationTail) : kindOf4(unmapped(packet.destinationTail));
+  const shown: u32 = packet.fragmentOffset ? 0 : packet.headAvailable - packet.headerLength;
+  const protocol = packet.protocol;
+  packet.sourcePort = 0;
+  packet.destinationPort = 0;
+  if (protocol == icmpOf(packet) && shown) return judgeMessage(packet, from, to);
+  if ((protocol != TCP || shown < TCP_SHOWN) && (protocol != UDP || shown < PORTS_SHOWN)) return judgeBare(from, to, protocol);
+  const l4: usize = packet.layer4;
+  packet.sourcePort = swap16(load<u16>(l4));
+  packet.destinationPort = swap16(load<u16>(l4, 2));
+  const answers: u32 = SYN | ACK;
+  const isOpening = protocol == TCP && (<u32>load<u8>(l4, 13) & answers) == SYN;
+  return judgePorts(from, to, protocol, packet.sourcePort, packet.destinationPort, isOpening);
+}
+
+// --- counting ---
+
+/** One packet more of a counter. @param bytes its IP total length */
+// @ts-ignore: decorator
+@inline
+export function countJudged(counter: u32, bytes: u32): void {
+  const own = changetype<PolicyCounter>(policyCounters + <usize>counter * POLICY_COUNTER_SIZE);
+  own.packets += 1;
+  own.bytes += bytes;
+}
+
+/** The Reason under which a refused packet is dropped. */
+export function reasonOf(counter: u32): u32 {
+  if (counter == POLICY_NO_FLOW) return Reason.PolicyNoFlow;
+  if (counter == POLICY_RESERVED_SOURCE) return Reason.PolicyReservedSource;
+  return counter == POLICY_REPLY_IS_SYN ? Reason.PolicyReplyIsSyn : Reason.PolicyOutside;
+}
+
+/** Whether the record is about packets like this one. */
+function isAbout(record: PolicyRefused, packet: View, counter: u32): bool {
+  if (record.counter != counter || record.protocol != packet.protocol) return false;
+  if (record.sourceTail != packet.sourceTail || record.destinationTail != packet.destinationTail) return false;
+  if (record.sourceHead != packet.sourceHead || record.destinationHead != packet.destinationHead) return false;
+  return counter == POLICY_REPLY_IS_SYN ? record.sourcePort == packet.sourcePort : record.destinationPort == packet.destinationPort;
+}
+
+/** Remembers a refused packet, in place of the one that is the longest ago when there is no room. */
+export function rememberRefused(packet: View, counter: u32, now: u32): void {
+  const s = state();
+  s.refusedOrder += 1;
+  let oldest = changetype<PolicyRefused>(policyRefused);
+  for (let index: u32 = 0; index < POLICY_REFUSED; index++) {
+    const record = changetype<PolicyRefused>(policyRefused + <usize>index * POLICY_REFUSED_SIZE);
+    if (record.order && isAbout(record, packet, counter)) return refresh(record, packet, now);
+    // Differences, since the number wraps; a record that is empty is older than any.
+    if (oldest.order && (record.order == 0 || s.refusedOrder - record.order > s.refusedOrder - oldest.order)) oldest = record;
+  }
+  oldest.order = 0;
+  oldest.sourceHead = packet.sourceHead;
+  oldest.sourceTail = packet.sourceTail;
+  oldest.destinationHead = packet.destinationHead;
+  oldest.destinationTail = packet.destinationTail;
+  oldest.protocol = <u16>packet.protocol;
+  oldest.counter = <u16>counter;
+  oldest.packets = 0;
+  refresh(oldest, packet, now);
+}
+
+function refresh(record: PolicyRefused, packet: View, now: u32): void {
+  record.sourcePort = <u16>packet.sourcePort;
+  record.destinationPort = <u16>packet.destinationPort;
+  record.lastMs = now;
+  record.packets += 1;
+  record.order = state().refusedOrder;
+}

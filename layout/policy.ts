@@ -1,0 +1,101 @@
+/** Records of the flow policy: its tables in an image, and what a worker counts of it. */
+import type { RecordSpec } from "./record.ts";
+
+export const POLICY_RECORDS: Readonly<Record<string, RecordSpec>> = {
+  PolicyHeader: {
+    doc: "The compiled flow policy of an image. Offsets are linear.",
+    size: 64,
+    fields: [
+      [
+        "epoch",
+        "u32",
+        "another one for every other policy, never 0; what a worker remembers of addresses holds for one",
+      ],
+      ["flags", "u32", "POLICY_… flags"],
+      ["ranges", "u32", "offset of PolicyRange records, ascending; the first begins at the lowest address"],
+      ["rangeCount", "u32", "number of them"],
+      ["classCount", "u32", "number of classes"],
+      [
+        "matrix",
+        "u32",
+        "offset of u16 per ordered pair of classes, (from - 1) * classCount + (to - 1): index of a list, 0: the empty one",
+      ],
+      ["lists", "u32", "offset of PolicyList records"],
+      ["entries", "u32", "offset of PolicyEntry records"],
+      ["pad0", "u64", "zero"],
+      ["pad1", "u64", "zero"],
+      ["pad2", "u64", "zero"],
+      ["pad3", "u64", "zero"],
+    ],
+  },
+  PolicyRange: {
+    doc: "Addresses from this one to the next range, of one class. Most significant half first, as numbers; IPv4 as ::ffff:a.b.c.d.",
+    size: 24,
+    fields: [
+      ["head", "u64", "upper half of the first address, as a number"],
+      ["tail", "u64", "lower half of the first address, as a number"],
+      ["kind", "u32", "class of the addresses from 1 on, 0: not bound"],
+      ["pad0", "u32", "zero"],
+    ],
+  },
+  PolicyList: {
+    doc: "The flows that one class may open to another, in the order in which they are counted.",
+    size: 8,
+    fields: [
+      ["first", "u32", "index of the first entry"],
+      ["count", "u16", "number of entries"],
+      ["protocols", "u16", "1: some entry is TCP, 2: some is UDP"],
+    ],
+  },
+  PolicyEntry: {
+    doc: "One permitted flow.",
+    size: 8,
+    fields: [
+      ["portMin", "u16", "first destination port, host order"],
+      ["portMax", "u16", "last destination port, host order"],
+      ["protocol", "u16", "IP protocol number, 6 or 17"],
+      ["flow", "u16", "its counter, below POLICY_FLOWS"],
+    ],
+  },
+  PolicyCounter: {
+    doc: "One counter of the policy in one worker. Never reset.",
+    size: 16,
+    fields: [
+      ["packets", "u64", "packets"],
+      ["bytes", "u64", "IP total lengths"],
+    ],
+  },
+  PolicyRefused: {
+    doc: "One refused tuple that a worker remembers. Distinct by addresses, protocol, counter and the port that tells: the destination's, the source's of a reply that opens a connection.",
+    size: 64,
+    fields: [
+      ["source", "addr", "source address"],
+      ["destination", "addr", "destination address"],
+      ["protocol", "u16", "IP protocol number"],
+      ["counter", "u16", "POLICY_… counter of the refusal"],
+      ["sourcePort", "u16", "of the last packet, host order; 0: none could be found"],
+      ["destinationPort", "u16", "of the last packet, host order; 0: none could be found"],
+      ["lastMs", "u32", "engine clock at the last packet, wraps"],
+      ["order", "u32", "rises with every refused packet of the worker, wraps; 0: the record is empty"],
+      ["packets", "u64", "packets"],
+      ["pad0", "u64", "zero"],
+    ],
+  },
+  PolicyCache4: {
+    doc: "The class of an IPv4 address that a worker met.",
+    size: 8,
+    fields: [
+      ["addressBe", "u32", "the address, as stored"],
+      ["known", "u32", "its class plus 1, 0: the record is empty"],
+    ],
+  },
+  PolicyCache6: {
+    doc: "The class of an IPv6 address that a worker met.",
+    size: 24,
+    fields: [
+      ["address", "addr", "the address"],
+      ["known", "u32", "its class plus 1, 0: the record is empty"],
+      ["pad0", "u32", "zero"],
+    ],
+  },
+};

@@ -1,0 +1,165 @@
+/**
+ * Writes a flow policy into an image: prefixes as runs of addresses without overlap, flows as shared lists behind a matrix
+ * of classes. Worked out and measured before anything is written. Decides nothing about packets.
+ */
+import {
+  MAX_POLICY_CLASSES,
+  MAX_POLICY_ENTRIES,
+  MAX_POLICY_LISTS,
+  MAX_POLICY_RANGES,
+  POLICY_ENFORCE,
+  POLICY_FLOWS,
+  POLICY_NON_RESERVED,
+  POLICY_OUTSIDE_DROP,
+  PolicyEntry,
+  PolicyHeader,
+  PolicyList,
+  PolicyRange,
+} from "../gen/layout.ts";
+import type { MemoryViews } from "./abi.ts";
+import { ImageTooLarge } from "./engine.ts";
+import type { PermittedFlow, PolicyHost, PolicyTables } from "./policy.ts";
+
+/** Parts lie one after another, each at its largest. */
+const RANGES_AT = PolicyHeader.size;
+const MATRIX_AT = RANGES_AT + MAX_POLICY_RANGES * PolicyRange.size;
+const LISTS_AT = MATRIX_AT + MAX_POLICY_CLASSES * MAX_POLICY_CLASSES * 2;
+const ENTRIES_AT = LISTS_AT + MAX_POLICY_LISTS * PolicyList.size;
+/** Bytes of the policy's part of an image. */
+export const POLICY_PART_BYTES = ENTRIES_AT + MAX_POLICY_ENTRIES * PolicyEntry.size;
+
+const PROTOCOLS = { tcp: { number: 6, bit: 1 }, udp: { number: 17, bit: 2 } } as const;
+/** ::ffff:0:0 */
+const MAPPED = 0xffffn << 32n;
+
+/** Addresses from `first` on to the next run, as one 128-bit number each; IPv4 as ::ffff:a.b.c.d. */
+export interface PolicyRun {
+  readonly first: bigint;
+  /** Class, 0: not bound. */
+  readonly kind: number;
+}
+
+/** What is going to be written. */
+export interface PolicyPlan {
+  readonly tables: PolicyTables;
+  readonly runs: readonly PolicyRun[];
+  /** The first is empty. */
+  readonly lists: readonly (readonly PermittedFlow[])[];
+  /** Index of a list by (from - 1) * classCount + (to - 1), where it is not 0. */
+  readonly matrix: ReadonlyMap<number, number>;
+}
+
+/** First and last address of a prefix in the joint numbering of both families. */
+function spanOf({ prefix, bits }: PolicyHost): { readonly first: bigint; readonly last: bigint } {
+  const first = prefix.family === 4 ? MAPPED | prefix.value : prefix.value;
+  const size = 1n << BigInt((prefix.family === 4 ? 32 : 128) - bits);
+  return { first, last: first + size - 1n };
+}
+
+const compare = (a: bigint, b: bigint): number => (a < b ? -1 : a > b ? 1 : 0);
+
+/** Prefixes as runs: every address in exactly one, the longest prefix deciding. Neighbours differ. */
+export function runsOf(hosts: readonly PolicyHost[]): PolicyRun[] {
+  const spans = hosts.map((host) => ({ ...spanOf(host), kind: host.kind }));
+  // No prefix of IPv6 holds an IPv4 address, however the two are numbered here.
+  spans.unshift({ ...spanOf({ prefix: { family: 4, value: 0n }, bits: 0, kind: 0 }), kind: 0 });
+  // Wider ones first where two begin together, so that a stack of open spans is always nested.
+  spans.sort((a, b) => compare(a.first, b.first) || compare(b.last, a.last));
+  const runs: { first: bigint; kind: number }[] = [{ first: 0n, kind: 0 }];
+  const open: typeof spans = [];
+  const begin = (first: bigint, kind: number): void => {
+    const last = runs.at(-1)!;
+    if (last.first === first) runs.pop();
+    if (runs.at(-1)?.kind !== kind) runs.push({ first, kind });
+  };
+  const closeBefore = (address: bigint | null): void => {
+    while (open.length > 0 && (address === null || open.at(-1)!.last < address)) {
+      const { last } = open.pop()!;
+      if (last < (1n << 128n) - 1n) begin(last + 1n, open.at(-1)?.kind ?? 0);
+    }
+  };
+  for (const span of spans) {
+    closeBefore(span.first);
+    begin(span.first, span.kind);
+    open.push(span);
+  }
+  closeBefore(null);
+  return runs;
+}
+
+function requireFit(what: string, needed: number, room: number): void {
+  if (needed > room) throw new ImageTooLarge(`${what} of the flow policy: ${needed} needed, room for ${room}`);
+}
+
+/** Works a policy out. Throws ImageTooLarge when it does not fit. */
+export function planPolicy(tables: PolicyTables): PolicyPlan {
+  const runs = runsOf(tables.hosts);
+  requireFit("runs of addresses", runs.length, MAX_POLICY_RANGES);
+  requireFit("kinds of hosts", tables.classCount, MAX_POLICY_CLASSES);
+  const lists: (readonly PermittedFlow[])[] = [[]];
+  const known = new Map<string, number>([["", 0]]);
+  const matrix = new Map<number, number>();
+  for (const { from, to, flows } of tables.pairs) {
+    if (flows.some(({ flow }) => flow >= POLICY_FLOWS)) throw new Error("a flow of the policy has no counter");
+    const key = flows.map(({ flow, protocol, ports }) => `${flow} ${protocol} ${ports.min}-${ports.max}`).join();
+    let index = known.get(key);
+    if (index === undefined) {
+      index = lists.push(flows) - 1;
+      known.set(key, index);
+    }
+    matrix.set((from - 1) * tables.classCount + (to - 1), index);
+  }
+  requireFit("lists of flows", lists.length, MAX_POLICY_LISTS);
+  requireFit(
+    "permitted flows",
+    lists.reduce((sum, list) => sum + list.length, 0),
+    MAX_POLICY_ENTRIES,
+  );
+  return { tables, runs, lists, matrix };
+}
+
+/** Writes a plan at `base`, the policy's part of an image that nobody uses. @param epoch see PolicyHeader */
+export function writePolicy(views: MemoryViews, base: number, plan: PolicyPlan, epoch: number): void {
+  const { u16, u32, u64 } = views;
+  const { tables, runs, lists, matrix } = plan;
+  const set = (field: number, value: number): void => {
+    u32[(base + field) >>> 2] = value;
+  };
+  set(PolicyHeader.epoch, epoch);
+  set(
+    PolicyHeader.flags,
+    (tables.mode === "enforce" ? POLICY_ENFORCE : 0) |
+      (tables.outside === "drop" ? POLICY_OUTSIDE_DROP : 0) |
+      (tables.sourcePorts === "non-reserved" ? POLICY_NON_RESERVED : 0),
+  );
+  set(PolicyHeader.ranges, base + RANGES_AT);
+  set(PolicyHeader.rangeCount, runs.length);
+  set(PolicyHeader.classCount, tables.classCount);
+  set(PolicyHeader.matrix, base + MATRIX_AT);
+  set(PolicyHeader.lists, base + LISTS_AT);
+  set(PolicyHeader.entries, base + ENTRIES_AT);
+  runs.forEach(({ first, kind }, index) => {
+    const at = base + RANGES_AT + index * PolicyRange.size;
+    u64[(at + PolicyRange.head) >>> 3] = first >> 64n;
+    u64[(at + PolicyRange.tail) >>> 3] = first & 0xffff_ffff_ffff_ffffn;
+    u32[(at + PolicyRange.kind) >>> 2] = kind;
+  });
+  const matrixAt = (base + MATRIX_AT) >>> 1;
+  u16.fill(0, matrixAt, matrixAt + tables.classCount ** 2);
+  for (const [place, list] of matrix) u16[matrixAt + place] = list;
+  let next = 0;
+  lists.forEach((list, index) => {
+    const at = base + LISTS_AT + index * PolicyList.size;
+    u32[(at + PolicyList.first) >>> 2] = next;
+    u16[(at + PolicyList.count) >>> 1] = list.length;
+    u16[(at + PolicyList.protocols) >>> 1] = list.reduce((bits, { protocol }) => bits | PROTOCOLS[protocol].bit, 0);
+    for (const { flow, protocol, ports } of list) {
+      const to = (base + ENTRIES_AT + next * PolicyEntry.size) >>> 1;
+      u16[to + (PolicyEntry.portMin >>> 1)] = ports.min;
+      u16[to + (PolicyEntry.portMax >>> 1)] = ports.max;
+      u16[to + (PolicyEntry.protocol >>> 1)] = PROTOCOLS[protocol].number;
+      u16[to + (PolicyEntry.flow >>> 1)] = flow;
+      next++;
+    }
+  });
+}
