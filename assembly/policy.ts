@@ -8,13 +8,13 @@ import { isMapped, swap16, unmapped } from "./address";
 import { policy, policyCache4, policyCache6, policyCounters, policyRefused } from "./bases";
 import {
   NONE,
+  POLICY_BLOCK_SIZE,
   POLICY_CACHE4,
   POLICY_CACHE4_SIZE,
   POLICY_CACHE6,
   POLICY_CACHE6_SIZE,
   POLICY_COUNTER_SIZE,
   POLICY_ENFORCE,
-  POLICY_ENTRY_SIZE,
   POLICY_LIST_SIZE,
   POLICY_MESSAGE,
   POLICY_NO_FLOW,
@@ -29,8 +29,6 @@ import {
   POLICY_RESERVED_SOURCE,
   PolicyCache4,
   PolicyCache6,
-  PolicyCounter,
-  PolicyEntry,
   PolicyHeader,
   PolicyList,
   PolicyRange,
@@ -75,6 +73,7 @@ export function forgetOtherClasses(): void {
   if (s.policyEpoch == header().epoch) return;
   s.policyEpoch = header().epoch;
   memory.fill(policyCache4, 0, <usize>POLICY_CACHE4 * POLICY_CACHE4_SIZE);
+  learnKind4(0, changetype<PolicyCache4>(policyCache4));
   memory.fill(policyCache6, 0, <usize>POLICY_CACHE6 * POLICY_CACHE6_SIZE);
 }
 
@@ -97,13 +96,13 @@ function searchKind(head: u64, tail: u64): u32 {
 @inline
 export function kindOf4(addressBe: u32): u32 {
   const cached = changetype<PolicyCache4>(policyCache4 + <usize>((addressBe * 0x9e3779b1) >>> 20) * POLICY_CACHE4_SIZE);
-  return cached.addressBe == addressBe && cached.known ? cached.known - 1 : learnKind4(addressBe, cached);
+  return cached.addressBe == addressBe ? cached.kind : learnKind4(addressBe, cached);
 }
 
 function learnKind4(addressBe: u32, cached: PolicyCache4): u32 {
   const kind = searchKind(0, 0xffff00000000 | <u64>bswap<u32>(addressBe));
   cached.addressBe = addressBe;
-  cached.known = kind + 1;
+  cached.kind = kind;
   return kind;
 }
 
@@ -139,11 +138,13 @@ function listOf(from: u32, to: u32): PolicyList {
 @inline
 function findFlow(from: u32, to: u32, protocol: u32, port: u32): u32 {
   const list = listOf(from, to);
-  let at = <usize>header().entries + <usize>list.first * POLICY_ENTRY_SIZE;
-  const end = at + <usize>list.count * POLICY_ENTRY_SIZE;
-  for (; at < end; at += POLICY_ENTRY_SIZE) {
-    const entry = changetype<PolicyEntry>(at);
-    if (port >= entry.portMin && port <= entry.portMax && entry.protocol == protocol) return entry.flow;
+  const isTcp = protocol == TCP;
+  let at = <usize>header().blocks + <usize>(list.first + (isTcp ? 0 : <u32>list.tcpBlocks)) * POLICY_BLOCK_SIZE;
+  const end = at + <usize>(isTcp ? list.tcpBlocks : list.udpBlocks) * POLICY_BLOCK_SIZE;
+  const ports = i16x8.splat(<i16>port);
+  for (; at < end; at += POLICY_BLOCK_SIZE) {
+    const lanes = i16x8.bitmask(v128.and(i16x8.ge_u(ports, v128.load(at)), i16x8.le_u(ports, v128.load(at, 16))));
+    if (lanes) return load<u16>(at + (<usize>ctz(lanes) << 1), 32);
   }
   return NONE;
 }
@@ -174,8 +175,10 @@ export function judgePorts(from: u32, to: u32, protocol: u32, sourcePort: u32, d
 /** A packet that shows no ports. */
 function judgeBare(from: u32, to: u32, protocol: u32): u32 {
   if (from == 0 || to == 0) return judgeOutside(from, to);
-  const bit: u32 = protocol == TCP ? 1 : protocol == UDP ? 2 : 0;
-  return (listOf(from, to).protocols | listOf(to, from).protocols) & bit ? POLICY_NO_PORTS : POLICY_NO_FLOW;
+  const there = listOf(from, to);
+  const back = listOf(to, from);
+  const blocks: u32 = protocol == TCP ? there.tcpBlocks | back.tcpBlocks : protocol == UDP ? there.udpBlocks | back.udpBlocks : 0;
+  return blocks ? POLICY_NO_PORTS : POLICY_NO_FLOW;
 }
 
 /** ICMP errors (RFC 1122 section 3.2.2, RFC 4443 section 2.1) and neighbour discovery: whatever hosts need of each other and of routers. */
@@ -220,9 +223,8 @@ export function judgeParsed(packet: View): u32 {
 // @ts-ignore: decorator
 @inline
 export function countJudged(counter: u32, bytes: u32): void {
-  const own = changetype<PolicyCounter>(policyCounters + <usize>counter * POLICY_COUNTER_SIZE);
-  own.packets += 1;
-  own.bytes += bytes;
+  const own = policyCounters + <usize>counter * POLICY_COUNTER_SIZE;
+  v128.store(own, i64x2.add(v128.load(own), i64x2.replace_lane(i64x2.splat(1), 1, bytes)));
 }
 
 /** The Reason under which a refused packet is dropped. */

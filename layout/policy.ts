@@ -21,7 +21,7 @@ export const POLICY_RECORDS: Readonly<Record<string, RecordSpec>> = {
         "offset of u16 per ordered pair of classes, (from - 1) * classCount + (to - 1): index of a list, 0: the empty one",
       ],
       ["lists", "u32", "offset of PolicyList records"],
-      ["entries", "u32", "offset of PolicyEntry records"],
+      ["blocks", "u32", "offset of PolicyBlock records, 16-byte aligned"],
       ["pad0", "u64", "zero"],
       ["pad1", "u64", "zero"],
       ["pad2", "u64", "zero"],
@@ -39,22 +39,24 @@ export const POLICY_RECORDS: Readonly<Record<string, RecordSpec>> = {
     ],
   },
   PolicyList: {
-    doc: "The flows that one class may open to another, in the order in which they are counted.",
+    doc: "The flows that one class may open to another, in the order in which they are counted: blocks of TCP, then blocks of UDP.",
     size: 8,
     fields: [
-      ["first", "u32", "index of the first entry"],
-      ["count", "u16", "number of entries"],
-      ["protocols", "u16", "1: some entry is TCP, 2: some is UDP"],
+      ["first", "u32", "index of the first PolicyBlock"],
+      ["tcpBlocks", "u16", "number of blocks of TCP"],
+      ["udpBlocks", "u16", "number of blocks of UDP, behind those"],
     ],
   },
-  PolicyEntry: {
-    doc: "One permitted flow.",
-    size: 8,
+  PolicyBlock: {
+    doc: "Eight permitted flows of one protocol, compared at once: 8 u16 lowest ports, 8 u16 highest, 8 u16 counters, below POLICY_FLOWS. Of unused lanes the lowest port is above the highest.",
+    size: 48,
     fields: [
-      ["portMin", "u16", "first destination port, host order"],
-      ["portMax", "u16", "last destination port, host order"],
-      ["protocol", "u16", "IP protocol number, 6 or 17"],
-      ["flow", "u16", "its counter, below POLICY_FLOWS"],
+      ["minLow", "u64", "first destination ports of lanes 0..3, host order, lane 0 lowest"],
+      ["minHigh", "u64", "of lanes 4..7"],
+      ["maxLow", "u64", "last destination ports of lanes 0..3"],
+      ["maxHigh", "u64", "of lanes 4..7"],
+      ["flowLow", "u64", "counters of lanes 0..3"],
+      ["flowHigh", "u64", "counters of lanes 4..7"],
     ],
   },
   PolicyCounter: {
@@ -86,7 +88,7 @@ export const POLICY_RECORDS: Readonly<Record<string, RecordSpec>> = {
     size: 8,
     fields: [
       ["addressBe", "u32", "the address, as stored"],
-      ["known", "u32", "its class plus 1, 0: the record is empty"],
+      ["kind", "u32", "its class; a record that is empty holds 0.0.0.0, which belongs to the first one alone"],
     ],
   },
   PolicyCache6: {

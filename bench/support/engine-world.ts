@@ -6,6 +6,7 @@ import { ensureWasm } from "../../scripts/build-wasm.ts";
 import { readModule, viewsOf } from "../../src/engine/abi.ts";
 import type { EngineLimits, TableImage } from "../../src/engine/engine.ts";
 import { EngineHost, fixedHashKey, type WorkerSeat } from "../../src/engine/host.ts";
+import type { PolicyTables } from "../../src/engine/policy.ts";
 import { WorkerEngine } from "../../src/engine/worker-engine.ts";
 import {
   BATCH_SIZE,
@@ -46,9 +47,12 @@ export interface WorldOptions {
   readonly rules?: number;
   readonly servers?: number;
   readonly idleMs?: number;
+  /** Flows are dealt out to so many clients in turn. Default 0: each client has PORTS_PER_CLIENT flows. */
+  readonly clients?: number;
 }
 
-const CLIENT = 0x0a000000;
+/** First address of the clients. */
+export const CLIENT = 0x0a000000;
 const PROXY = 0xcb007101;
 const PROXIES = 10;
 export const FIRST_SERVER = 0xac100001;
@@ -131,6 +135,7 @@ export class EngineWorld implements Side, FramePlaces {
   readonly #inBatch = new Uint32Array(BATCH_SIZE);
   readonly #segment: Segment = { source: 0, destination: 0, sourcePort: 0, destinationPort: 0 };
   #reason: number = Reason.FlowFound;
+  #generation = 1;
 
   private constructor(host: EngineHost, options: Required<WorldOptions>) {
     this.#options = options;
@@ -166,6 +171,7 @@ export class EngineWorld implements Side, FramePlaces {
       rules: 1,
       servers: 1,
       idleMs: IDLE_MS,
+      clients: 0,
       ...options,
     };
     const moduleBytes = await readModule();
@@ -197,8 +203,9 @@ export class EngineWorld implements Side, FramePlaces {
   /** The packet that the client of a flow sends. */
   #fromClient(flow: number): Segment {
     const segment = this.#segment;
-    segment.source = clientOf(flow);
-    segment.sourcePort = portOf(flow);
+    const { clients } = this.#options;
+    segment.source = clients === 0 ? clientOf(flow) : CLIENT + (flow % clients);
+    segment.sourcePort = clients === 0 ? portOf(flow) : PORT_BASE + Math.floor(flow / clients);
     segment.destination = FIRST_VIP + (flow % this.#options.rules);
     segment.destinationPort = VIP_PORT;
     return segment;
@@ -255,6 +262,13 @@ export class EngineWorld implements Side, FramePlaces {
     this.#server[flow] = segment.destination;
     this.#source[flow] = segment.source;
     this.#sourcePort[flow] = segment.sourcePort;
+  }
+
+  /** Puts a flow policy in force, or none. */
+  judge(policy: PolicyTables | null): void {
+    const image = { ...imageOf(this.#options), generation: ++this.#generation };
+    this.host.publish(policy === null ? image : { ...image, policy });
+    this.engine.adoptIfPublished();
   }
 
   fill(): void {

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0x7576f40eu
+#define ILB_LAYOUT_FINGERPRINT 0x1457c0deu
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64

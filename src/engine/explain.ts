@@ -37,6 +37,7 @@ import type {
   LiveFlow,
   LiveTables,
 } from "./explanation.ts";
+import { refusalOfFirst } from "./reference/policy.ts";
 import { hashOf, mapPort } from "./reference/select.ts";
 
 /** Tables of an engine that has seen nothing. */
@@ -82,6 +83,9 @@ export function explain(image: TableImage, live: LiveTables, packet: ExplainedPa
   });
   if (isIPv4Mapped(packet.source)) return told(Reason.MartianSource);
   const met = live.flowOf(packet);
+  const isOurs = met !== null || withoutRule(image, packet) !== Reason.Unguarded;
+  const refusal = isOurs && image.policy !== undefined ? refusalOfFirst(image.policy, packet) : null;
+  if (refusal !== null) return told(refusal);
   // A new connection from the same client port may take the place of one that is over.
   const reopens = met?.isClosed === true && met.fromClient && packet.protocol === "tcp";
   if (met !== null && !reopens) return knownFlow(live, met, told);

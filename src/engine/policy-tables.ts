@@ -3,19 +3,21 @@
  * of classes. Worked out and measured before anything is written. Decides nothing about packets.
  */
 import {
+  MAX_POLICY_BLOCKS,
   MAX_POLICY_CLASSES,
-  MAX_POLICY_ENTRIES,
   MAX_POLICY_LISTS,
   MAX_POLICY_RANGES,
   POLICY_ENFORCE,
   POLICY_FLOWS,
+  POLICY_LANES,
   POLICY_NON_RESERVED,
   POLICY_OUTSIDE_DROP,
-  PolicyEntry,
+  PolicyBlock,
   PolicyHeader,
   PolicyList,
   PolicyRange,
 } from "../gen/layout.ts";
+import type { Protocol } from "../model/config.ts";
 import type { MemoryViews } from "./abi.ts";
 import { ImageTooLarge } from "./engine.ts";
 import type { PermittedFlow, PolicyHost, PolicyTables } from "./policy.ts";
@@ -24,11 +26,10 @@ import type { PermittedFlow, PolicyHost, PolicyTables } from "./policy.ts";
 const RANGES_AT = PolicyHeader.size;
 const MATRIX_AT = RANGES_AT + MAX_POLICY_RANGES * PolicyRange.size;
 const LISTS_AT = MATRIX_AT + MAX_POLICY_CLASSES * MAX_POLICY_CLASSES * 2;
-const ENTRIES_AT = LISTS_AT + MAX_POLICY_LISTS * PolicyList.size;
+const BLOCKS_AT = Math.ceil((LISTS_AT + MAX_POLICY_LISTS * PolicyList.size) / 64) * 64;
 /** Bytes of the policy's part of an image. */
-export const POLICY_PART_BYTES = ENTRIES_AT + MAX_POLICY_ENTRIES * PolicyEntry.size;
+export const POLICY_PART_BYTES = BLOCKS_AT + MAX_POLICY_BLOCKS * PolicyBlock.size;
 
-const PROTOCOLS = { tcp: { number: 6, bit: 1 }, udp: { number: 17, bit: 2 } } as const;
 /** ::ffff:0:0 */
 const MAPPED = 0xffffn << 32n;
 
@@ -91,6 +92,14 @@ function requireFit(what: string, needed: number, room: number): void {
   if (needed > room) throw new ImageTooLarge(`${what} of the flow policy: ${needed} needed, room for ${room}`);
 }
 
+/** The flows of one protocol, in their order, eight by eight. */
+function blocksOf(list: readonly PermittedFlow[], protocol: Protocol): PermittedFlow[][] {
+  const own = list.filter((flow) => flow.protocol === protocol);
+  return Array.from({ length: Math.ceil(own.length / POLICY_LANES) }, (_, index) =>
+    own.slice(index * POLICY_LANES, (index + 1) * POLICY_LANES),
+  );
+}
+
 /** Works a policy out. Throws ImageTooLarge when it does not fit. */
 export function planPolicy(tables: PolicyTables): PolicyPlan {
   const runs = runsOf(tables.hosts);
@@ -110,11 +119,8 @@ export function planPolicy(tables: PolicyTables): PolicyPlan {
     matrix.set((from - 1) * tables.classCount + (to - 1), index);
   }
   requireFit("lists of flows", lists.length, MAX_POLICY_LISTS);
-  requireFit(
-    "permitted flows",
-    lists.reduce((sum, list) => sum + list.length, 0),
-    MAX_POLICY_ENTRIES,
-  );
+  const blocks = lists.reduce((sum, list) => sum + blocksOf(list, "tcp").length + blocksOf(list, "udp").length, 0);
+  requireFit("permitted flows", blocks * POLICY_LANES, MAX_POLICY_BLOCKS * POLICY_LANES);
   return { tables, runs, lists, matrix };
 }
 
@@ -137,7 +143,7 @@ export function writePolicy(views: MemoryViews, base: number, plan: PolicyPlan, 
   set(PolicyHeader.classCount, tables.classCount);
   set(PolicyHeader.matrix, base + MATRIX_AT);
   set(PolicyHeader.lists, base + LISTS_AT);
-  set(PolicyHeader.entries, base + ENTRIES_AT);
+  set(PolicyHeader.blocks, base + BLOCKS_AT);
   runs.forEach(({ first, kind }, index) => {
     const at = base + RANGES_AT + index * PolicyRange.size;
     u64[(at + PolicyRange.head) >>> 3] = first >> 64n;
@@ -151,15 +157,20 @@ export function writePolicy(views: MemoryViews, base: number, plan: PolicyPlan, 
   lists.forEach((list, index) => {
     const at = base + LISTS_AT + index * PolicyList.size;
     u32[(at + PolicyList.first) >>> 2] = next;
-    u16[(at + PolicyList.count) >>> 1] = list.length;
-    u16[(at + PolicyList.protocols) >>> 1] = list.reduce((bits, { protocol }) => bits | PROTOCOLS[protocol].bit, 0);
-    for (const { flow, protocol, ports } of list) {
-      const to = (base + ENTRIES_AT + next * PolicyEntry.size) >>> 1;
-      u16[to + (PolicyEntry.portMin >>> 1)] = ports.min;
-      u16[to + (PolicyEntry.portMax >>> 1)] = ports.max;
-      u16[to + (PolicyEntry.protocol >>> 1)] = PROTOCOLS[protocol].number;
-      u16[to + (PolicyEntry.flow >>> 1)] = flow;
-      next++;
-    }
+    const tcp = blocksOf(list, "tcp");
+    const udp = blocksOf(list, "udp");
+    u16[(at + PolicyList.tcpBlocks) >>> 1] = tcp.length;
+    u16[(at + PolicyList.udpBlocks) >>> 1] = udp.length;
+    for (const block of [...tcp, ...udp]) writeBlock(u16, base + BLOCKS_AT + next++ * PolicyBlock.size, block);
   });
+}
+
+/** @param at 16-byte aligned */
+function writeBlock(u16: Uint16Array, at: number, flows: readonly PermittedFlow[]): void {
+  for (let lane = 0; lane < POLICY_LANES; lane++) {
+    const flow = flows[lane];
+    u16[((at + PolicyBlock.minLow) >>> 1) + lane] = flow?.ports.min ?? 1;
+    u16[((at + PolicyBlock.maxLow) >>> 1) + lane] = flow?.ports.max ?? 0;
+    u16[((at + PolicyBlock.flowLow) >>> 1) + lane] = flow?.flow ?? 0;
+  }
 }

@@ -16,6 +16,7 @@ import type {
 } from "../../src/engine/engine.ts";
 import type { ReferenceEngine } from "../../src/engine/reference.ts";
 import { Reason, Verdict } from "../../src/gen/layout.ts";
+import { type Address, isIPv4Mapped } from "../../src/model/address.ts";
 import { addressText } from "../support/addresses.ts";
 import { toHex } from "../support/packet-builder.ts";
 import { outputFaults, packetOf } from "./output-check.ts";
@@ -177,7 +178,10 @@ export class Duel {
   #refused(engine: PacketEngine): string[] {
     if (this.#stage.isSeveral) return [];
     return engine.policy().refused.map((tuple) => {
-      const ends = `${addressText(tuple.source)}.${tuple.sourcePort} > ${addressText(tuple.destination)}.${tuple.destinationPort}`;
+      // Whether an IPv4-mapped destination is told as one or the other is an engine's own affair.
+      const spell = (address: Address): string =>
+        addressText(isIPv4Mapped(address) ? { family: 4, value: address.value & 0xffff_ffffn } : address);
+      const ends = `${spell(tuple.source)}.${tuple.sourcePort} > ${spell(tuple.destination)}.${tuple.destinationPort}`;
       return `${tuple.refusal} ${tuple.protocol} ${ends} packets ${tuple.packets} at ${tuple.lastMs}`;
     });
   }

@@ -68,6 +68,15 @@ interface Ports {
   readonly opens: boolean;
 }
 
+/** Ends of a packet that opens a flow. */
+export interface FirstPacket {
+  readonly protocol: "tcp" | "udp";
+  readonly source: Address;
+  readonly sourcePort: number;
+  readonly destination: Address;
+  readonly destinationPort: number;
+}
+
 /** Ports, and whether the segment opens a connection; null when the packet does not show that. */
 function portsOf(ip: Ip): Ports | null {
   const data = ip.bytes.subarray(ip.headerBytes, ip.totalLength);
@@ -99,13 +108,32 @@ function judgement(tables: PolicyTables, ip: Ip): Judgement {
   if (message !== null && isEcho(ip, message)) return { counter: POLICY_MESSAGE };
   const ports = portsOf(ip);
   if (ports === null) return withoutPorts(tables, ip, from, to);
-  const forward = flowTo(tables, from, to, ip.protocol, ports.destinationPort);
-  const isReserved = tables.sourcePorts === "non-reserved" && ports.sourcePort < 1024;
+  return byPorts(tables, from, to, { protocol: ip.protocol, ...ports });
+}
+
+/** What a packet between two bound ends comes to by its ports. */
+function byPorts(tables: PolicyTables, from: number, to: number, packet: Ports & { protocol: number }): Judgement {
+  const forward = flowTo(tables, from, to, packet.protocol, packet.destinationPort);
+  const isReserved = tables.sourcePorts === "non-reserved" && packet.sourcePort < 1024;
   if (forward !== undefined && !isReserved) return { counter: forward };
-  const answered = flowTo(tables, to, from, ip.protocol, ports.sourcePort);
-  if (answered !== undefined && !ports.opens) return { counter: answered };
+  const answered = flowTo(tables, to, from, packet.protocol, packet.sourcePort);
+  if (answered !== undefined && !packet.opens) return { counter: answered };
   if (forward !== undefined) return { refusal: "reserved-source" };
   return { refusal: answered === undefined ? "no-flow" : "reply-is-syn" };
+}
+
+/** Why the policy drops the first packet of a TCP connection, or a datagram; null when it does not. */
+export function refusalOfFirst(
+  tables: PolicyTables,
+  { protocol, source, sourcePort, destination, destinationPort }: FirstPacket,
+): Reason | null {
+  const from = kindOf(tables, source);
+  const to = kindOf(tables, destination);
+  if (tables.mode !== "enforce" || (from === 0 && to === 0)) return null;
+  if (from === 0 || to === 0) return tables.outside === "drop" ? Reason.PolicyOutside : null;
+  const isTcp = protocol === "tcp";
+  const judged = byPorts(tables, from, to, { protocol: isTcp ? TCP : UDP, sourcePort, destinationPort, opens: isTcp });
+  return judged !== "untouched" && "refusal" in judged ? REASONS[judged.refusal] : null;
 }
 
 /** Any flow of the protocol between the two, whichever way, lets it pass. */
