@@ -32,6 +32,7 @@ const PORTS = [
   { min: 2000, max: 9000 },
   { min: 40_000, max: 40_010 },
   { min: 40_003, max: 41_000 },
+  { min: 1024, max: 65_535 },
   { min: 1, max: 65_535 },
 ] as const;
 const MOST_CLASSES = 4;
@@ -66,7 +67,7 @@ export class PolicyMaker {
     return {
       mode: random.of(["monitor", "enforce"]),
       outside: random.of(["pass", "pass", "drop"]),
-      sourcePorts: random.of(["any", "non-reserved"]),
+      sourcePorts: random.of(["any", "non-reserved", "non-reserved"]),
       hosts,
       classCount,
       pairs,
