@@ -263,9 +263,10 @@ int probe_frames_open(void) {
   const int fd = socket(AF_PACKET, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (fd < 0) return -errno;
   const int on = 1;
+  /* Else the kernel would copy every packet that anybody sends, for us to look at. From Linux 4.20 on. */
+  setsockopt(fd, SOL_PACKET, PACKET_IGNORE_OUTGOING, &on, sizeof on);
   const struct sockaddr_ll everywhere = {.sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL)};
   if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &filter, sizeof filter) == 0 &&
-      setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) == 0 &&
       bind(fd, (const struct sockaddr *)&everywhere, sizeof everywhere) == 0)
     return fd;
   const int error = -errno;

@@ -10,8 +10,6 @@
 
 #include "probe-core.h"
 
-/* Room for replies that come while nobody looks. */
-#define PING_BUFFER_BYTES (4 << 20)
 #ifndef SOL_RAW
 #define SOL_RAW 255
 #endif
@@ -63,11 +61,7 @@ static int open_ping(struct ilb_prober *p, struct ping_socket *ping, int family)
     fd = socket(domain, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, protocol);
   }
   if (fd < 0) return -errno;
-  const int on = 1;
-  const int bytes = PING_BUFFER_BYTES;
-  setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
-  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) < 0)
-    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+  probe_prepare_shared(fd);
   only_replies(fd, is_raw, family);
   struct epoll_event event = {.events = EPOLLIN, .data.u32 = family == 4 ? TAG_PING4 : TAG_PING6};
   if (epoll_ctl(p->epoll, EPOLL_CTL_ADD, fd, &event) < 0) {
@@ -93,7 +87,7 @@ void probe_ping_begin(struct ilb_prober *p, uint32_t slot) {
   const int opened = open_ping(p, ping, request->family);
   if (opened < 0) return probe_finish(p, slot, opened, 0);
   probe_ping_number(ping, probe);
-  probe_draw_cookie(probe);
+  probe_draw_cookie(p, probe);
   struct echo echo = {
       .type = request->family == 4 ? ICMP_ECHO : ICMP6_ECHO_REQUEST,
       .identifier = htons(ping->identifier),
@@ -110,8 +104,11 @@ void probe_ping_begin(struct ilb_prober *p, uint32_t slot) {
 }
 
 
-static void take_reply(struct ilb_prober *p, struct ping_socket *ping, int family, const uint8_t *data, size_t bytes,
-                       const struct sockaddr_storage *from, uint64_t stamp_ns) {
+static void take_reply(struct ilb_prober *p, const struct probe_packet *packet) {
+  const uint8_t family = packet->from->ss_family == AF_INET ? 4 : 6;
+  const struct ping_socket *ping = probe_ping_of(p, family);
+  const uint8_t *data = packet->data;
+  size_t bytes = packet->bytes;
   if (family == 4 && ping->is_raw) {
     if (bytes < sizeof(struct iphdr)) return;
     const size_t header = (size_t)(data[0] & 15) * 4;
@@ -127,30 +124,13 @@ static void take_reply(struct ilb_prober *p, struct ping_socket *ping, int famil
   const uint32_t slot = ping->slots[ntohs(echo.sequence)];
   if (slot == NOWHERE) return;
   const struct probe *probe = &p->probes[slot];
-  const void *address = family == 4 ? (const void *)&((const struct sockaddr_in *)from)->sin_addr
-                                    : (const void *)&((const struct sockaddr_in6 *)from)->sin6_addr;
+  const void *address = family == 4 ? (const void *)&((const struct sockaddr_in *)packet->from)->sin_addr
+                                    : (const void *)&((const struct sockaddr_in6 *)packet->from)->sin6_addr;
   if (echo.cookie != probe->cookie || memcmp(address, probe->request.address, family == 4 ? 4 : 16) != 0) return;
-  probe_answered(p, slot, stamp_ns > probe->sent_ns ? stamp_ns - probe->sent_ns : 0);
+  probe_answered(p, slot, packet->stamp_ns > probe->sent_ns ? packet->stamp_ns - probe->sent_ns : 0);
 }
 
-void probe_ping_ready(struct ilb_prober *p, uint8_t family) {
-  struct ping_socket *ping = probe_ping_of(p, family);
-  uint8_t data[256];
-  union {
-    struct cmsghdr align;
-    uint8_t bytes[128];
-  } control;
-  /* As many at most as can be ours; strangers' replies do not hold us up. */
-  for (uint32_t i = 0; i < MOST_PROBES; i++) {
-    struct sockaddr_storage from;
-    struct iovec part = {.iov_base = data, .iov_len = sizeof data};
-    struct msghdr message = {.msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &part, .msg_iovlen = 1,
-                             .msg_control = &control, .msg_controllen = sizeof control};
-    const ssize_t bytes = recvmsg(ping->fd, &message, 0);
-    if (bytes < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return;
-    if (bytes > 0) take_reply(p, ping, family, data, (size_t)bytes, &from, probe_stamp_of(&message));
-  }
-}
+void probe_ping_ready(struct ilb_prober *p, uint8_t family) { probe_receive(p, probe_ping_of(p, family)->fd, take_reply); }
 
 void probe_ping_prepare(struct ping_socket *ping) {
   ping->fd = -1;

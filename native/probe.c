@@ -10,6 +10,10 @@
 #include "probe-core.h"
 
 #define EVENTS 256
+#define AT_ONCE 32
+#define PACKET_BYTES 256
+/* Room for answers that come while nobody looks. */
+#define BUFFER_BYTES (4 << 20)
 
 uint64_t probe_clock_ns(clockid_t clock) {
   struct timespec now;
@@ -22,7 +26,9 @@ uint32_t probe_microseconds(uint64_t ns) {
   return us == 0 ? 1 : us > UINT32_MAX ? UINT32_MAX : (uint32_t)us;
 }
 
-uint64_t probe_stamp_of(struct msghdr *message) {
+/* ---- Sockets that many probes share ----------------------------------------------------------------------------- */
+
+static uint64_t stamp_of(struct msghdr *message) {
   for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c != NULL; c = CMSG_NXTHDR(message, c)) {
     if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SO_TIMESTAMPNS) continue;
     struct timespec at;
@@ -32,8 +38,43 @@ uint64_t probe_stamp_of(struct msghdr *message) {
   return probe_clock_ns(CLOCK_REALTIME);
 }
 
-void probe_draw_cookie(struct probe *probe) {
-  if (getrandom(&probe->cookie, sizeof probe->cookie, GRND_NONBLOCK) < 0) probe->cookie = probe->started_ns * 0x9e3779b97f4a7c15u;
+void probe_receive(struct ilb_prober *p, int fd, void (*take)(struct ilb_prober *p, const struct probe_packet *packet)) {
+  static _Thread_local uint8_t data[AT_ONCE][PACKET_BYTES];
+  union {
+    struct cmsghdr align;
+    uint8_t bytes[64];
+  } control[AT_ONCE];
+  struct sockaddr_storage from[AT_ONCE];
+  struct iovec parts[AT_ONCE];
+  struct mmsghdr messages[AT_ONCE];
+  for (uint32_t taken = 0; taken < MOST_PROBES; taken += AT_ONCE) {
+    for (int i = 0; i < AT_ONCE; i++) {
+      parts[i] = (struct iovec){.iov_base = data[i], .iov_len = PACKET_BYTES};
+      messages[i].msg_hdr = (struct msghdr){.msg_name = &from[i], .msg_namelen = sizeof from[i], .msg_iov = &parts[i],
+                                            .msg_iovlen = 1, .msg_control = &control[i], .msg_controllen = sizeof control[i]};
+    }
+    const int count = recvmmsg(fd, messages, AT_ONCE, MSG_DONTWAIT, NULL);
+    for (int i = 0; i < count; i++) {
+      const struct probe_packet packet = {.data = data[i], .bytes = messages[i].msg_len, .from = &from[i],
+                                          .stamp_ns = stamp_of(&messages[i].msg_hdr)};
+      if (packet.bytes > 0) take(p, &packet);
+    }
+    if (count < AT_ONCE && (count >= 0 || errno == EAGAIN)) return;
+  }
+}
+
+void probe_prepare_shared(int fd) {
+  const int on = 1;
+  const int bytes = BUFFER_BYTES;
+  setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
+  if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &bytes, sizeof bytes) < 0)
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &bytes, sizeof bytes);
+}
+
+void probe_draw_cookie(struct ilb_prober *p, struct probe *probe) {
+  if (p->cookies_left == 0 && getrandom(p->cookies, sizeof p->cookies, GRND_NONBLOCK) == (ssize_t)sizeof p->cookies)
+    p->cookies_left = sizeof p->cookies / sizeof *p->cookies;
+  probe->cookie = p->cookies_left > 0 ? p->cookies[--p->cookies_left] : probe->started_ns * 0x9e3779b97f4a7c15u;
 }
 
 socklen_t probe_target_of(const struct ilb_probe_request *request, struct sockaddr_storage *out) {
@@ -52,7 +93,7 @@ socklen_t probe_target_of(const struct ilb_probe_request *request, struct sockad
   return sizeof *v6;
 }
 
-/* ---- Deadlines: a binary heap of slots -------------------------------------------------------------------------- */
+/* ---- Who is woken when: a binary heap of slots ---------------------------------------------------------------------- */
 
 static void put(struct ilb_prober *p, uint32_t place, uint32_t slot) {
   p->heap[place] = slot;
@@ -60,7 +101,7 @@ static void put(struct ilb_prober *p, uint32_t place, uint32_t slot) {
 }
 
 static bool is_sooner(const struct ilb_prober *p, uint32_t a, uint32_t b) {
-  return p->probes[a].deadline_ns < p->probes[b].deadline_ns;
+  return p->probes[a].wake_ns < p->probes[b].wake_ns;
 }
 
 static void sift_up(struct ilb_prober *p, uint32_t place, uint32_t slot) {
@@ -95,6 +136,13 @@ static void heap_remove(struct ilb_prober *p, uint32_t slot) {
   sift_down(p, p->probes[last].place, last);
 }
 
+void probe_wake_at(struct ilb_prober *p, uint32_t slot, uint64_t wake_ns) {
+  struct probe *probe = &p->probes[slot];
+  probe->wake_ns = wake_ns < probe->deadline_ns ? wake_ns : probe->deadline_ns;
+  sift_up(p, probe->place, slot);
+  sift_down(p, probe->place, slot);
+}
+
 /* ---- Ends ------------------------------------------------------------------------------------------------------- */
 
 /* Lets go of everything but the slot. Closing takes the descriptor out of the epoll set too. */
@@ -107,7 +155,7 @@ static void release(struct ilb_prober *p, uint32_t slot) {
     struct ping_socket *ping = probe_ping_of(p, probe->request.family);
     if (ping->slots[probe->sequence] == slot) ping->slots[probe->sequence] = NOWHERE;
   } else if (probe->source_port != 0) {
-    p->frame_slots[probe->source_port - ILB_PROBE_FIRST_PORT] = NOWHERE;
+    probe_direct_release(p, slot);
   }
 }
 
@@ -160,11 +208,20 @@ int64_t ilb_prober_create(uint32_t capacity) {
   const int error = p->epoll < 0 ? -errno : -ENOMEM;
   probe_ping_prepare(&p->ping4);
   probe_ping_prepare(&p->ping6);
-  p->frames = -1;
-  for (uint32_t offset = 0; offset < PROBE_PORTS; offset++) p->frame_slots[offset] = NOWHERE;
+  p->frames = p->routed4 = p->routed6 = -1;
+  for (uint32_t offset = 0; offset < PROBE_PORTS; offset++) p->port_slots[offset] = NOWHERE;
   if (p->epoll >= 0 && p->heap && p->done && p->probes) return ilb_handle(p);
   ilb_prober_free(p);
   return error;
+}
+
+/* Which sort of packet goes out. */
+static void begin(struct ilb_prober *p, uint32_t slot) {
+  const struct ilb_probe_request *request = &p->probes[slot].request;
+  const bool is_routed_tcp = request->kind == ILB_PROBE_TCP && request->has_source;
+  if ((request->interface != 0 || is_routed_tcp) && (probe_direct_begin(p, slot) == 0 || !is_routed_tcp)) return;
+  if (request->kind == ILB_PROBE_PING) probe_ping_begin(p, slot);
+  else probe_socket_begin(p, slot);
 }
 
 int ilb_prober_submit(struct ilb_prober *p, const struct ilb_probe_request *requests, uint32_t count) {
@@ -176,11 +233,9 @@ int ilb_prober_submit(struct ilb_prober *p, const struct ilb_probe_request *requ
     const uint64_t now_ns = probe_clock_ns(CLOCK_MONOTONIC);
     *probe = (struct probe){.kind = request->kind, .request = *request, .fd = -1, .started_ns = now_ns,
                             .timeout_ns = (uint64_t)request->timeout_ms * 1000000u, .place = NOWHERE};
-    probe->deadline_ns = now_ns + probe->timeout_ns;
+    probe->deadline_ns = probe->wake_ns = now_ns + probe->timeout_ns;
     sift_up(p, p->heap_size++, request->slot);
-    if (request->interface != 0) probe_direct_begin(p, request->slot);
-    else if (request->kind == ILB_PROBE_PING) probe_ping_begin(p, request->slot);
-    else probe_socket_begin(p, request->slot);
+    begin(p, request->slot);
   }
   return 0;
 }
@@ -219,9 +274,10 @@ static void take_events(struct ilb_prober *p) {
 /* After everything that has come in: who looks in late takes nobody for dead that has answered in time. */
 static void expire(struct ilb_prober *p) {
   const uint64_t now_ns = probe_clock_ns(CLOCK_MONOTONIC);
-  while (p->heap_size > 0 && p->probes[p->heap[0]].deadline_ns <= now_ns) {
+  while (p->heap_size > 0 && p->probes[p->heap[0]].wake_ns <= now_ns) {
     const uint32_t slot = p->heap[0];
-    probe_finish(p, slot, p->probes[slot].kind == ILB_PROBE_UDP ? 0 : ETIMEDOUT, 0);
+    if (p->probes[slot].deadline_ns > now_ns) probe_direct_repeat(p, slot);
+    else probe_finish(p, slot, p->probes[slot].kind == ILB_PROBE_UDP ? 0 : ETIMEDOUT, 0);
   }
 }
 
@@ -245,9 +301,9 @@ int ilb_prober_free(struct ilb_prober *p) {
       const int fd = probe->is_done ? probe->result.fd : probe->fd;
       if (probe->kind != 0 && fd >= 0) close(fd);
     }
-  if (p->ping4.fd >= 0) close(p->ping4.fd);
-  if (p->ping6.fd >= 0) close(p->ping6.fd);
-  if (p->frames >= 0) close(p->frames);
+  const int shared[] = {p->ping4.fd, p->ping6.fd, p->frames, p->routed4, p->routed6};
+  for (size_t i = 0; i < sizeof shared / sizeof *shared; i++)
+    if (shared[i] >= 0) close(shared[i]);
   if (p->epoll >= 0) close(p->epoll);
   free(p->heap);
   free(p->done);

@@ -15,7 +15,7 @@ struct ilb_prober;
 
 enum ilb_probe_kind {
   ILB_PROBE_PING = 1, /* success: the echo reply with our cookie */
-  ILB_PROBE_TCP = 2,  /* success: the connection is established; it is then reset */
+  ILB_PROBE_TCP = 2,  /* success: the server accepts the connection; it is then reset. SYNs are repeated (RFC 6298) */
   ILB_PROBE_UDP = 3,  /* an empty datagram; success: no port unreachable until the time is over */
   ILB_PROBE_CONNECT = 4, /* as TCP, but the connection goes to the caller, who closes it; that resets it. No frames */
 };
@@ -33,7 +33,13 @@ struct ilb_probe_request {
    */
   uint32_t interface;
   uint8_t source[16];
-  uint8_t mac[8]; /* 6 bytes */
+  uint8_t mac[6];
+  /*
+   * TCP without `interface`: the kernel's source address for this server is in `source`, so that a SYN of our own can be
+   * sent by the kernel's routing. Where this process may not do that, and without a source, the kernel connects a socket.
+   */
+  uint8_t has_source;
+  uint8_t reserved;
 };
 _Static_assert(sizeof(struct ilb_probe_request) == 56, "mirrored in src/native/probe.ts");
 

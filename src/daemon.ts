@@ -181,7 +181,10 @@ class Daemon {
     this.monitor = new Monitor({
       clock,
       random: Math.random,
-      prober: new SystemProber(clock, log, (server, vip) => this.plane!.probeWay(server, vip)),
+      prober: new SystemProber(clock, log, {
+        wayTo: (server, vip) => this.plane!.probeWay(server, vip),
+        sourceTo: (server) => this.plane!.probeSource(server),
+      }),
       signals: this.plane!.signals,
       onPanics: (changes) => {
         const controller = this.controller!;

@@ -28,6 +28,8 @@ export interface DataPlane {
   readonly failed: Promise<string>;
   /** The way of a health probe that is addressed to `vip` and meant for `server` (direct server return). */
   probeWay(server: Address, vip: Address): ProbeWayAnswer;
+  /** The kernel's source address towards a server; null: not known. */
+  probeSource(server: Address): Address | null;
   /** What clients have met of servers that fail. */
   readonly signals: SignalSource;
   /** Called when addresses of the box changed. */
@@ -60,6 +62,7 @@ function noPlane(): DataPlane {
     missingDevices: () => [],
     workers: () => [],
     failed: new Promise(() => undefined),
+    probeSource: () => null,
     probeWay: () => ({ kind: "not-started", reason: "without packet devices no server can be asked for the VIP" }),
     signals: { signalCount: () => 0, signals: () => [] },
     onLocalChange: () => undefined,

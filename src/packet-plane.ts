@@ -130,6 +130,7 @@ async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Pro
     failed: team.failed,
     probeWay: (server, vip) => opened.probeWay(server, vip),
     signals: engine,
+    probeSource: (server) => opened.probeSource(server),
     onLocalChange: (listener) => void listeners.push(listener),
     stop,
   };

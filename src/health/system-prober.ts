@@ -35,16 +35,21 @@ interface Running {
   done: ((outcome: Outcome) => void) | null;
 }
 
-/** The way of a probe that is addressed to `vip` and meant for `server`, or why there is none. */
-export type FindWay = (
-  server: Address,
-  vip: Address,
-) => { readonly kind: "way"; readonly way: ProbeWay } | Exclude<Outcome, { kind: "success" }>;
+/** How probes get to servers. */
+export interface ProbeWays {
+  /** The way of a probe that is addressed to `vip` and meant for `server`, or why there is none. */
+  wayTo(
+    server: Address,
+    vip: Address,
+  ): { readonly kind: "way"; readonly way: ProbeWay } | Exclude<Outcome, { kind: "success" }>;
+  /** The kernel's source address towards a server; null: not known. */
+  sourceTo(server: Address): Address | null;
+}
 
 export class SystemProber implements Prober {
   readonly #clock: Clock;
   readonly #log: Log;
-  readonly #wayTo: FindWay;
+  readonly #ways: ProbeWays;
   readonly #sockets = new ProbeSockets(MOST_PROBES);
   readonly #programs = new ProgramRuns(MOST_PROGRAMS);
   readonly #talks: Talks;
@@ -54,14 +59,11 @@ export class SystemProber implements Prober {
   #beat: { cancel(): void } | null = null;
   #closed = false;
 
-  /**
-   * @param wayTo how a probe to a VIP reaches one of its servers (direct server return)
-   * @param ca issuers of certificates to trust, PEM; absent: those of the system
-   */
-  constructor(clock: Clock, log: Log, wayTo: FindWay, ca?: string) {
+  /** @param ca issuers of certificates to trust, PEM; absent: those of the system */
+  constructor(clock: Clock, log: Log, ways: ProbeWays, ca?: string) {
     this.#clock = clock;
     this.#log = log;
-    this.#wayTo = wayTo;
+    this.#ways = ways;
     this.#talks = new Talks((request, done) => this.#sockets.start(request, done), ca);
   }
 
@@ -85,10 +87,11 @@ export class SystemProber implements Prober {
     const seconds = plan.check.timeoutSeconds;
     const timeoutMs = Math.min(seconds * 1000 * (kind === "udp" ? UDP_WAIT : 1), 0xffff_ffff);
     const isDirect = plan.type === "DSR";
-    const found = isDirect ? this.#wayTo(plan.server, plan.vip) : NO_WAY_NEEDED;
+    const found = isDirect ? this.#ways.wayTo(plan.server, plan.vip) : NO_WAY_NEEDED;
     if (found.kind !== "way") return this.#tell(found, done);
     const target = isDirect ? plan.vip : plan.server;
-    const cancel = this.#sockets.start({ kind, target, port, timeoutMs, way: found.way }, (result) =>
+    const source = kind === "tcp" && !isDirect ? this.#ways.sourceTo(plan.server) : null;
+    const cancel = this.#sockets.start({ kind, target, port, timeoutMs, way: found.way, source }, (result) =>
       done(outcomeOf(result, kind, seconds)),
     );
     return cancel ?? this.#tell(NO_ROOM, done);

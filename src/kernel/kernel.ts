@@ -78,6 +78,8 @@ export interface Kernel {
   ownAddresses(): readonly Address[];
   /** The way of a health probe that is addressed to `vip` and meant for `server`, whose next hop is watched. */
   probeWay(server: Address, vip: Address): ProbeWayAnswer;
+  /** The kernel's source address towards a server whose next hop is watched; null: not known. */
+  probeSource(server: Address): Address | null;
   /** Names of owned devices that exist no more; one that is made anew under such a name is not taken up. */
   missingDevices(): readonly string[];
   /** Keeps the next hops of exactly these addresses current, under these indexes. */
@@ -238,6 +240,7 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
     isLocal,
     ownAddresses: () => own,
     probeWay: (server, vip) => findProbeWay(network, nextHops, server, vip),
+    probeSource: (server) => nextHops.wayTo(server)?.source ?? null,
     missingDevices: () => missingOf(host).map(({ name }) => name),
     watch: (addresses) => nextHops.watch(addresses),
     ports: () => mode.describePorts(),

@@ -31,8 +31,13 @@ export interface ProbeRequest {
   readonly port: number;
   /** Failure after that long; `udp`: success. */
   readonly timeoutMs: number;
-  /** Past the kernel's routing, as a frame of our own; null: through the kernel's sockets. */
+  /** Past the kernel's routing, as a frame of our own; null: by the kernel's routing. */
   readonly way?: ProbeWay | null;
+  /**
+   * Without `way`: the kernel's source address for this target. TCP probes are then packets of our own, which cost less
+   * than sockets; null: not known.
+   */
+  readonly source?: Address | null;
 }
 
 /** Where a frame goes out, and to whom. */
@@ -140,7 +145,7 @@ export class ProbeSockets {
 }
 
 /** struct ilb_probe_request. */
-function encode(out: Uint8Array, slot: number, { kind, target, port, timeoutMs, way }: ProbeRequest): void {
+function encode(out: Uint8Array, slot: number, { kind, target, port, timeoutMs, way, source }: ProbeRequest): void {
   const view = new DataView(out.buffer, out.byteOffset, REQUEST_BYTES);
   view.setUint32(0, slot, true);
   view.setUint16(4, port, true);
@@ -148,7 +153,12 @@ function encode(out: Uint8Array, slot: number, { kind, target, port, timeoutMs, 
   view.setUint8(7, PROBE_KINDS[kind]);
   out.set(addressBytes(target), 8);
   view.setUint32(24, timeoutMs, true);
-  if (!way) return;
+  if (!way) {
+    if (!source) return;
+    out.set(addressBytes(source), 32);
+    out[54] = 1;
+    return;
+  }
   view.setUint32(28, way.interfaceIndex, true);
   out.set(addressBytes(way.source), 32);
   out.set(way.mac, 48);

@@ -16,9 +16,14 @@ const OPEN = 8080;
 const CLOSED = 8081;
 const DROPPED = 8082;
 const REJECTED = 8083;
+/** Open, but the first packet of each family's address is lost. */
+const LOSSY = 8084;
+/** All of them drop. */
+const FIRST_DEAF = 9000;
+const LAST_DEAF = 11_999;
 const SILENT_MS = 300;
 
-/** Accepts on OPEN, prints the source port of each connection; holds a UDP socket on OPEN that never answers. */
+/** Accepts on OPEN and prints the source port of each connection; listens on LOSSY; has a UDP socket on OPEN that never answers. */
 const SERVER_PROGRAM = `
 import socket, sys, threading
 held = []
@@ -36,12 +41,18 @@ for family, address in (
     (socket.AF_INET, "203.0.113.10"), (socket.AF_INET6, "2001:db8:3::10"),
 ):
     u = socket.socket(family, socket.SOCK_DGRAM); u.bind((address, ${OPEN})); held.append(u)
+    held.append(socket.create_server((address, ${LOSSY}), family=family))
     threading.Thread(target=accept, args=(family, address)).start()
 `;
 const FIREWALL = `nft -f - <<X
 table inet wall {
   chain in {
     type filter hook input priority 0
+    ip daddr 192.0.2.20 tcp dport ${LOSSY} quota until 50 bytes drop
+    ip daddr 203.0.113.10 tcp dport ${LOSSY} quota until 50 bytes drop
+    ip6 daddr 2001:db8::20 tcp dport ${LOSSY} quota until 70 bytes drop
+    ip6 daddr 2001:db8:3::10 tcp dport ${LOSSY} quota until 70 bytes drop
+    tcp dport ${FIRST_DEAF}-${LAST_DEAF} drop
     tcp dport ${DROPPED} drop
     udp dport ${DROPPED} drop
     tcp dport ${REJECTED} reject with icmpx admin-prohibited
@@ -192,6 +203,60 @@ describe.skipIf(!hasNamespaces)("probes", () => {
     });
   });
 
+  describe.each([4, 6] as const)("TCP in packets of our own that the kernel routes, over IPv%d", (family) => {
+    const routed = (port: number, timeoutMs = 5000): ProbeRequest => ({
+      ...ask("tcp", port, SERVERS[family], timeoutMs),
+      source: BOX[family],
+    });
+
+    test("it finds what a socket would, and the server is left with no connection", async () => {
+      const results = await probe(routed(OPEN), routed(CLOSED), routed(DROPPED, SILENT_MS), routed(REJECTED));
+      expect(results.map(({ kind, code }) => code || kind)).toEqual([
+        "success",
+        "ECONNREFUSED",
+        "ETIMEDOUT",
+        family === 4 ? "EHOSTUNREACH" : "EACCES",
+      ]);
+      expect(results[0]?.rttMicroseconds).toBeGreaterThan(0);
+      expect(net.sh("peer", "ss -Htan state connected 'sport = :8080'").trim()).toBe("");
+    });
+
+    test("an address that nobody has is unreachable or silent; one without a route fails at once", async () => {
+      const nowhere = ip(family === 4 ? "198.51.100.1" : "2001:db8:ffff::1");
+      const [nobody, unrouted] = await probe(
+        { ...routed(OPEN, SILENT_MS), target: NOBODY[family] },
+        { ...routed(OPEN), target: nowhere },
+      );
+      expect(["ETIMEDOUT", "EHOSTUNREACH"]).toContain(nobody?.code ?? "");
+      expect(unrouted).toMatchObject({ kind: "failure", code: "ENETUNREACH" });
+    });
+  });
+
+  test.each([
+    ["past the routing", true],
+    ["by the routing", false],
+  ])("a SYN that was lost is repeated within the attempt, %s", async (_, isDirect) => {
+    for (const family of [4, 6] as const) {
+      const target = isDirect ? VIPS[family] : SERVERS[family];
+      const way = { interfaceIndex: boxInterface, mac: mac("02:00:00:00:00:0c"), source: BOX[family] };
+      const request = { ...ask("tcp", LOSSY, target, 20_000), ...(isDirect ? { way } : { source: BOX[family] }) };
+      // Which of the two was answered cannot be told, so there is no round-trip time.
+      expect(await probe(request)).toEqual([{ kind: "success", code: "", rttMicroseconds: 0 }]);
+    }
+  });
+
+  test("more probes of our own wait at once than there are source ports", async () => {
+    const many = new ProbeSockets(4096);
+    const codes = new Map<string, number>();
+    await net.inside("box", async () => {
+      for (let port = FIRST_DEAF; port <= LAST_DEAF; port++)
+        many.start({ ...ask("tcp", port), source: BOX[4] }, ({ code }) => codes.set(code, (codes.get(code) ?? 0) + 1));
+      for (many.poll(); many.active > 0; many.poll()) await Bun.sleep(5);
+    });
+    many.close();
+    expect([...codes]).toEqual([["ETIMEDOUT", LAST_DEAF - FIRST_DEAF + 1]]);
+  });
+
   test("source ports are 2048 to 4095, a new one each time, and none that somebody holds", async () => {
     const holder = net.start(
       "box",
@@ -233,15 +298,16 @@ describe.skipIf(!hasNamespaces)("probes", () => {
   test("who looks late takes nobody for dead that answered in time", async () => {
     const results: ProbeResult[] = [];
     await net.inside("box", async () => {
-      for (const kind of ["ping", "tcp"] as const)
-        sockets.start(ask(kind, OPEN, SERVERS[4], 200), (one) => results.push(one));
+      const ways = [ask("ping", OPEN, SERVERS[4], 200), ask("tcp", OPEN, SERVERS[4], 200)];
+      for (const request of [...ways, { ...ask("tcp", OPEN, SERVERS[4], 200), source: BOX[4] }])
+        sockets.start(request, (one) => results.push(one));
       sockets.poll();
       const accepted = server.line();
       await accepted;
       await Bun.sleep(400); // past the deadline: being late is what this is about
       sockets.poll();
     });
-    expect(results.map(({ kind }) => kind)).toEqual(["success", "success"]);
+    expect(results.map(({ kind }) => kind)).toEqual(["success", "success", "success"]);
     for (const { rttMicroseconds } of results) expect(rttMicroseconds).toBeLessThan(200_000);
   });
 

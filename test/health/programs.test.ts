@@ -9,6 +9,7 @@ import type { CheckPlan } from "../../src/health/plan.ts";
 import { SystemProber } from "../../src/health/system-prober.ts";
 import { SILENT } from "../control/fakes.ts";
 import { ip } from "../support/addresses.ts";
+import { NO_WAYS } from "./script.ts";
 
 let directory: string;
 let prober: SystemProber;
@@ -19,7 +20,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(directory, { recursive: true }));
 beforeEach(() => {
-  prober = new SystemProber(systemClock(), SILENT, () => ({ kind: "failure", reason: "no way" }));
+  prober = new SystemProber(systemClock(), SILENT, NO_WAYS);
 });
 afterEach(() => prober.close());
 

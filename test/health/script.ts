@@ -2,6 +2,7 @@
 import type { Outcome, Step } from "../../src/health/check.ts";
 import type { CheckPlan } from "../../src/health/plan.ts";
 import type { Prober } from "../../src/health/prober.ts";
+import type { ProbeWays } from "../../src/health/system-prober.ts";
 
 export const GOOD: Outcome = { kind: "success", rttMicroseconds: 0 };
 export const took = (rttMicroseconds: number): Outcome => ({ kind: "success", rttMicroseconds });
@@ -48,3 +49,6 @@ export class ScriptedProber implements Prober {
     if (at >= 0) this.asked.splice(at, 1);
   }
 }
+
+/** Servers are reached by the kernel's sockets alone. */
+export const NO_WAYS: ProbeWays = { wayTo: () => ({ kind: "failure", reason: "no way" }), sourceTo: () => null };

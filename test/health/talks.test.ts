@@ -14,6 +14,7 @@ import { PROBE_PORTS } from "../../src/native/probe.ts";
 import { SILENT } from "../control/fakes.ts";
 import { ip } from "../support/addresses.ts";
 import { Authority, type Certificate, hasOpenssl } from "../support/certificates.ts";
+import { NO_WAYS } from "./script.ts";
 
 const HERE = "127.0.0.1";
 let prober: SystemProber;
@@ -24,7 +25,7 @@ beforeAll(() => {
 });
 afterAll(() => authority?.close());
 beforeEach(() => {
-  prober = new SystemProber(systemClock(), SILENT, () => ({ kind: "failure", reason: "no way" }), authority?.cert);
+  prober = new SystemProber(systemClock(), SILENT, NO_WAYS, authority?.cert);
 });
 const closers: (() => void)[] = [];
 afterEach(() => {
