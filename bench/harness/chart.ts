@@ -23,6 +23,7 @@ const CHARTS: Readonly<Record<string, { readonly title: string; readonly groups:
 };
 
 const STYLE = `
+  .page { fill: #ffffff; }
   text { font: 13px system-ui, sans-serif; fill: #1f2328; }
   .title { font-size: 16px; font-weight: 600; }
   .quiet { fill: #59636e; font-size: 12px; }
@@ -30,6 +31,7 @@ const STYLE = `
   .grid { stroke: #d1d9e0; } .one { stroke: #1f2328; stroke-width: 1.5; }
   .whisker { stroke: #1f2328; stroke-width: 1.5; } .goal { stroke: #8250df; stroke-width: 2.5; }
   @media (prefers-color-scheme: dark) {
+    .page { fill: #0d1117; }
     text { fill: #e6edf3; } .quiet { fill: #9198a1; }
     .better { fill: #3fb68b; } .worse { fill: #e08a55; }
     .grid { stroke: #3d444d; } .one, .whisker { stroke: #e6edf3; } .goal { stroke: #b78cff; }
@@ -91,6 +93,7 @@ export function drawChart(title: string, caption: string, results: readonly Benc
   return `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="${escaped(title)}">
   <style>${STYLE}
   </style>
+  <rect class="page" width="${WIDTH}" height="${height}"/>
   <text class="title" x="12" y="22">${escaped(title)}: how many times better than the peer</text>
   <text class="quiet" x="12" y="40">right of 1 is better; whisker: 95 % interval of the median; purple: the two goals; scale logarithmic</text>
   ${grid.join("\n  ")}
@@ -100,7 +103,7 @@ export function drawChart(title: string, caption: string, results: readonly Benc
 `;
 }
 
-/** The charts that these results give, by file name. @param whole ids of all rows: a chart is left out when rows of it are missing */
+/** The charts that these results give, by file name. @param caption machine and date, one line */
 export function charts(results: readonly BenchResult[], caption: string): Map<string, string> {
   const drawn = new Map<string, string>();
   for (const [name, { title, groups }] of Object.entries(CHARTS)) {
