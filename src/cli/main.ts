@@ -62,6 +62,10 @@ async function talk(target: Target, argv: readonly string[], caller: Sink): Prom
       return 1;
     }
     const { file, preserve, dryRun } = use;
+    if (!use.isImport) {
+      const json = { argv, input: new TextDecoder().decode(input) };
+      return send(target, (client) => client.v1.ilbadm.$post({ json }, STREAM), caller);
+    }
     const query = { preserve: `${preserve}`, dryRun: `${dryRun}`, name: file ?? "-" } as const;
     const text = { headers: { ...STREAM.headers, "content-type": "text/plain" }, init: { body: input } };
     return send(target, (client) => client.v1.config.$put({ query }, text), caller);

@@ -22,6 +22,7 @@ import {
 } from "../model/lookup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
 import { translates } from "../netbackup/guard.ts";
+import { withPort } from "../netbackup/ports.ts";
 import { isServerAddress, isValidProxySource, isVirtualAddress } from "./address-rules.ts";
 import type {
   AddServer,
@@ -32,6 +33,7 @@ import type {
   NewServer,
   RuleChange,
   ServerChange,
+  SetPort,
 } from "./command.ts";
 import { errorText, failed } from "./errors.ts";
 import type { ChangeContext } from "./host.ts";
@@ -273,6 +275,13 @@ function deleteHealthCheck(config: Config, name: string): Result<Config> {
   return next(config, { rules, healthChecks: without(config.healthChecks, check.id) });
 }
 
+/** Which names can be set is checked with the request: the catalogue never changes. */
+function setPort(config: Config, { name, ports: range }: SetPort): Result<Config> {
+  const { netbackup } = config;
+  const ports = withPort(netbackup.ports, name, range);
+  return ports === netbackup.ports ? ok(config) : next(config, { netbackup: freeze({ ...netbackup, ports }) });
+}
+
 /**
  * One atomic step. @returns a new frozen Config, the very same one when the change has no effect, or the failure with
  * the text that ilbadm prints
@@ -301,5 +310,7 @@ export function apply(config: Config, change: Change, context: ChangeContext): R
       return createHealthCheck(config, change, context);
     case "delete-healthcheck":
       return deleteHealthCheck(config, change.name);
+    case "set-port":
+      return setPort(config, change);
   }
 }

@@ -3,6 +3,7 @@
  * that nothing is printed before a wrong one is refused.
  */
 import { ok, type Result } from "../model/result.ts";
+import { bindShowFlows, bindShowServices } from "./bind-netbackup.ts";
 import type { Asked, Change, Command, Output, ShowHealth, ShowStatistics, SubcommandName } from "./command.ts";
 import { type ErrorCode, failed, failure, keyFailure } from "./errors.ts";
 import {
@@ -10,6 +11,8 @@ import {
   allFields,
   chooseFields,
   type FieldSet,
+  FLOW_CHANGE_DEFAULTS,
+  FLOW_FIELDS,
   GROUP_FIELDS,
   HISTORY_FIELDS,
   isExplicit,
@@ -17,6 +20,7 @@ import {
   RULE_ITEM_FIELDS,
   SERVER_FIELDS,
   SERVER_ITEM_FIELDS,
+  SERVICE_FIELDS,
   STATISTICS_FIELDS,
   VERBOSE_STATISTICS,
 } from "./fields.ts";
@@ -205,6 +209,11 @@ function bindExplain(request: Request): Result<Asked> {
   return ok({ kind: "explain", packet: Object.freeze(packet) });
 }
 
+function bindServices(request: Request): Result<Asked> {
+  const output = bindOutput(request, SERVICE_FIELDS, SERVICE_FIELDS.defaults);
+  return output.ok ? bindShowServices(request, output.value) : output;
+}
+
 function bindFile(request: Request): Result<string | null> {
   const operands = checkOperands(request);
   return operands.ok ? ok(request.operands[0] ?? null) : operands;
@@ -242,6 +251,11 @@ const QUERY_BINDERS: { readonly [K in Asked["kind"]]: (request: Request) => Resu
   "show-persist": (request) => bindShowTable(request, "show-persist"),
   "show-audit": (request) => bindShowRecords(request, "show-audit", AUDIT_FIELDS),
   history: (request) => bindShowRecords(request, "history", HISTORY_FIELDS),
+  "show-services": bindServices,
+  "show-flows": (request) =>
+    bindShowFlows(request, (difference) =>
+      bindOutput(request, FLOW_FIELDS, difference ? FLOW_CHANGE_DEFAULTS : FLOW_FIELDS.defaults),
+    ),
   explain: bindExplain,
 };
 
@@ -257,6 +271,7 @@ const OF_LINES: readonly OptionSpec[] = [
   OPTIONS.verboseResults,
   OPTIONS.verboseChecks,
   OPTIONS.delta,
+  OPTIONS.form,
 ];
 
 function bindAsked(request: Request, kind: Asked["kind"]): Result<Command> {

@@ -6,6 +6,7 @@
 import { widthBits } from "../model/address.ts";
 import { groupNameOfServerId } from "../model/lookup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
+import { parseSetPort, printSetPort } from "./bind-netbackup.ts";
 import { bindQuery } from "./bind-query.ts";
 import type {
   AddServer,
@@ -192,7 +193,23 @@ function defaultOf<V>(key: KeySpec<V>): V {
 
 type ChangeBinders = { readonly [K in Change["kind"]]: (request: Request) => Result<Command> };
 
+/** One change per operand, or the port of a file. */
+function bindSetPort(request: Request): Result<Command> {
+  const file = request.texts.get(OPTIONS.portFile);
+  if (file !== undefined)
+    return request.operands.length > 0 ? failed("E-ARGS") : ok(Object.freeze({ kind: "port-file", file }));
+  if (request.operands.length === 0) return { ok: false, failure: request.spec.operands.tooFew() };
+  const list: Change[] = [];
+  for (const operand of request.operands) {
+    const change = parseSetPort(operand);
+    if (!change.ok) return change;
+    list.push(change.value);
+  }
+  return changes("set-port", list);
+}
+
 const CHANGE_BINDERS: ChangeBinders = {
+  "set-port": bindSetPort,
   "create-rule": bindCreateRule,
   "delete-rule": bindDeleteRule,
   "enable-rule": (request) => bindRuleSwitch(request, "enable-rule"),
@@ -311,6 +328,8 @@ export function utterance(change: Change): Utterance {
       return utter(change.kind, [change.serverId]);
     case "create-healthcheck":
       return utterCreateHealthCheck(change);
+    case "set-port":
+      return utter(change.kind, [printSetPort(change)]);
     case "delete-servergroup":
     case "delete-healthcheck":
       return utter(change.kind, [change.name]);

@@ -6,6 +6,7 @@
 import type { ExplainedPacket } from "../engine/explanation.ts";
 import type { Address } from "../model/address.ts";
 import type { Algorithm, Judging, PortRange, Protocol, RuleType, TestOptions } from "../model/config.ts";
+import type { FlowQuestion } from "../netbackup/question.ts";
 
 /** What a caller must be allowed to do. `config` does not imply `enable`. */
 export type Right = "show" | "enable" | "config";
@@ -97,6 +98,15 @@ export interface DeleteHealthCheck {
   readonly name: string;
 }
 
+/** A port of NetBackup that the site sets: a service of the catalogue, or a range that only the site can name. */
+export interface SetPort {
+  readonly kind: "set-port";
+  /** Id of the service or window. */
+  readonly name: string;
+  /** null: what the guide says. */
+  readonly ports: PortRange | null;
+}
+
 export type Change =
   | CreateRule
   | RuleChange
@@ -106,7 +116,8 @@ export type Change =
   | RemoveServer
   | ServerChange
   | CreateHealthCheck
-  | DeleteHealthCheck;
+  | DeleteHealthCheck
+  | SetPort;
 
 /** What `-o` and `-p` chose. `fields` are canonical (as headers print them). */
 export interface Output {
@@ -178,6 +189,26 @@ export interface ShowRecords {
   readonly limit: number | null;
 }
 
+/** Services of the NetBackup catalogue. */
+export interface ShowServices {
+  readonly kind: "show-services";
+  /** null: of every table. */
+  readonly table: string | null;
+  readonly output: Output;
+  /** Names or ports; none: all. */
+  readonly names: readonly string[];
+}
+
+/** How flows are printed. */
+export type FlowForm = "table" | "csv" | "json";
+
+export interface ShowFlows {
+  readonly kind: "show-flows";
+  readonly question: FlowQuestion;
+  readonly form: FlowForm;
+  readonly output: Output;
+}
+
 /** What a reading subcommand asks for. */
 export type Asked =
   | ShowRule
@@ -187,6 +218,8 @@ export type Asked =
   | ShowTable
   | ShowStatistics
   | ShowRecords
+  | ShowServices
+  | ShowFlows
   | Explain;
 
 /** A question and the form of its answer. `json`: objects instead of lines. */
@@ -206,6 +239,12 @@ export interface ImportConfig {
   readonly file: string | null;
 }
 
+/** set-port with the port of a file, which the caller's process reads. */
+export interface PortFile {
+  readonly kind: "port-file";
+  readonly file: string;
+}
+
 /** Back to the configuration as it was after a change of the history; 0: before the first. */
 export interface Rollback {
   readonly kind: "rollback";
@@ -219,6 +258,7 @@ export type Command =
   | Query
   | ExportConfig
   | ImportConfig
+  | PortFile
   | Rollback;
 
 /** All subcommands by their long names. */

@@ -74,9 +74,16 @@ function completeKeys(option: KeysOption, argument: string): Completion {
   return fits({ prefix: argument.slice(0, at), candidates, open: true });
 }
 
+/** The last of several words; it may go on behind a word, with a version or a value. */
+function completeWords(words: readonly string[], argument: string): Completion {
+  const prefix = argument.slice(0, argument.lastIndexOf(",") + 1);
+  return fits({ prefix, candidates: words.map((word) => ({ word, help: "" })), open: true });
+}
+
 function completeArgument(spec: SubcommandSpec, option: OptionSpec, argument: string): Completion {
   if (option.kind === "keys") return completeKeys(option, argument);
   if (option.kind === "flag") return NOTHING;
+  if (option.words !== undefined) return completeWords(option.words, argument);
   if (option.names !== "fields") return fits({ names: option.names });
   const words = [ALL_FIELDS, ...(FIELDS_OF[spec.long] ?? []).map((field) => field.toLowerCase())];
   const prefix = argument.slice(0, argument.lastIndexOf(",") + 1);

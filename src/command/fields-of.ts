@@ -3,12 +3,14 @@ import type { SubcommandName } from "./command.ts";
 import {
   AUDIT_FIELDS,
   allFields,
+  FLOW_FIELDS,
   GROUP_FIELDS,
   HEALTH_FIELDS,
   HISTORY_FIELDS,
   RESULT_FIELDS,
   RULE_FIELDS,
   SERVER_FIELDS,
+  SERVICE_FIELDS,
   STATISTICS_FIELDS,
 } from "./fields.ts";
 
@@ -20,5 +22,7 @@ export const FIELDS_OF: Partial<Readonly<Record<SubcommandName, readonly string[
   "show-hc-result": allFields(RESULT_FIELDS),
   "show-statistics": allFields(STATISTICS_FIELDS),
   "show-audit": allFields(AUDIT_FIELDS),
+  "show-services": allFields(SERVICE_FIELDS),
+  "show-flows": allFields(FLOW_FIELDS),
   history: allFields(HISTORY_FIELDS),
 });

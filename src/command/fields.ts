@@ -132,6 +132,33 @@ export const ITEM_WIDTHS = {
 } as const satisfies Record<string, Width>;
 export type ItemField = keyof typeof ITEM_WIDTHS;
 
+/** show-services. */
+export const SERVICE_WIDTHS = {
+  NAME: 21,
+  PORT: 16,
+  ALIASES: 28,
+  TABLES: 32,
+  VERSIONS: 9,
+  GUARD: 6,
+  TITLE: 40,
+} as const satisfies Record<string, Width>;
+export type ServiceField = keyof typeof SERVICE_WIDTHS;
+
+/** show-flows. CHANGE is of differences, GROUP of alternatives. */
+export const FLOW_WIDTHS = {
+  CHANGE: 7,
+  FLOW: 9,
+  SOURCE: 14,
+  DESTINATION: 14,
+  SERVICE: 13,
+  PORT: 7,
+  PROTO: 7,
+  NEED: 13,
+  CONDITION: 40,
+  GROUP: 20,
+} as const satisfies Record<string, Width>;
+export type FlowField = keyof typeof FLOW_WIDTHS;
+
 const all = (widths: Readonly<Record<string, Width>>): string[] => Object.keys(widths);
 
 const defaultRuleFields: readonly RuleField[] = ["RULENAME", "STATUS", "LBALG", "TYPE", "PROTOCOL", "VIP", "PORT"];
@@ -145,6 +172,10 @@ export const HEALTH_FIELDS: FieldSet = { widths: HEALTH_WIDTHS, defaults: all(HE
 export const RESULT_FIELDS: FieldSet = { widths: RESULT_WIDTHS, defaults: all(RESULT_WIDTHS).slice(0, 8) };
 export const AUDIT_FIELDS: FieldSet = { widths: AUDIT_WIDTHS, defaults: all(AUDIT_WIDTHS) };
 export const HISTORY_FIELDS: FieldSet = { widths: HISTORY_WIDTHS, defaults: all(HISTORY_WIDTHS) };
+export const SERVICE_FIELDS: FieldSet = { widths: SERVICE_WIDTHS, defaults: all(SERVICE_WIDTHS).slice(0, 6) };
+export const FLOW_FIELDS: FieldSet = { widths: FLOW_WIDTHS, defaults: all(FLOW_WIDTHS).slice(1, 9) };
+/** Of the difference that an upgrade makes. */
+export const FLOW_CHANGE_DEFAULTS = all(FLOW_WIDTHS).slice(0, 9);
 /** `-v` shows the first twelve. */
 export const STATISTICS_FIELDS: FieldSet = { widths: STATISTICS_WIDTHS, defaults: all(STATISTICS_WIDTHS).slice(0, 6) };
 export const VERBOSE_STATISTICS = all(STATISTICS_WIDTHS).slice(0, 12);

@@ -98,6 +98,8 @@ async function readStep(line: FileLine, resolver: Resolver, right: ImportOptions
   if (!named.ok) return named;
   const command = bind(named.value);
   if (!command.ok) return command;
+  // Only the caller's process reads files.
+  if (command.value.kind === "port-file") return failed("E-ARGS");
   if (!right(spec.right, printCommand(command.value))) return failed("E-AUTH");
   // A file has an end, so nothing in it may be endless.
   if (isEndless(command.value)) return failed("E-ARGS");
@@ -171,7 +173,7 @@ async function* printListings(
   host: CommandHost,
 ): AsyncGenerator<string, void, void> {
   for (const { query, config } of listings) {
-    if (query.json) yield* listJson(query, config, host);
+    if (query.json || (query.kind === "show-flows" && query.form === "json")) yield* listJson(query, config, host);
     else if (query.kind === "show-statistics") yield* listStatistics(query, host, () => config);
     else yield* list(query, config, host);
   }

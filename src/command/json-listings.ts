@@ -9,6 +9,7 @@ import type { Asked, Query, ShowHealth, ShowRule, ShowServer, ShowStatistics } f
 import { failed } from "./errors.ts";
 import type { CommandHost, RuleSample } from "./host.ts";
 import { checkNames, type Listing } from "./listings.ts";
+import { flowViews, serviceViews } from "./netbackup-listings.ts";
 import { checkStatisticsNames, takeSamples } from "./statistics.ts";
 import {
   explanationView,
@@ -93,6 +94,10 @@ function objectsOf(query: Exclude<Asked, ShowStatistics>, config: Config, host: 
     case "show-audit":
     case "history":
       return mapped(host.records?.(query.kind === "history" ? "history" : "audit", query.limit) ?? [], recordView);
+    case "show-services":
+      return serviceViews(query, config);
+    case "show-flows":
+      return flowViews(query, config);
     case "explain":
       return [];
   }

@@ -15,19 +15,21 @@
 import { z } from "zod";
 import { ok, type Result } from "../model/result.ts";
 import { bind, removalOf, utterance } from "./bind.ts";
+import { parseSetPort } from "./bind-netbackup.ts";
 import type { Change, Query } from "./command.ts";
 import { failed, keyFailure } from "./errors.ts";
-import type { AnyKey, FlagOption } from "./options.ts";
+import type { AnyKey, FlagOption, TextOption } from "./options.ts";
 import { type Given, lookUpNames, parseValue, type Request } from "./request.ts";
 import { valueSchema } from "./schema.ts";
 import { ROUTES, type Route, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
-import type { Resolver } from "./values.ts";
+import { ports as portsCodec, type Resolver } from "./values.ts";
 
 export { stringify } from "./views.ts";
 export { ROUTES };
 
 /** The property that holds the operand of a subcommand whose path does not. */
 const NAME_PROPERTY = "name";
+const PORT_PROPERTY = "port";
 /** `{name}` or `{id}` in a path. */
 const PATH_PART = /\{([a-z]+)\}/;
 
@@ -38,9 +40,17 @@ type JsonFlag = FlagOption & { readonly json: NonNullable<FlagOption["json"]> };
 const flagsOf = (spec: SubcommandSpec): JsonFlag[] =>
   spec.options.filter((option): option is JsonFlag => option.kind === "flag" && option.json !== null);
 
+const textsOf = (spec: SubcommandSpec): TextOption[] =>
+  spec.options.filter((option) => option.kind === "text" && option.property !== undefined) as TextOption[];
+
 const hasNameInBody = (route: Route): boolean => !PATH_PART.test(route.path);
 
 const keySchema = (key: AnyKey): z.ZodType => (key.list ? z.array(valueSchema(key)) : valueSchema(key));
+
+/** The body of a port that is set. */
+const PORT_BODY = z.strictObject({
+  port: z.union([z.string(), z.int()]).nullable().describe("N, or N-M of a window; null: what the guide says"),
+});
 
 function propertiesSchema(route: Route): z.ZodType {
   const spec = SUBCOMMANDS[route.subcommand];
@@ -58,6 +68,7 @@ function propertiesSchema(route: Route): z.ZodType {
 /** A zod schema of the route's body; null when it has none, or is text. */
 export function requestSchema(route: Route): z.ZodType | null {
   if (route.body === null || route.body === "text" || route.body === "query") return null;
+  if (route.body === "port") return PORT_BODY;
   if (route.body === "properties") return propertiesSchema(route);
   return z.strictObject(Object.fromEntries(Object.keys(route.body).map((property) => [property, z.boolean()])));
 }
@@ -73,6 +84,7 @@ const asText = (value: unknown): string | null =>
 
 interface Draft {
   readonly flags: Set<FlagOption>;
+  readonly texts: Map<TextOption, string>;
   readonly values: Map<AnyKey, readonly Given[]>;
   operands: string[];
 }
@@ -98,6 +110,16 @@ function readFlag(flag: JsonFlag, value: unknown, draft: Draft): Result<void> {
   return ok(undefined);
 }
 
+/** A parameter is read as an option's argument is. */
+function readText(option: TextOption, value: unknown, draft: Draft): Result<void> {
+  if (typeof value !== "string" || value === "") return invalid(option.property ?? option.letter);
+  draft.texts.set(option, value);
+  return ok(undefined);
+}
+
+/** The switches of a query string are words. */
+const asBoolean = (value: unknown): unknown => (value === "true" || value === "false" ? value === "true" : value);
+
 function readProperty(route: Route, property: string, value: unknown, draft: Draft): Result<void> {
   const spec = SUBCOMMANDS[route.subcommand];
   if (property === NAME_PROPERTY && route.body === "properties" && hasNameInBody(route)) {
@@ -105,11 +127,16 @@ function readProperty(route: Route, property: string, value: unknown, draft: Dra
     draft.operands = [value];
     return ok(undefined);
   }
+  if (route.body === "query") {
+    const text = textsOf(spec).find((candidate) => candidate.property === property);
+    if (text !== undefined) return readText(text, value, draft);
+  }
   const key = keysOf(spec).find((candidate) => candidate.property === property);
   const flag = flagsOf(spec).find((candidate) => candidate.json.property === property);
   if (key === undefined && flag === undefined) return unknownProperty(property);
   if (value === null) return ok(undefined);
-  return key ? readKey(key, value, draft) : readFlag(flag as JsonFlag, value, draft);
+  if (key !== undefined) return readKey(key, value, draft);
+  return readFlag(flag as JsonFlag, route.body === "query" ? asBoolean(value) : value, draft);
 }
 
 function unknownProperty(property: string): Result<never> {
@@ -122,7 +149,7 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
 
 /** A body of keys and flags as a request. */
 function readBody(route: Route, operands: string[], body: unknown): Result<Request> {
-  const draft: Draft = { flags: new Set(), values: new Map(), operands };
+  const draft: Draft = { flags: new Set(), texts: new Map(), values: new Map(), operands };
   if (route.body === "properties" || route.body === "query") {
     if (!isObject(body)) return failed("E-SYNTAX");
     for (const [property, value] of Object.entries(body)) {
@@ -130,7 +157,7 @@ function readBody(route: Route, operands: string[], body: unknown): Result<Reque
       if (!read.ok) return read;
     }
   }
-  return ok({ spec: SUBCOMMANDS[route.subcommand], texts: new Map(), ...draft });
+  return ok({ spec: SUBCOMMANDS[route.subcommand], ...draft });
 }
 
 /** A body of fixed properties selects among the routes of one method and path (enable or disable). */
@@ -164,6 +191,7 @@ export async function fromHttp(
   const part = PATH_PART.exec(route.path)?.[1];
   const operands = part === undefined ? [] : [pathValues[part] ?? ""];
   const { subcommand } = chosen.value;
+  if (subcommand === "set-port") return setPortFromHttp(operands[0] as string, body);
   if (subcommand === "remove-server") {
     const removal = removalOf(operands[0] as string);
     return removal.ok ? ok([removal.value]) : removal;
@@ -177,6 +205,18 @@ export async function fromHttp(
   return ok(command.value.changes);
 }
 
+/** The body of a port setting: `port` alone. */
+function setPortFromHttp(name: string, body: unknown): Result<readonly Change[]> {
+  if (!isObject(body)) return failed("E-SYNTAX");
+  const extra = Object.keys(body).find((property) => property !== PORT_PROPERTY);
+  if (extra !== undefined) return unknownProperty(extra);
+  const port = body[PORT_PROPERTY];
+  const text = port === null ? "default" : asText(port);
+  if (text === null) return invalid(PORT_PROPERTY);
+  const change = parseSetPort(`${name}=${text}`);
+  return change.ok ? ok([change.value]) : change;
+}
+
 /** A parameter of a route whose request is its query string. */
 export interface QueryParameter {
   readonly name: string;
@@ -188,26 +228,48 @@ export interface QueryParameter {
 /** The parameters of a route, none when its query string says nothing. */
 export function queryParameters(route: Route): QueryParameter[] {
   if (route.body !== "query") return [];
-  return keysOf(SUBCOMMANDS[route.subcommand]).map((key) => ({
-    name: key.property,
-    required: key.fallback === undefined,
-    help: key.fallback === undefined ? key.help : `${key.help}; default ${key.fallback}`,
-    schema: valueSchema(key),
-  }));
+  const spec = SUBCOMMANDS[route.subcommand];
+  return [
+    ...keysOf(spec).map((key) => ({
+      name: key.property,
+      required: key.fallback === undefined,
+      help: key.fallback === undefined ? key.help : `${key.help}; default ${key.fallback}`,
+      schema: valueSchema(key),
+    })),
+    ...flagsOf(spec).map(({ json, help }) => ({
+      name: json.property,
+      required: false,
+      help,
+      schema: z.enum(["true", "false"]),
+    })),
+    ...textsOf(spec).map(({ property, help, placeholder }) => ({
+      name: property as string,
+      required: false,
+      help: `${help}: ${placeholder}`,
+      schema: z.string(),
+    })),
+  ];
 }
 
-/** What a request with a query string asks for. @returns the failure with `field` set where a parameter is at fault */
+/** What a request with a query string asks for. @param operands of the command, if it has any @returns the failure with `field` set where a parameter is at fault */
 export async function queryFromHttp(
   route: Route,
   parameters: Readonly<Record<string, string>>,
   resolver: Resolver,
+  operands: readonly string[] = [],
 ): Promise<Result<Query>> {
-  const request = readBody(route, [], parameters);
+  const request = readBody(route, [...operands], parameters);
   const named = request.ok ? await lookUpNames(request.value, resolver) : request;
   const command = named.ok ? bind(named.value) : named;
   if (!command.ok) return command;
   const { kind } = command.value;
-  if (kind === "changes" || kind === "export-config" || kind === "import-config" || kind === "rollback")
+  if (
+    kind === "port-file" ||
+    kind === "changes" ||
+    kind === "export-config" ||
+    kind === "import-config" ||
+    kind === "rollback"
+  )
     throw new Error(`${route.method} ${route.path} is no query`);
   return ok(command.value);
 }
@@ -226,6 +288,12 @@ export function toHttp(change: Change): {
 } {
   const said = utterance(change);
   const spec = SUBCOMMANDS[change.kind];
+  if (change.kind === "set-port")
+    return {
+      method: "PUT",
+      path: `/v1/netbackup/ports/${encodeURIComponent(change.name)}`,
+      body: { [PORT_PROPERTY]: change.ports === null ? null : portsCodec.print(change.ports) },
+    };
   const operand = change.kind === "remove-server" ? change.serverId : said.operands[0];
   const route = spec.routes.find(
     ({ path, body }) => body === "properties" || PATH_PART.test(path) === (operand !== undefined),

@@ -50,6 +50,7 @@ import {
 } from "./fields.ts";
 import type { CommandHost } from "./host.ts";
 import { FORCED_LINE } from "./nat-guard.ts";
+import { checkFlows, checkServices, listFlows, listServices } from "./netbackup-listings.ts";
 import { unknownName } from "./suggest.ts";
 import { ports } from "./values.ts";
 
@@ -304,6 +305,10 @@ export function list(query: Exclude<Asked, ShowStatistics>, config: Config, host
     case "show-audit":
     case "history":
       return listRecords(query, host);
+    case "show-services":
+      return listServices(query, config);
+    case "show-flows":
+      return listFlows(query, config);
     case "explain":
       return listExplanation(query, config, host);
   }
@@ -335,5 +340,9 @@ export function checkNames(query: Exclude<Asked, ShowStatistics>, config: Config
     case "history":
     case "explain":
       return ok(undefined);
+    case "show-services":
+      return checkServices(query, config);
+    case "show-flows":
+      return checkFlows(query, config);
   }
 }

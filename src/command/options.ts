@@ -2,6 +2,9 @@
  * Keys and options of the one grammar: every keyword of a `key=value` argument and every option letter is spelled here
  * and nowhere else. Which subcommand has which is spec.ts.
  */
+import { CATALOGUE } from "../netbackup/catalogue.ts";
+import { QUESTION_FACTS } from "../netbackup/facts.ts";
+import { TABLES } from "../netbackup/question.ts";
 import {
   address,
   addressRange,
@@ -78,8 +81,12 @@ export interface TextOption {
   readonly letter: string;
   readonly placeholder: string;
   readonly help: string;
-  /** What the argument names; `fields`: those of the listing, joined by commas. */
-  readonly names: Named | "fields";
+  /** What the argument names; `fields`: those of the listing, joined by commas; null: nothing that can be listed. */
+  readonly names: Named | "fields" | null;
+  /** Words that the argument may begin with, for completion. */
+  readonly words?: readonly string[];
+  /** The parameter that stands for it in a query string. */
+  readonly property?: string;
 }
 export type OptionSpec = FlagOption | KeysOption | TextOption;
 
@@ -191,8 +198,15 @@ const flag = (letter: string, help: string, json: FlagOption["json"] = null): Fl
   Object.freeze({ kind: "flag", letter, help, json });
 const keys = (letter: string, placeholder: string, help: string, list: readonly AnyKey[]): KeysOption =>
   Object.freeze({ kind: "keys", letter, placeholder, help, keys: Object.freeze(list) });
-const text = (letter: string, placeholder: string, help: string, names: TextOption["names"]): TextOption =>
-  Object.freeze({ kind: "text", letter, placeholder, help, names });
+const text = (
+  letter: string,
+  placeholder: string,
+  help: string,
+  names: TextOption["names"],
+  extra: Pick<TextOption, "words" | "property"> = {},
+): TextOption => Object.freeze({ kind: "text", letter, placeholder, help, names, ...extra });
+
+const ROLES = CATALOGUE.roles.map(({ id }) => id);
 
 /** Every option. Told apart by identity; rows share them. */
 export const OPTIONS = Object.freeze({
@@ -244,6 +258,24 @@ export const OPTIONS = Object.freeze({
   human: flag("h", "accepted, without effect"),
   preserve: flag("p", "keep what is configured"),
   dryRun: flag("n", "change nothing; print what would change, exit 2 if anything would"),
+  ofTable: text("t", "TABLE", "only this table, or section of running text, of the guide", null, {
+    words: TABLES,
+    property: "table",
+  }),
+  fromRole: text("s", "ROLE[@VERSION]", "who connects", null, { words: ROLES, property: "source" }),
+  toRole: text("d", "ROLE[@VERSION]", "to whom", null, { words: ROLES, property: "destination" }),
+  facts: text("c", "FACT=VALUE,...", "what is known of the two ends and the site", null, {
+    words: [...QUESTION_FACTS.keys()].map((name) => `${name}=`),
+    property: "facts",
+  }),
+  form: text("x", "FORM", "table, csv (RFC 4180) or json", null, { words: ["table", "csv", "json"] }),
+  upgrades: text("u", "HOST@VERSION,...", "what would go (-) and come (+) with these versions; needs -H", null, {
+    property: "upgrades",
+  }),
+  bothWays: flag("b", "both directions", { property: "both", value: true }),
+  notNeeded: flag("a", "also flows that are not needed", { property: "all", value: true }),
+  allHosts: flag("H", "between all bound hosts", { property: "hosts", value: true }),
+  portFile: text("f", "FILE", "set what this cloudstore.conf says", "file"),
   json: flag("-json", "objects as JSON instead of lines"),
   packet: keys("i", "PACKET", "a packet; of TCP the first of a connection", [
     PACKET_KEYS.source,

@@ -8,12 +8,13 @@
 import { formatAddress } from "../model/address.ts";
 import type { Config, HealthCheck, Rule, Server, ServerGroup } from "../model/config.ts";
 import { sortedServers } from "../model/lookup.ts";
+import { type NetBackupHost, type NetBackupState, NO_NETBACKUP } from "../model/netbackup.ts";
 import { GROUP_CELLS, HEALTH_CELLS, Index, RULE_CELLS } from "./cells.ts";
 import { EMPTY_CELL } from "./columns.ts";
 import type { HealthField, RuleField } from "./fields.ts";
 import type { FlowCount } from "./host.ts";
 
-export type ObjectKind = "servergroup" | "server" | "healthcheck" | "rule";
+export type ObjectKind = "servergroup" | "server" | "healthcheck" | "rule" | "netbackup-host" | "netbackup";
 
 /** One field that differs, in the words of the listings. */
 export interface FieldChange {
@@ -170,6 +171,31 @@ function* compareGroups(before: Config, after: Config): Generator<PlannedChange>
   ]);
 }
 
+/** A value as a plan shows it; of an object what it holds. */
+const plainText = (value: unknown): string =>
+  typeof value === "object" && value !== null ? JSON.stringify(value) : String(value);
+
+/** What was said about NetBackup: its hosts, then its settings as one object. */
+function* compareNetBackup(before: NetBackupState, after: NetBackupState): Generator<PlannedChange> {
+  if (before === after) return;
+  const cell = (host: NetBackupHost, field: "address" | "roles" | "facts"): string =>
+    field === "address" ? `${formatAddress(host.address)}/${host.prefixLength}` : plainText(host[field]);
+  yield* compare<NetBackupHost>("netbackup-host", before.hosts, after.hosts, NAME_OF, (old, now) =>
+    differing(
+      ["address", "roles", "facts"] as const,
+      (field) => cell(old, field),
+      (field) => cell(now, field),
+    ),
+  );
+  const fields = (Object.keys(NO_NETBACKUP) as (keyof NetBackupState)[]).filter((field) => field !== "hosts");
+  const settings = differing(
+    fields,
+    (field) => plainText(before[field]),
+    (field) => plainText(after[field]),
+  );
+  if (settings.length > 0) yield { change: "change", kind: "netbackup", name: "settings", fields: settings };
+}
+
 /** Rules whose connections the change leaves without their rule or server, with how many they are now. */
 function* drains(before: Config, after: Config, flows: Iterable<FlowCount>): Generator<PlannedDrain> {
   const counts = new Map([...flows].map(({ ruleId, serverId, flows: n }) => [`${ruleId} ${serverId}`, n]));
@@ -199,6 +225,7 @@ export function planOf(before: Config, after: Config, flows: Iterable<FlowCount>
     ...compareServers(before, after),
     ...compareHealthChecks(before, after),
     ...compareRules(before, after),
+    ...compareNetBackup(before.netbackup, after.netbackup),
   ];
   return { changes, connections: changes.length === 0 ? [] : [...drains(before, after, flows)] };
 }

@@ -45,5 +45,5 @@ export const printChange = (change: Change): string =>
 /** The canonical line of a command; several changes are joined by `; `. */
 export function printCommand(command: Command): string {
   if (command.kind === "changes") return command.changes.map(printChange).join("; ");
-  return printWords(command.kind, utterQuery(command));
+  return printWords(command.kind === "port-file" ? "set-port" : command.kind, utterQuery(command));
 }

@@ -5,9 +5,21 @@
  */
 import { version } from "../../package.json";
 import { type Failure, ok, type Result } from "../model/result.ts";
+import { readCloudStore } from "../netbackup/cloudstore.ts";
 import { apply } from "./apply.ts";
 import { bind } from "./bind.ts";
-import type { Change, Command, ImportConfig, Right, Rollback, ShowStatistics } from "./command.ts";
+import { parseSetPort } from "./bind-netbackup.ts";
+import type {
+  Change,
+  Command,
+  ImportConfig,
+  PortFile,
+  Query,
+  Right,
+  Rollback,
+  ShowStatistics,
+  SubcommandName,
+} from "./command.ts";
 import { completionScript } from "./completion-scripts.ts";
 import { errorText, failed, failure } from "./errors.ts";
 import { exportLines } from "./export.ts";
@@ -46,7 +58,7 @@ export interface RunOptions {
    * spelling of create-rule is accepted).
    */
   readonly origin: Origin;
-  /** The text that import-config reads. */
+  /** The text that import-config reads, and set-port -f. */
   readonly input?: string;
   /** How errors name the text, `-` for standard input; default: the FILE operand or `-`. */
   readonly inputName?: string;
@@ -138,20 +150,27 @@ export interface FileUse {
   readonly file: string | null;
   readonly preserve: boolean;
   readonly dryRun: boolean;
+  /** Whether a text that is read is an import, or belongs to the command itself. */
+  readonly isImport: boolean;
 }
+
+/** Subcommands that may name a file of the caller's. */
+const USE_FILES: readonly string[] = ["import-config", "export-config", "set-port"] satisfies SubcommandName[];
 
 /** What a correct command line wants of the caller's files; null: nothing. */
 export function fileUse(argv: readonly string[]): FileUse | null {
   const parsed = parse(argv, "shell");
   // Others may hold names, which only the daemon looks up, and cannot be bound here.
-  if (parsed.kind === "answer" || !["import-config", "export-config"].includes(parsed.spec.long)) return null;
+  if (parsed.kind === "answer" || !USE_FILES.includes(parsed.spec.long)) return null;
   const command = bind(parsed.request);
   if (!command.ok) return null;
   const { value } = command;
   if (value.kind === "import-config")
-    return { access: "read", file: value.file, preserve: value.preserve, dryRun: value.dryRun };
+    return { access: "read", file: value.file, preserve: value.preserve, dryRun: value.dryRun, isImport: true };
+  if (value.kind === "port-file")
+    return { access: "read", file: value.file, preserve: false, dryRun: false, isImport: false };
   if (value.kind !== "export-config") return null;
-  return { access: "write", file: value.file, preserve: false, dryRun: false };
+  return { access: "write", file: value.file, preserve: false, dryRun: false, isImport: false };
 }
 
 /** Whether a correct command line waits between parts of its answer (statistics with an INTERVAL). */
@@ -330,6 +349,8 @@ function suitsOrigin(command: Command, options: RunOptions): boolean {
       return !(isHttp && command.file !== null);
     case "import-config":
       return options.input !== undefined && !(isHttp && command.file !== null);
+    case "port-file":
+      return options.input !== undefined;
     default:
       return !(isHttp && isEndless(command));
   }
@@ -357,6 +378,30 @@ async function goBack(command: Rollback, host: CommandHost): Promise<Result<Plan
   return past.ok ? ok(planOf(running, past.value, host.flowCounts?.() ?? [])) : past;
 }
 
+/** The port that a cloudstore.conf sets, then what there is to say about the file. */
+async function* runPortFile(
+  command: PortFile,
+  host: CommandHost,
+  options: RunOptions,
+): AsyncGenerator<Chunk, number, void> {
+  const read = readCloudStore(options.input ?? "");
+  if (!read.ok) {
+    yield refuse(failure("E-NBFILE", options.inputName ?? command.file, String(read.line), read.reason));
+    return 1;
+  }
+  const change = parseSetPort(`${read.service}=${read.port}`);
+  if (!change.ok) {
+    yield refuse(change.failure);
+    return 1;
+  }
+  const status = yield* runChanges("set-port", [change.value], host);
+  if (status === 0) yield* remarksOf(new Set(read.remarks));
+  return status;
+}
+
+/** Objects, whether by `--json` or by the form of flows. */
+const asksForJson = (query: Query): boolean => query.json || (query.kind === "show-flows" && query.form === "json");
+
 function runCommand(command: Command, host: CommandHost, options: RunOptions): AsyncGenerator<Chunk, number, void> {
   switch (command.kind) {
     case "changes":
@@ -365,12 +410,14 @@ function runCommand(command: Command, host: CommandHost, options: RunOptions): A
       return report(inChunks(exportListing(host)));
     case "import-config":
       return runImport(command, host, options);
+    case "port-file":
+      return runPortFile(command, host, options);
     case "rollback":
       return runRollback(command, host);
     case "show-statistics":
       return report(asTheyCome(command.json ? listJson(command, null, host) : statisticsOf(command, host)));
     default:
-      return report(inChunks((command.json ? listJson : list)(command, host.config(), host)));
+      return report(inChunks((asksForJson(command) ? listJson : list)(command, host.config(), host)));
   }
 }
 

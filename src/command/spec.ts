@@ -18,9 +18,9 @@ export interface Route {
   readonly summary: string;
   /**
    * `properties`: the subcommand's keys and flags. `query`: the same as query parameters. An object: exactly that body
-   * selects the subcommand. `text`: import text.
+   * selects the subcommand. `text`: import text. `port`: the port of the path's name.
    */
-  readonly body: "properties" | "query" | "text" | Readonly<Record<string, boolean>> | null;
+  readonly body: "properties" | "query" | "text" | "port" | Readonly<Record<string, boolean>> | null;
 }
 
 export interface SubcommandSpec {
@@ -114,7 +114,7 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     "create-rule",
     "create-rl",
     "config",
-    "[-e] [-p] [-F] -i INCOMING -m METHOD [-h HC] [-t TIMERS] -o OUT NAME",
+    "[-e] [-p] -i INCOMING -m METHOD [-h HC] [-t TIMERS] [-F] -o OUT NAME",
     "create a rule",
     {
       options: [O.enable, O.sticky, O.force, O.incoming, O.method, O.ruleHealth, O.timers, O.outgoing],
@@ -351,6 +351,61 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
     max: 1,
     routes: [route("POST", "/history/{id}/rollback", "Go back to the configuration after a change")],
   }),
+  "show-services": row(
+    "show-services",
+    "show-svc",
+    "show",
+    "[-t TABLE] [[-p] -o FIELD,...] [NAME|PORT...]",
+    "list services of NetBackup with their ports (addition)",
+    {
+      options: [O.ofTable, O.parsable, O.fields, O.json],
+      operand: "NAME|PORT",
+      max: MANY,
+      missingOptionArgument: LISTED,
+      routes: [
+        route("GET", "/netbackup/services", "Services of NetBackup with their ports", "query"),
+        route("GET", "/netbackup/ports", "Ports of NetBackup that a site may set"),
+      ],
+    },
+  ),
+  "show-flows": row(
+    "show-flows",
+    "show-fl",
+    "show",
+    "[-ab] [-t TABLE] [-s ROLE[@VERSION]] [-d ROLE[@VERSION]] [-c FACT=VALUE,...] [-H [-u HOST@VERSION,...]] [-x FORM] [[-p] -o FIELD,...]",
+    "tell which ports NetBackup hosts need between them (addition)",
+    {
+      options: [
+        O.notNeeded,
+        O.bothWays,
+        O.ofTable,
+        O.fromRole,
+        O.toRole,
+        O.facts,
+        O.allHosts,
+        O.upgrades,
+        O.form,
+        O.parsable,
+        O.fields,
+        O.json,
+      ],
+      missingOptionArgument: LISTED,
+      routes: [route("GET", "/netbackup/flows", "Flows that NetBackup hosts need between them", "query")],
+    },
+  ),
+  "set-port": row(
+    "set-port",
+    "set-port",
+    "config",
+    "NAME=PORT|NAME=RANGE... | -f FILE",
+    "set a port of NetBackup that the site has changed (addition)",
+    {
+      options: [O.portFile],
+      operand: "NAME=PORT",
+      max: MANY,
+      routes: [route("PUT", "/netbackup/ports/{name}", "Set a port of NetBackup", "port")],
+    },
+  ),
   explain: row(
     "explain",
     "explain",

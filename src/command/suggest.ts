@@ -59,6 +59,27 @@ function* namesOf(objects: readonly { readonly name: string }[]): Generator<stri
   for (const { name } of objects) yield name;
 }
 
+/** So many near names are enough. */
+const MAX_NEAR = 5;
+
+/** Candidates near to a word: that hold it or are held by it, or are close in spelling; the first few. */
+function near(word: string, candidates: Iterable<string>): string[] {
+  const wanted = word.toLowerCase();
+  const found = [...candidates].filter((candidate) => {
+    const lower = candidate.toLowerCase();
+    const isPart = wanted.length >= 3 && (lower.includes(wanted) || wanted.includes(lower));
+    const limit = Math.max(2, allowedEdits(wanted.length));
+    return isPart || editDistance(wanted, lower, limit) <= (wanted.length < 4 ? 1 : limit);
+  });
+  return found.slice(0, MAX_NEAR);
+}
+
+/** The failure of a word of a vocabulary, with all the near words of it. */
+export function failNaming(failure: Failure, word: string, vocabulary: Iterable<string>): Result<never> {
+  const found = near(word, vocabulary);
+  return { ok: false, failure: found.length === 0 ? failure : { ...failure, hint: `near names: ${found.join(", ")}` } };
+}
+
 /** A failing Result of `suggesting`. */
 export const failSuggesting = (failure: Failure, word: string, candidates: Iterable<string>): Result<never> => ({
   ok: false,

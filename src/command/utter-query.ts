@@ -2,15 +2,19 @@
  * Reading commands taken apart again: what has to be said to get them. bind of what is said gives the same command (a
  * law that tests hold). The way back of changes is in bind.ts.
  */
-import type { Command, Output, Query, ShowStatistics } from "./command.ts";
+import type { AskedRole } from "../netbackup/question.ts";
+import type { Command, Output, Query, ShowFlows, ShowStatistics } from "./command.ts";
 import {
   AUDIT_FIELDS,
   type FieldSet,
+  FLOW_CHANGE_DEFAULTS,
+  FLOW_FIELDS,
   HISTORY_FIELDS,
   RULE_FIELDS,
   RULE_ITEM_FIELDS,
   SERVER_FIELDS,
   SERVER_ITEM_FIELDS,
+  SERVICE_FIELDS,
   STATISTICS_FIELDS,
 } from "./fields.ts";
 import { type AnyKey, type FlagOption, KEYS, OPTIONS, PACKET_KEYS, type TextOption } from "./options.ts";
@@ -92,6 +96,12 @@ function sayAsked(query: Query): Parts {
     }
     case "show-statistics":
       return sayStatistics(query);
+    case "show-services": {
+      const { texts = [], ...same } = sayOutput(query.output, SERVICE_FIELDS.defaults);
+      return { ...same, texts: [...texts, [OPTIONS.ofTable, query.table]], operands: query.names };
+    }
+    case "show-flows":
+      return sayFlows(query);
     case "explain": {
       const { protocol, source, destination, sourcePort, destinationPort } = query.packet;
       const values: readonly (readonly [AnyKey, unknown])[] = [
@@ -106,6 +116,33 @@ function sayAsked(query: Query): Parts {
   }
 }
 
+const sayRole = (role: AskedRole | null): string | null =>
+  role && (role.version === null ? role.role : `${role.role}@${role.version}`);
+
+function sayFlows({ question, form, output }: ShowFlows): Parts {
+  const { facts, upgrades } = question;
+  const defaults = upgrades.length > 0 ? FLOW_CHANGE_DEFAULTS : FLOW_FIELDS.defaults;
+  const { flags = [], texts = [] } = sayOutput(output, defaults);
+  const joined = (words: readonly string[]): string | null => (words.length === 0 ? null : words.join(","));
+  return {
+    flags: [
+      ...flags,
+      question.all && OPTIONS.notNeeded,
+      question.both && OPTIONS.bothWays,
+      question.hosts && OPTIONS.allHosts,
+    ],
+    texts: [
+      ...texts,
+      [OPTIONS.ofTable, question.table],
+      [OPTIONS.fromRole, sayRole(question.source)],
+      [OPTIONS.toRole, sayRole(question.destination)],
+      [OPTIONS.facts, joined(facts.map(([name, value]) => `${name}=${value}`))],
+      [OPTIONS.upgrades, joined(upgrades.map(({ host, version }) => `${host}@${version}`))],
+      [OPTIONS.form, form === "table" ? null : form],
+    ],
+  };
+}
+
 const sayCount = (limit: number | null): string | null => (limit === null ? null : BigInt(limit).toString());
 
 /** Takes a command that is no row of changes apart. */
@@ -118,6 +155,8 @@ export function utterQuery(command: Exclude<Command, { kind: "changes" }>): Said
         flags: [command.preserve && OPTIONS.preserve, command.dryRun && OPTIONS.dryRun],
         operands: [command.file],
       });
+    case "port-file":
+      return say({ texts: [[OPTIONS.portFile, command.file]] });
     case "rollback":
       return say({ flags: [command.dryRun && OPTIONS.dryRun], operands: [String(command.id)] });
     default: {

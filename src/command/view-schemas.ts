@@ -1,5 +1,6 @@
 /** The schemas of what views.ts gives, for OpenAPI and for tests. zod only; no view is made here. */
 import { z } from "zod";
+import { NEEDS } from "../netbackup/flows.ts";
 import { type AnyKey, JUDGING_KEYS, KEYS, OPTIONS, TALK_KEYS } from "./options.ts";
 import { valueSchema } from "./schema.ts";
 import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
@@ -178,11 +179,42 @@ const recordSchema = z.object({
   command: z.string(),
 });
 
+const serviceSchema = z.object({
+  name: z.string(),
+  port: z.int(),
+  protocols: z.array(z.string()),
+  aliases: z.array(z.string()).describe("other spellings of the name"),
+  tables: z.array(z.string()).describe("tables of the ports guide that name it"),
+  versions: z.string().describe("all, or the product versions that it is for: <V or >=V"),
+  guard: z
+    .enum(["port", "role"])
+    .describe("port: NAT and HALF-NAT rules are refused; role: warned about at bound hosts"),
+  title: z.string(),
+});
+const netbackupFlowSchema = z.object({
+  flow: z.string().describe("table and row of the ports guide"),
+  source: z.string().nullable().describe("role or bound host; null: any"),
+  destination: z.string(),
+  service: z.string(),
+  port: z.string().nullable().describe("N or N-M; null: the site has to set it"),
+  protocol: z.string(),
+  need: z.enum(NEEDS),
+  condition: z.string().nullable().describe("what it hangs on, in words"),
+  alternatives: z.string().nullable().describe("the group of which one is needed"),
+  change: z.enum(["-", "+"]).optional().describe("of a difference: the flow goes or comes"),
+});
+const portSettingSchema = z.object({
+  name: z.string(),
+  port: z.string().nullable().describe("N or N-M; null: not set, and the guide gives no number"),
+  default: z.string().nullable(),
+  flows: z.array(z.string()).nullable().describe("the only flows that it is for; null: all of its own"),
+});
+
 const planSchema = z.object({
   changes: z.array(
     z.object({
       change: z.enum(["add", "remove", "change"]),
-      kind: z.enum(["servergroup", "server", "healthcheck", "rule"]),
+      kind: z.enum(["servergroup", "server", "healthcheck", "rule", "netbackup-host", "netbackup"]),
       name: z.string().describe("of a server: its group and its address"),
       fields: z.array(z.object({ field: z.string(), before: z.string(), after: z.string() })),
     }),
@@ -206,6 +238,9 @@ export const VIEW_SCHEMAS = Object.freeze({
   explanation: explanationSchema,
   record: recordSchema,
   plan: planSchema,
+  "netbackup-service": serviceSchema,
+  "netbackup-flow": netbackupFlowSchema,
+  "netbackup-port": portSettingSchema,
 });
 
 export type ServerView = z.infer<typeof serverSchema>;
@@ -213,4 +248,7 @@ export type ServerOfRuleView = z.infer<typeof serverOfRuleSchema>;
 export type GroupView = z.infer<typeof groupSchema>;
 export type ResultView = z.infer<typeof resultSchema>;
 export type FlowView = z.infer<typeof flowSchema>;
+export type ServiceView = z.infer<typeof serviceSchema>;
+export type NetBackupFlowView = z.infer<typeof netbackupFlowSchema>;
+export type PortSettingView = z.infer<typeof portSettingSchema>;
 export type StickyView = z.infer<typeof stickySchema>;

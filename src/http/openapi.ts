@@ -111,6 +111,9 @@ const PAGE_PARAMETERS: readonly Parameter[] = [
   query("cursor", TEXT, "`next` of the page before"),
 ];
 
+/** Questions about NetBackup name services and hosts, which may not be there. */
+const NETBACKUP = "/v1/netbackup/";
+
 /** The operation of one method of one path. @param rows several are told apart by their bodies */
 export function resourceOperation(rows: readonly Route[], shown: Shown | null): Operation {
   const [first] = rows as [Route];
@@ -119,11 +122,11 @@ export function resourceOperation(rows: readonly Route[], shown: Shown | null): 
   );
   const reads = first.method === "GET";
   const body = requestBody(rows);
-  const missing = inPath.length > 0 || !reads ? [404] : [];
+  const missing = inPath.length > 0 || !reads || first.path.startsWith(NETBACKUP) ? [404] : [];
   const changing = reads ? [] : [...WITH_BODY, 409, 507];
   return {
     ...namesOf(rows),
-    parameters: [...inPath, ...(reads && shown?.isList ? PAGE_PARAMETERS : queryOf(first))],
+    parameters: [...inPath, ...queryOf(first), ...(reads && shown?.isList ? PAGE_PARAMETERS : [])],
     ...(body === null ? {} : { requestBody: body }),
     responses: { ...success(first, shown), ...refusals(...ALWAYS, ...missing, ...changing) },
   };

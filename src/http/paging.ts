@@ -39,6 +39,12 @@ export function readPaging(query: Readonly<Record<string, string>>): Result<Pagi
   return ok({ limit, after: cursor.split(".").map(BigInt) });
 }
 
+/** Items of a list that has no places of its own: by their number. */
+export function* inOrder(views: Iterable<unknown>): Generator<ListItem> {
+  let place = 0;
+  for (const view of views) yield { place: [place++], view: () => view };
+}
+
 /** @param list by ascending place; read no further than one item beyond the page */
 export function pageOf(list: Iterable<ListItem>, { limit, after }: Paging): Page {
   const items: unknown[] = [];

@@ -7,6 +7,7 @@ import type { Change } from "../command/command.ts";
 import { failure } from "../command/errors.ts";
 import type { CommandHost } from "../command/host.ts";
 import { fromHttp, ROUTES } from "../command/json.ts";
+import { portSettingViews } from "../command/netbackup-listings.ts";
 import { lacksRight, perform } from "../command/run.ts";
 import type { Route } from "../command/spec.ts";
 import {
@@ -28,8 +29,9 @@ import { BODY_LIMIT, readValue, valueResponse } from "./body.ts";
 import { registerExport, registerImport } from "./config.ts";
 import { addEndpoint } from "./endpoint.ts";
 import { registerExplain } from "./explain.ts";
+import { registerNetBackupList } from "./netbackup.ts";
 import { resourceOperation, type Shown } from "./openapi.ts";
-import { type ListItem, type Place, pageOf, readPaging } from "./paging.ts";
+import { inOrder, type ListItem, type Place, pageOf, readPaging } from "./paging.ts";
 import { httpFailure, problemResponse } from "./problem.ts";
 import { rightCheck } from "./rights.ts";
 import { registerRollback } from "./rollback.ts";
@@ -106,6 +108,10 @@ const LISTS: Readonly<Record<string, List>> = {
         .toSorted((a, b) => a.ruleId - b.ruleId || a.serverId - b.serverId)
         .map((result) => ({ place: [result.ruleId, result.serverId], view: () => resultView(config, result) })),
   },
+  "/v1/netbackup/ports": {
+    view: "netbackup-port",
+    read: (_host, config) => inOrder(portSettingViews(config)),
+  },
   "/v1/audit": { view: "record", read: (host) => recorded(host, "audit") },
   "/v1/history": { view: "record", read: (host) => recorded(host, "history") },
   "/v1/nat": {
@@ -123,6 +129,8 @@ const LISTS: Readonly<Record<string, List>> = {
 const SPECIAL: Readonly<Record<string, (app: App, parts: RouteParts, route: Route) => void>> = {
   "GET /v1/explain": (app, parts, route) =>
     registerExplain(app, parts, route, resourceOperation([route], { view: "explanation", isList: false })),
+  "GET /v1/netbackup/services": (app, parts, route) => registerNetBackupList(app, parts, route, "netbackup-service"),
+  "GET /v1/netbackup/flows": (app, parts, route) => registerNetBackupList(app, parts, route, "netbackup-flow"),
   "GET /v1/statistics": (app, parts, route) =>
     registerStatistics(app, parts, resourceOperation([route], { view: "statistics", isList: false })),
   "GET /v1/statistics/stream": registerStream,

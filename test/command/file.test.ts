@@ -54,9 +54,27 @@ test("-t is exported with what applies: NAT rules and sticky rules have timers, 
 });
 
 test("ILB-157 import reads what the caller hands over and export prints", async () => {
-  expect(fileUse(["import-config"])).toEqual({ access: "read", file: null, preserve: false, dryRun: false });
-  expect(fileUse(["import-cf", "-p", "F"])).toEqual({ access: "read", file: "F", preserve: true, dryRun: false });
-  expect(fileUse(["export-config", "F"])).toEqual({ access: "write", file: "F", preserve: false, dryRun: false });
+  expect(fileUse(["import-config"])).toEqual({
+    access: "read",
+    file: null,
+    preserve: false,
+    dryRun: false,
+    isImport: true,
+  });
+  expect(fileUse(["import-cf", "-p", "F"])).toEqual({
+    access: "read",
+    file: "F",
+    preserve: true,
+    dryRun: false,
+    isImport: true,
+  });
+  expect(fileUse(["export-config", "F"])).toEqual({
+    access: "write",
+    file: "F",
+    preserve: false,
+    dryRun: false,
+    isImport: false,
+  });
   expect(fileUse(["show-rule"])).toBeNull();
   expect(fileUse(["export-config", "a", "b"])).toBeNull();
   const host = await imported(EXPORT);

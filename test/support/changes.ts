@@ -150,6 +150,21 @@ const createHealthCheck = fc
     defaultPing: ping || spelled.test === "ping",
   }));
 
+const setPort = fc.oneof(
+  fc.record({
+    kind: fc.constant("set-port" as const),
+    name: fc.constantFrom("smtp", "snmp-trap", "nbcssc", "veritas_pbx"),
+    ports: fc.option(fc.integer({ min: 1, max: 65535 }).map((port) => ({ min: port, max: port }))),
+  }),
+  fc.record({
+    kind: fc.constant("set-port" as const),
+    name: fc.constant("SERVER_PORT_WINDOW"),
+    ports: fc
+      .option(ports.map(({ min, max }) => ({ min: Math.min(min, 65534), max: Math.max(max, min + 1) })))
+      .map((range) => range && (range.min < range.max && range.max <= 65535 ? range : { min: 5000, max: 5100 })),
+  }),
+);
+
 /** Any change that bind could make, whether or not a configuration takes it. */
 export const anyChange: fc.Arbitrary<Change> = fc.oneof(
   { weight: 4, arbitrary: createRule },
@@ -179,6 +194,7 @@ export const anyChange: fc.Arbitrary<Change> = fc.oneof(
     serverId: id,
   })),
   fc.record({ kind: fc.constantFrom("enable-server" as const, "disable-server" as const), serverId: serverIdText }),
+  setPort,
   createHealthCheck,
   fc.record({ kind: fc.constant("delete-healthcheck" as const), name: name(19) }),
 );
@@ -226,6 +242,8 @@ function settle(change: Change, pick: number): Change {
     case "create-healthcheck":
     case "delete-healthcheck":
       return { ...change, name: check };
+    case "set-port":
+      return change;
     default:
       return { ...change, name: change.name === null ? null : rule };
   }

@@ -5,14 +5,18 @@ import {
   AUDIT_FIELDS,
   allFields,
   type FieldSet,
+  FLOW_CHANGE_DEFAULTS,
+  FLOW_FIELDS,
   GROUP_FIELDS,
   HISTORY_FIELDS,
   RULE_FIELDS,
   RULE_ITEM_FIELDS,
   SERVER_FIELDS,
   SERVER_ITEM_FIELDS,
+  SERVICE_FIELDS,
   STATISTICS_FIELDS,
 } from "../../src/command/fields.ts";
+import type { Fact } from "../../src/netbackup/facts.ts";
 
 type Reading = Exclude<Command, { kind: "changes" }>;
 
@@ -104,6 +108,61 @@ const packet = fc.record({
     })),
 });
 
+const version = fc.constantFrom("6.5", "7.0.1", "7.5");
+const role = fc.record({
+  role: fc.constantFrom("client", "media-server", "master-server"),
+  version: fc.option(version),
+});
+const services = fc.record({
+  kind: fc.constant("show-services" as const),
+  table: fc.option(fc.constantFrom("2-1", "3-6", "2.9")),
+  output: output(SERVICE_FIELDS),
+  names: words,
+});
+const question = {
+  all: fc.boolean(),
+  table: fc.option(fc.constantFrom("2-2", "3-3", "3.1")),
+};
+const siteFact = fc.constantFrom<Fact>(
+  ["feature.grt", true],
+  ["setting.vmware-transport", "nbdssl"],
+  ["setting.nbac", false],
+);
+const endFact = fc.constantFrom<Fact>(["source.resilient", true], ["destination.model", "5230"]);
+/** Facts by name, each once, as reading gives them. */
+const facts = (of: fc.Arbitrary<Fact>) => fc.uniqueArray(of, { maxLength: 2, selector: ([name]) => name });
+const form = fc.constantFrom("table" as const, "csv" as const, "json" as const);
+const flows = fc
+  .oneof(
+    fc.record({
+      ...question,
+      source: fc.option(role),
+      destination: fc.option(role),
+      both: fc.boolean(),
+      hosts: fc.constant(false),
+      facts: facts(fc.oneof(siteFact, endFact)),
+      upgrades: fc.constant([]),
+    }),
+    fc.record({
+      ...question,
+      source: fc.constant(null),
+      destination: fc.constant(null),
+      both: fc.constant(false),
+      hosts: fc.constant(true),
+      facts: facts(siteFact),
+      upgrades: fc.array(fc.record({ host: fc.constantFrom("m1", "a.b", "x@y"), version }), { maxLength: 2 }),
+    }),
+  )
+  .chain((asked) => {
+    const defaults = asked.upgrades.length > 0 ? FLOW_CHANGE_DEFAULTS : FLOW_FIELDS.defaults;
+    return fc.tuple(form, output({ ...FLOW_FIELDS, defaults })).map(([chosen, printed]) => ({
+      kind: "show-flows" as const,
+      question: asked,
+      form: printed.parsable ? ("table" as const) : chosen,
+      output: printed,
+    }));
+  });
+
 const file = fc.option(word);
 const withJson = <T extends object>(asked: fc.Arbitrary<T>, json: fc.Arbitrary<boolean>) =>
   fc.tuple(asked, json).map(([query, flag]) => ({ ...query, json: flag }));
@@ -114,6 +173,7 @@ export const anyReading: fc.Arbitrary<Reading> = fc.oneof(
   { weight: 3, arbitrary: withJson(statistics, fc.constant(false)) },
   { weight: 2, arbitrary: withJson(plain, fc.boolean()) },
   withJson(packet, fc.boolean()),
+  { weight: 2, arbitrary: withJson(fc.oneof(services, flows), fc.constant(false)) },
   fc.record({ kind: fc.constant("export-config" as const), file }),
   fc.record({ kind: fc.constant("import-config" as const), preserve: fc.boolean(), dryRun: fc.boolean(), file }),
   fc.record({ kind: fc.constant("rollback" as const), id: fc.nat(), dryRun: fc.boolean() }),
