@@ -8,13 +8,14 @@ import { importText } from "./command/run.ts";
 import { DAEMON_CALLER } from "./control/caller.ts";
 import { type Clock, systemClock } from "./control/clock.ts";
 import { Controller } from "./control/controller.ts";
+import { type HealthEvent, HealthEvents } from "./control/health-events.ts";
 import { systemNames } from "./control/names.ts";
 import type { Log } from "./control/ports.ts";
 import { type OpenedStore, openStore } from "./control/store.ts";
 import { parseRunOptions, type RunOptions } from "./daemon-options.ts";
 import { type DataPlane, openDataPlane, refusedDataPlane } from "./data-plane.ts";
-import { describePanic, describeTransition } from "./health/describe.ts";
-import { Monitor } from "./health/monitor.ts";
+import { isEvent, panicEvent, transitionEvent } from "./health/describe.ts";
+import { Monitor, type Transition } from "./health/monitor.ts";
 import { SystemProber } from "./health/system-prober.ts";
 import { createApp } from "./http/app.ts";
 import { callerOfPeer, systemAccounts } from "./http/peer.ts";
@@ -91,6 +92,7 @@ class Daemon {
   private controller: Controller | null = null;
   private monitor: Monitor | null = null;
   private ready = false;
+  private readonly healthEvents = new HealthEvents(Date.now());
   private readonly refusals = new RefusalAudit((caller, command, code) => {
     if (this.controller !== null) this.controller.auditRefusal(caller, command, code);
     else this.log.warn("refused", { who: caller.name, command, code });
@@ -187,24 +189,27 @@ class Daemon {
       }),
       signals: this.plane!.signals,
       onPanics: (changes) => {
-        const controller = this.controller!;
-        const told = changes.map((one) => ({ ...one, ...describePanic(one, controller.config()) }));
-        for (const { panic, text } of told)
-          if (panic === null) log.info(text);
-          else log.warn(text);
-        controller.auditEvents(told.map(({ text }) => text));
+        const events = changes.map((one) => panicEvent(one, this.controller!.config(), clock.wallMs()));
+        for (const { kind, text } of events)
+          if (kind === "panic") log.warn(text);
+          else log.info(text);
+        this.tell(events);
       },
       onTransitions: (transitions) => {
-        const controller = this.controller!;
-        const told = transitions.map((one) => ({ ...one, ...describeTransition(one, controller.config()) }));
-        for (const { rule, server, from, to, reason } of told)
-          log.info("health", { rule, server, from, to, ...(reason !== null && { reason }) });
-        // A server that is found as it was taken for is no event.
-        const events = told.filter(({ from, to }) => from !== "un-init" || to !== "alive");
-        if (events.length > 0) controller.auditEvents(events.map(({ text }) => text));
+        const event = (one: Transition): HealthEvent => transitionEvent(one, this.controller!.config(), clock.wallMs());
+        for (const { rule, server, from, to, reason } of transitions.map(event))
+          log.info("health", { rule, server: server!, from: from!, to: to!, ...(reason !== null && { reason }) });
+        this.tell(transitions.filter(isEvent).map(event));
       },
     });
     return this.monitor;
+  }
+
+  /** Those who follow it live, and the audit log. */
+  private tell(events: readonly HealthEvent[]): void {
+    if (events.length === 0) return;
+    this.healthEvents.add(events);
+    this.controller!.auditEvents(events.map(({ text }) => text));
   }
 
   private clock(): Clock {
@@ -257,6 +262,7 @@ class Daemon {
       log: this.log,
       hostFor: (caller, gone) => controller.hostFor(caller, gone),
       refusals: this.refusals,
+      healthEvents: this.healthEvents,
       counters: () => controller.counters(),
       ports: () => plane.ports(),
       workers: () => plane.workers(),

@@ -1,13 +1,12 @@
-/** A change of health in words and names, for logs. Pure. */
+/** Changes of health in names and words, as logs, audit log and streams have them. Pure. */
+import type { HealthEvent } from "../control/health-events.ts";
 import type { Config } from "../model/config.ts";
+import { judgingOf } from "../model/health-judging.ts";
 import { serverId } from "../model/lookup.ts";
 import type { PanicChange, Transition } from "./monitor.ts";
 
-/** @returns names as the configuration has them, and one line: `health of _sg1.0 in r1: alive -> dead (timeout after 2 s)` */
-export function describeTransition(
-  { plan, from, to, reason }: Transition,
-  config: Config,
-): { rule: string; server: string; text: string } {
+/** @param config for names @returns `text`: `health of _sg1.0 in r1: alive -> dead (timeout after 2 s)` */
+export function transitionEvent({ plan, from, to, reason }: Transition, config: Config, atMs: number): HealthEvent {
   const rule = config.rules.find((one) => one.id === plan.ruleId);
   const group = config.groups.find((one) => one.id === rule?.groupId);
   const member = group?.servers.find((one) => one.id === plan.serverId);
@@ -15,13 +14,23 @@ export function describeTransition(
   const ruleName = rule?.name ?? String(plan.ruleId);
   const server = group && member ? serverId(group, member) : String(plan.serverId);
   const why = reason === null ? "" : ` (${reason})`;
-  return { rule: ruleName, server, text: `health of ${server} in ${ruleName}: ${from} -> ${to}${why}` };
+  const text = `health of ${server} in ${ruleName}: ${from} -> ${to}${why}`;
+  return { atMs, kind: "status", rule: ruleName, server, from, to, reason, text };
 }
 
-/** @returns the rule's name, and one line: `health in r1: 2 of 3 servers fail, all are kept (hc-panic=50)` */
-export function describePanic({ ruleId, panic }: PanicChange, config: Config): { rule: string; text: string } {
+/** @returns `text`: `health in r1: 2 of 3 servers fail, all are kept (hc-panic=50)` */
+export function panicEvent({ ruleId, panic }: PanicChange, config: Config, atMs: number): HealthEvent {
   const rule = config.rules.find((one) => one.id === ruleId)?.name ?? String(ruleId);
-  if (panic === null) return { rule, text: `health in ${rule}: failing servers are no longer kept` };
+  const ofRule = { atMs, rule, server: null, from: null, to: null };
+  if (panic === null) {
+    const text = `health in ${rule}: failing servers are no longer kept`;
+    return { ...ofRule, kind: "calm", reason: null, text };
+  }
   const { failing, servers, percent } = panic;
-  return { rule, text: `health in ${rule}: ${failing} of ${servers} servers fail, all are kept (hc-panic=${percent})` };
+  const reason = `${failing} of ${servers} servers fail`;
+  return { ...ofRule, kind: "panic", reason, text: `health in ${rule}: ${reason}, all are kept (hc-panic=${percent})` };
 }
+
+/** Whether others should hear of it: a server that is found as it was taken for is no event. */
+export const isEvent = ({ plan, from, to }: Transition): boolean =>
+  from !== "un-init" || to !== "alive" || judgingOf(plan.check).initial === "down";

@@ -1,6 +1,7 @@
 /** /metrics: Prometheus text exposition format, version 0.0.4. Counters are written whole, never as floating point. */
 import type { HealthResult, StatisticsSample } from "../command/host.ts";
-import type { EngineCounters, WorkerFigures } from "../engine/engine.ts";
+import { pairKey } from "../control/drain.ts";
+import { type EngineCounters, type WorkerFigures, zeroPairCounters } from "../engine/engine.ts";
 import type { Config } from "../model/config.ts";
 import { serverId } from "../model/lookup.ts";
 import type { PortFigures } from "./service.ts";
@@ -36,6 +37,46 @@ const WORKER_METRICS = [
   ["flowsExpired", "ilb_worker_flows_expired_total", "counter", "connection entries whose time was over"],
   ["flowsEvicted", "ilb_worker_flows_evicted_total", "counter", "half-open entries given up for room"],
 ] as const;
+
+/** Counter of a pair -> name and meaning of its metric. */
+const ENGINE_SIGNALS = [
+  ["refused", "ilb_server_refused_connections_total", "new connections that a server in a rule refused"],
+  ["unanswered", "ilb_server_repeated_syns_total", "SYNs sent again because a server in a rule had not answered"],
+] as const;
+
+/** What a health check has found -> name, type and meaning of its metric. */
+const HEALTH_METRICS: readonly (readonly [
+  read: (result: HealthResult) => number,
+  name: string,
+  type: "counter" | "gauge",
+  help: string,
+])[] = [
+  [({ fail }) => fail, "ilb_server_health_failures", "gauge", "failures since the last success (FAIL)"],
+  [
+    ({ rttMicroseconds }) => rttMicroseconds,
+    "ilb_server_health_rtt_microseconds",
+    "gauge",
+    "smoothed round-trip time of health checks, 0: unknown",
+  ],
+  [
+    ({ transitions = 0 }) => transitions,
+    "ilb_server_health_transitions_total",
+    "counter",
+    "changes of status that health checks have brought",
+  ],
+  [
+    ({ prompted = 0 }) => prompted,
+    "ilb_server_health_prompted_checks_total",
+    "counter",
+    "checks made at once because of refused connections or repeated SYNs",
+  ],
+  [
+    ({ isKept = false }) => Number(isKept),
+    "ilb_server_health_kept",
+    "gauge",
+    "1 when a failing server is offered all the same (hc-panic)",
+  ],
+];
 
 export interface MetricsInput {
   readonly version: string;
@@ -115,13 +156,18 @@ function ruleFamilies({ config, sample }: MetricsInput): string[] {
   ];
 }
 
-function serverFamilies({ config, sample, counters, health }: MetricsInput): string[] {
-  const pairs = sample.rules.flatMap((rule) => rule.servers.map((server) => ({ rule: rule.name, server })));
-  const rows = (value: (server: (typeof pairs)[number]["server"]) => bigint): Row[] =>
-    pairs.map(({ rule, server }) => [{ rule, server: server.name }, value(server)]);
+function serverFamilies(input: MetricsInput): string[] {
+  const { config, sample, counters } = input;
+  const byPair = new Map(counters.pairs.map((pair) => [pairKey(pair.ruleId, pair.serverId), pair]));
+  const pairs = sample.rules.flatMap((rule) =>
+    rule.servers.map((server) => {
+      const pair = byPair.get(pairKey(rule.ruleId, server.serverId)) ?? zeroPairCounters(rule.ruleId, server.serverId);
+      return { rule: rule.name, server, pair };
+    }),
+  );
+  const rows = (value: (of: (typeof pairs)[number]) => bigint): Row[] =>
+    pairs.map((of) => [{ rule: of.rule, server: of.server.name }, value(of)]);
   const servers = config.groups.flatMap((group) => group.servers.map((server) => ({ group, server })));
-  const names = new Map(sample.rules.flatMap((rule) => rule.servers.map((server) => [server.serverId, server.name])));
-  const rules = new Map(config.rules.map((rule) => [rule.id, rule.name]));
   return [
     family(
       "ilb_server_enabled",
@@ -133,13 +179,13 @@ function serverFamilies({ config, sample, counters, health }: MetricsInput): str
       "ilb_server_packets_total",
       "counter",
       "packets of a server in a rule, both directions",
-      rows((server) => server.packets),
+      rows(({ server }) => server.packets),
     ),
     family(
       "ilb_server_bytes_total",
       "counter",
       "bytes of a server in a rule, both directions",
-      rows((server) => server.bytes),
+      rows(({ server }) => server.bytes),
     ),
     family(
       "ilb_server_flows",
@@ -147,24 +193,55 @@ function serverFamilies({ config, sample, counters, health }: MetricsInput): str
       "connection entries of a server in a rule",
       flowsOfPairs(sample, counters).map(({ rule, server, flows }): Row => [{ rule, server }, flows]),
     ),
+    ...ENGINE_SIGNALS.map(([counter, name, help]) =>
+      family(
+        name,
+        "counter",
+        help,
+        rows(({ pair }) => pair[counter]),
+      ),
+    ),
+    ...healthFamilies(input),
+  ];
+}
+
+function healthFamilies({ config, sample, health }: MetricsInput): string[] {
+  const names = new Map(sample.rules.flatMap((rule) => rule.servers.map((server) => [server.serverId, server.name])));
+  const rules = new Map(config.rules.map((rule) => [rule.id, rule.name]));
+  const known = health.flatMap((result) => {
+    const [rule, server] = [rules.get(result.ruleId), names.get(result.serverId)];
+    return rule === undefined || server === undefined ? [] : [{ result, labels: { rule, server } }];
+  });
+  const panics = new Map(known.map(({ labels: { rule } }) => [rule, 0]));
+  for (const { result, labels } of known) if (result.isKept) panics.set(labels.rule, 1);
+  return [
+    family(
+      "ilb_rule_panic",
+      "gauge",
+      "1 while a rule keeps servers that fail because too few would remain (hc-panic)",
+      Array.from(panics, ([rule, value]): Row => [{ rule }, value]),
+    ),
     family(
       "ilb_server_health",
       "gauge",
       "1 for the status that the health check of a server in a rule has",
-      health.flatMap(({ ruleId, serverId: id, status }): Row[] => {
-        const [rule, server] = [rules.get(ruleId), names.get(id)];
-        return rule === undefined || server === undefined ? [] : [[{ rule, server, status }, 1]];
-      }),
+      known.map(({ result: { status }, labels }): Row => [{ ...labels, status }, 1]),
+    ),
+    ...HEALTH_METRICS.map(([read, name, type, help]) =>
+      family(
+        name,
+        type,
+        `health check of a server in a rule: ${help}`,
+        known.map(({ result, labels }): Row => [labels, read(result)]),
+      ),
     ),
     family(
       "ilb_server_certificate_end_seconds",
       "gauge",
       "until when the certificate is valid that a server showed its health check last, since the epoch",
-      health.flatMap(({ ruleId, serverId: id, certificateUntilMs }): Row[] => {
-        const [rule, server] = [rules.get(ruleId), names.get(id)];
-        if (rule === undefined || server === undefined || certificateUntilMs == null) return [];
-        return [[{ rule, server }, Math.floor(certificateUntilMs / 1000)]];
-      }),
+      known.flatMap(({ result: { certificateUntilMs }, labels }): Row[] =>
+        certificateUntilMs == null ? [] : [[labels, Math.floor(certificateUntilMs / 1000)]],
+      ),
     ),
   ];
 }

@@ -14,7 +14,7 @@ import type { Answer, Content, JsonSchema, Operation, Parameter } from "./endpoi
 import { NDJSON_TYPE } from "./ilbadm.ts";
 import { MAX_LIMIT } from "./paging.ts";
 import { PROBLEM_TYPE } from "./problem.ts";
-import { STATISTICS_SCHEMA } from "./statistics.ts";
+import { HEALTH_EVENT_SCHEMA, STATISTICS_SCHEMA } from "./statistics.ts";
 
 export const EVENTS_TYPE = "text/event-stream";
 
@@ -177,11 +177,23 @@ const INTERVAL: JsonSchema = { type: "integer", minimum: 1, maximum: 3600, defau
 /** `GET /v1/statistics/stream`. */
 export const streamOperation = (route: Route): Operation => ({
   ...namesOf([route]),
-  parameters: [query("interval", INTERVAL, "seconds between events")],
+  parameters: [
+    query("interval", INTERVAL, "seconds between events with statistics"),
+    {
+      name: "Last-Event-ID",
+      in: "header",
+      required: false,
+      description: "id of the last health event that the caller has; those before it are left out",
+      schema: TEXT,
+    },
+  ],
   responses: {
-    200: answer("One event per interval, the first at once, each a statistics object in JSON.", {
-      [EVENTS_TYPE]: { schema: TEXT },
-    }),
+    200: answer(
+      "One event per interval, the first at once, each a `statistics` object in JSON. Between them events of type `health`, " +
+        "with an id, each a `health-event` object in JSON: behind the first statistics those of late (100 at the most), " +
+        "then each as it happens.",
+      { [EVENTS_TYPE]: { schema: TEXT } },
+    ),
     ...refusals(...EVERYWHERE),
   },
 });
@@ -301,6 +313,7 @@ export async function documentOf(app: App, version: string): Promise<unknown> {
       schemas: {
         ...Object.fromEntries(Object.entries(VIEW_SCHEMAS).map(([name, schema]) => [name, schemaOf(schema)])),
         statistics: schemaOf(STATISTICS_SCHEMA),
+        "health-event": schemaOf(HEALTH_EVENT_SCHEMA),
         problem: PROBLEM,
       },
       responses: COMPONENT_RESPONSES,

@@ -1,6 +1,7 @@
 /** What the HTTP application needs of the daemon. src/daemon.ts implements it, tests do so with fakes. */
 import type { CommandHost } from "../command/host.ts";
 import type { Caller } from "../control/caller.ts";
+import type { HealthEvents } from "../control/health-events.ts";
 import type { Log } from "../control/ports.ts";
 import type { EngineCounters, WorkerFigures } from "../engine/engine.ts";
 import type { RefusalAudit } from "./rights.ts";
@@ -18,6 +19,8 @@ export interface Service {
   hostFor(caller: Caller, gone: AbortSignal): CommandHost;
   /** Where refusals are recorded. */
   readonly refusals: RefusalAudit;
+  /** What has lately happened to the health of servers. */
+  readonly healthEvents: HealthEvents;
   counters(): EngineCounters;
   ports(): readonly PortFigures[];
   /** By number; empty without packet workers. */

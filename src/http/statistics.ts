@@ -8,6 +8,7 @@ import type { StatisticsSample } from "../command/host.ts";
 import { VIEW_SCHEMAS } from "../command/view-schemas.ts";
 import { statisticsView } from "../command/views.ts";
 import { pairKey } from "../control/drain.ts";
+import type { HealthEvent } from "../control/health-events.ts";
 import type { EngineCounters } from "../engine/engine.ts";
 import { REASON_MEANING, REASON_NAMES, REASON_VERDICT, VERDICT_NAMES } from "../gen/layout.ts";
 
@@ -25,6 +26,31 @@ export const STATISTICS_SCHEMA = VIEW_SCHEMAS.statistics.extend({
   reasons: z
     .array(z.object({ reason: z.string(), verdict: z.string(), meaning: z.string(), packets: counter }))
     .describe("where packets ended; reasons that have occurred; sums to packets_in"),
+});
+
+/** One event of type `health` on the stream. */
+export const HEALTH_EVENT_SCHEMA = z.object({
+  time: z.string().describe("RFC 3339 time"),
+  kind: z
+    .enum(["status", "panic", "calm"])
+    .describe("a server's status has changed; the rule begins, or ends, to keep servers that fail (hc-panic)"),
+  rule: z.string(),
+  server: z.string().nullable().describe("server ID; null for what concerns the rule"),
+  from: z.string().nullable().describe("status before"),
+  to: z.string().nullable().describe("status after"),
+  reason: z.string().nullable().describe("the last failure in words; null: all is well"),
+  text: z.string().describe("the same as one line, as the audit log has it"),
+});
+
+export const healthEventView = ({ atMs, ...event }: HealthEvent): z.infer<typeof HEALTH_EVENT_SCHEMA> => ({
+  time: new Date(atMs).toISOString(),
+  kind: event.kind,
+  rule: event.rule,
+  server: event.server,
+  from: event.from,
+  to: event.to,
+  reason: event.reason,
+  text: event.text,
 });
 
 /** @param sample the counters of existing rules @param counters those of the whole engine, of the same moment */

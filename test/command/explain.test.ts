@@ -3,6 +3,7 @@ import { describe, expect, test } from "bun:test";
 import { unpack } from "msgpackr";
 import type { Caller } from "../../src/control/caller.ts";
 import type { Controller } from "../../src/control/controller.ts";
+import { HealthEvents } from "../../src/control/health-events.ts";
 import { NOTHING_LIVE } from "../../src/engine/explain.ts";
 import { createApp } from "../../src/http/app.ts";
 import { RefusalAudit } from "../../src/http/rights.ts";
@@ -144,6 +145,7 @@ describe("GET /v1/explain", () => {
       version: "1",
       log: { debug() {}, info() {}, warn() {}, error() {} },
       hostFor: (caller, gone) => controller.hostFor(caller, gone),
+      healthEvents: new HealthEvents(1),
       refusals: new RefusalAudit(() => undefined),
       counters: () => world.engine.counters(),
       ports: () => [],

@@ -34,6 +34,21 @@ async function reachByTraffic(lab: Lab, wanted: string): Promise<void> {
     await lab.client({ kind: "requests", ...targetOf(lab), count: 6, concurrency: 6, timeoutMs: 2500 });
 }
 
+/** Reads the stream of statistics until `count` health events have come. @returns their texts */
+async function healthEvents(lab: Lab, count: number): Promise<string[]> {
+  const answer = await fetch("http://ilbd/v1/statistics/stream", { unix: lab.socket });
+  const texts: string[] = [];
+  let rest = "";
+  for await (const piece of answer.body!.pipeThrough(new TextDecoderStream() as never) as AsyncIterable<string>) {
+    const events = (rest + piece).split("\n\n");
+    rest = events.pop()!;
+    for (const event of events.filter((one) => one.startsWith("event: health\n")))
+      texts.push(JSON.parse(event.slice(event.indexOf("data: ") + "data: ".length)).text);
+    if (texts.length >= count) break;
+  }
+  return texts;
+}
+
 const CASES = [
   { type: "HALF-NAT", family: 4 },
   { type: "NAT", family: 6 },
@@ -69,6 +84,17 @@ describe.skipIf(!hasNamespaces)("checks an hour apart", () => {
           ...{ kind: "requests", ...targetOf(lab), count: 6, concurrency: 6, timeoutMs: 1500 },
         });
         expect(panicking.failures.length).toBeGreaterThan(0);
+        // Whoever comes to the stream now still hears of it.
+        const told = await healthEvents(lab, 3);
+        expect(told).toEqual([
+          expect.stringMatching(/^health of _web\.1 in www: un-init -> dead/),
+          expect.stringMatching(/^health of _web\.2 in www: un-init -> dead/),
+          expect.stringMatching(/^health in www: 2 of 3 servers fail/),
+        ]);
+        const metrics = await (await fetch("http://ilbd/metrics", { unix: lab.socket })).text();
+        expect(metrics).toContain('ilb_rule_panic{rule="www"} 1\n');
+        expect(metrics).toMatch(/ilb_server_refused_connections_total\{rule="www",server="_web\.1"\} [1-9]/);
+        expect(metrics).toMatch(/ilb_server_repeated_syns_total\{rule="www",server="_web\.2"\} [1-9]/);
         const audit = await lab.configure("show-audit");
         expect(audit).toMatch(/health of _web\.1 in www: un-init -> dead \(connection refused\)/);
         expect(audit).toMatch(/health of _web\.2 in www: un-init -> dead \(timeout after 1 s\)/);

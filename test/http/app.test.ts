@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, test } from "bun:test";
 import { unpack } from "msgpackr";
 import type { Caller } from "../../src/control/caller.ts";
 import type { Controller } from "../../src/control/controller.ts";
+import { HealthEvents } from "../../src/control/health-events.ts";
 import { type EngineCounters, zeroPairCounters } from "../../src/engine/engine.ts";
 import { type App, createApp } from "../../src/http/app.ts";
 import { RefusalAudit } from "../../src/http/rights.ts";
@@ -46,6 +47,7 @@ beforeEach(async () => {
     version: "1.2.3",
     log: { debug() {}, info() {}, warn() {}, error: (message) => errors.push(message) },
     hostFor: (caller, gone) => controller.hostFor(caller, gone),
+    healthEvents: new HealthEvents(1),
     refusals: new RefusalAudit((caller, command, code) => controller.auditRefusal(caller, command, code)),
     counters,
     ports: () => [{ name: "eth0", counters: { rxFrames: HUGE } }],

@@ -1,6 +1,7 @@
 /** The HTTP application over recording fakes, for tests that need no daemon. */
 import type { Caller } from "../../src/control/caller.ts";
 import type { Controller } from "../../src/control/controller.ts";
+import { HealthEvents } from "../../src/control/health-events.ts";
 import { type App, createApp } from "../../src/http/app.ts";
 import { RefusalAudit } from "../../src/http/rights.ts";
 import { FakeWorld } from "../control/fakes.ts";
@@ -21,6 +22,7 @@ export class TestApp {
   readonly world = new FakeWorld();
   readonly controller: Controller = this.world.controller();
   readonly app: App;
+  readonly healthEvents = new HealthEvents(1);
   /** Messages of errors that it logged. */
   readonly errors: string[] = [];
 
@@ -31,6 +33,7 @@ export class TestApp {
       log: { debug() {}, info() {}, warn() {}, error: (message) => this.errors.push(message) },
       hostFor: (caller, gone) => controller.hostFor(caller, gone),
       refusals: new RefusalAudit((caller, command, code) => controller.auditRefusal(caller, command, code)),
+      healthEvents: this.healthEvents,
       counters: () => this.world.engine.counters(),
       ports: () => [],
       workers: () => [],

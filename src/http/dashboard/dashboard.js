@@ -4,8 +4,11 @@
  */
 
 const KEEP = 120;
+const KEEP_EVENTS = 20;
 const histories = new Map();
 let previous = null;
+/** The id of the last health event: what comes after a break begins behind it. */
+let lastEvent = null;
 
 const element = (id) => document.getElementById(id);
 const scales = [
@@ -151,6 +154,23 @@ function showReasons(statistics, before, seconds) {
   tile("drops", drops);
 }
 
+/** The newest change of somebody's health on top. */
+function showHealth(event) {
+  const change = event.kind === "status" ? `${event.from} → ${event.to}` : event.kind;
+  const isBad = event.kind === "panic" || event.to === "dead" || event.to === "unreach";
+  const cells = [
+    [new Date(event.time).toLocaleTimeString(), ""],
+    [event.rule, ""],
+    [event.server ?? "all servers", ""],
+    [change, ""],
+    [event.reason ?? "", "optional"],
+  ];
+  const body = element("health").tBodies[0];
+  body.prepend(row(body, `${event.time} ${event.text}`, isBad ? "failing" : "", cells, null));
+  while (body.rows.length > KEEP_EVENTS) body.lastElementChild.remove();
+  element("no-health").hidden = true;
+}
+
 function tile(id, value) {
   element(id).textContent = short(value);
   draw(element(`${id}-plot`), remember(`tile ${id}`, value));
@@ -161,10 +181,24 @@ function say(text, bad) {
   element("status").className = bad ? "bad" : "";
 }
 
+/** One event of the stream: statistics, or of type health; of others that may come nothing is known here. */
+function take(event) {
+  const fields = new Map(event.split("\n").map((line) => [line.split(": ", 1)[0], line.slice(line.indexOf(": ") + 2)]));
+  const type = fields.get("event") ?? "message";
+  if (type === "health") {
+    lastEvent = fields.get("id");
+    showHealth(JSON.parse(fields.get("data")));
+  }
+  if (type !== "message" || !fields.has("data")) return;
+  show(JSON.parse(fields.get("data")));
+  say("live", false);
+}
+
 /** Follows the stream until it breaks. Not EventSource: that cannot send a token. */
 async function follow() {
   const token = sessionStorage.getItem("token");
   const headers = token ? { authorization: `Bearer ${token}` } : {};
+  if (lastEvent) headers["last-event-id"] = lastEvent;
   const answer = await fetch("v1/statistics/stream", { headers, cache: "no-store" });
   element("login").hidden = answer.status !== 401;
   if (!answer.ok) throw new Error(answer.status === 401 ? "a token is needed" : `HTTP status ${answer.status}`);
@@ -175,13 +209,7 @@ async function follow() {
     if (done) throw new Error("the connection ended");
     const events = (rest + value).split("\n\n");
     rest = events.pop();
-    for (const event of events) {
-      const data = event.split("\n").find((line) => line.startsWith("data: "));
-      if (data) {
-        show(JSON.parse(data.slice(6)));
-        say("live", false);
-      }
-    }
+    for (const event of events) take(event);
   }
 }
 
