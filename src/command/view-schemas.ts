@@ -201,7 +201,8 @@ const netbackupFlowSchema = z.object({
   need: z.enum(NEEDS),
   condition: z.string().nullable().describe("what it hangs on, in words"),
   alternatives: z.string().nullable().describe("the group of which one is needed"),
-  change: z.enum(["-", "+"]).optional().describe("of a difference: the flow goes or comes"),
+  // Any text, because generators of clients cannot name these two.
+  change: z.string().optional().describe("of a difference: - the flow goes, + it comes"),
 });
 const portSettingSchema = z.object({
   name: z.string(),

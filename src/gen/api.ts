@@ -26,7 +26,7 @@ export type Plan = { readonly changes: readonly ({ readonly change: "add" | "rem
 
 export type NetbackupService = { readonly name: string; readonly port: number; readonly protocols: readonly (string)[]; readonly aliases: readonly (string)[]; readonly tables: readonly (string)[]; readonly versions: string; readonly guard: "port" | "role"; readonly title: string };
 
-export type NetbackupFlow = { readonly flow: string; readonly source: string | null; readonly destination: string; readonly service: string; readonly port: string | null; readonly protocol: string; readonly need: "required" | "compat" | "conditional" | "optional" | "disputed" | "not-needed"; readonly condition: string | null; readonly alternatives: string | null; readonly change?: "-" | "+" };
+export type NetbackupFlow = { readonly flow: string; readonly source: string | null; readonly destination: string; readonly service: string; readonly port: string | null; readonly protocol: string; readonly need: "required" | "compat" | "conditional" | "optional" | "disputed" | "not-needed"; readonly condition: string | null; readonly alternatives: string | null; readonly change?: string };
 
 export type NetbackupPort = { readonly name: string; readonly port: string | null; readonly default: string | null; readonly flows: readonly (string)[] | null };
 
