@@ -1,8 +1,11 @@
 /* Identity of the library and single system calls that the runtime does not offer. */
 #include <errno.h>
+#include <pthread.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <time.h>
@@ -28,6 +31,42 @@ int ilb_use_huge_pages(uint8_t *base, uint64_t bytes) {
   const uintptr_t end = ((uintptr_t)base + bytes) & ~(page - 1);
   if (end <= first) return 0;
   return madvise((void *)first, end - first, MADV_HUGEPAGE) < 0 ? -errno : 0;
+}
+
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+/* One call of the kernel holds a lock that other changes of the address space need: a huge page at a time. */
+#define POPULATE_STEP (2u << 20)
+#define POPULATE_NICE 15
+
+struct range {
+  uintptr_t first, end;
+};
+
+static void *populate(void *argument) {
+  struct range range = *(struct range *)argument;
+  free(argument);
+  setpriority(PRIO_PROCESS, (id_t)gettid(), POPULATE_NICE);
+  while (range.first < range.end) {
+    uintptr_t next = (range.first | (POPULATE_STEP - 1)) + 1;
+    if (next > range.end) next = range.end;
+    if (madvise((void *)range.first, next - range.first, MADV_POPULATE_WRITE) < 0 && errno != EINTR) break;
+    range.first = next;
+  }
+  return NULL;
+}
+
+int ilb_populate(uint8_t *base, uint64_t bytes) {
+  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  struct range *range = malloc(sizeof *range);
+  if (!range) return -ENOMEM;
+  *range = (struct range){(uintptr_t)base & ~(page - 1), ((uintptr_t)base + bytes + page - 1) & ~(page - 1)};
+  pthread_t thread;
+  const int error = pthread_create(&thread, NULL, populate, range);
+  if (error) free(range);
+  else pthread_detach(thread);
+  return -error;
 }
 
 /* Who listens at `address`: connecting is enough to be told, nobody need accept. */

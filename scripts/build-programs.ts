@@ -1,9 +1,9 @@
 /**
- * Bundles programs. Without options: dist/ilbadm.js, which bin/ilbadm starts with Bun; one file to read instead of
- * dozens keeps a command quick (the daemon runs from its sources). With --release: dist/release/ holds one executable
+ * Bundles programs. Without options: dist/ilbadm.js and dist/ilbd/, which bin/ilbadm and bin/ilbd start with Bun; a few
+ * files to read instead of hundreds keep a command and the daemon's start quick. With --release: dist/release/ holds one executable
  * per program, made by `bun build --compile`, beside libilb.so and the manual page; they need neither Bun nor a checkout.
  */
-import { cpSync, existsSync, mkdirSync, rmSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
 
 const ROOT = join(import.meta.dir, "..");
@@ -24,9 +24,18 @@ function run(argv: string[]): void {
   }
 }
 
-/** The command as one JavaScript file. */
+/**
+ * The command as one JavaScript file, the daemon in parts, because it loads what a start does not need later or never.
+ * All lie in one directory, so that what looks for its neighbours finds them. Renamed into place when complete.
+ */
 function bundle(): void {
   run([process.execPath, "build", "src/cli/main.ts", "--target=bun", `--outfile=${join(DIST, "ilbadm.js")}`]);
+  const { entry, workers } = PROGRAMS[0]!;
+  const [place, part] = [join(DIST, "ilbd"), join(DIST, `ilbd.${process.pid}`)];
+  const form = ["--target=bun", "--splitting", "--entry-naming=[name].[ext]", `--outdir=${part}`];
+  run([process.execPath, "build", entry, ...workers, ...form]);
+  rmSync(place, { recursive: true, force: true });
+  renameSync(part, place);
 }
 
 /** One executable per program, with the engine and the worker inside. */

@@ -1,10 +1,9 @@
 /**
  * `ilbd run`: puts the parts together, in the order of docs/decisions/0012 (options, privileges, state, sockets, tables,
  * guard, devices, workers, ready), waits for a signal or a failure, and takes them apart again. The only file that knows
- * them all.
+ * them all. What packets do not wait for is loaded when it is wanted (docs/decisions/0038).
  */
 import { readFileSync } from "node:fs";
-import { importText } from "./command/run.ts";
 import { DAEMON_CALLER } from "./control/caller.ts";
 import { type Clock, systemClock } from "./control/clock.ts";
 import { Controller } from "./control/controller.ts";
@@ -12,17 +11,15 @@ import { type HealthEvent, HealthEvents } from "./control/health-events.ts";
 import { systemNames } from "./control/names.ts";
 import type { Log } from "./control/ports.ts";
 import { type OpenedStore, openStore } from "./control/store.ts";
-import { parseRunOptions, type RunOptions } from "./daemon-options.ts";
+import type { RunOptions } from "./daemon-options.ts";
 import { type DataPlane, openDataPlane, refusedDataPlane } from "./data-plane.ts";
 import { isEvent, panicEvent, transitionEvent } from "./health/describe.ts";
 import { Monitor, type Transition } from "./health/monitor.ts";
 import { SystemProber } from "./health/system-prober.ts";
-import { createApp } from "./http/app.ts";
+import type { App } from "./http/app.ts";
 import { callerOfPeer, systemAccounts } from "./http/peer.ts";
-import { httpFailure, problemResponse } from "./http/problem.ts";
 import { RefusalAudit } from "./http/rights.ts";
 import type { Service } from "./http/service.ts";
-import { listenTcp } from "./http/tcp-server.ts";
 import { TokenFile } from "./http/tokens.ts";
 import { listenUnix, type RunningServer } from "./http/unix-server.ts";
 import { createLog } from "./log.ts";
@@ -30,17 +27,20 @@ import { fail, ok, type Result } from "./model/result.ts";
 import { LibraryError } from "./native/library.ts";
 import { monotonicMs, peerIdentity } from "./native/system.ts";
 import { VERSION } from "./version.ts";
+import type { WorkerTeam } from "./worker/workers.ts";
 
 /** SIGTERM promises two seconds; what has not let go by then is left to the kernel. */
 const STOP_DEADLINE_MS = 1800;
 const STOP_SIGNALS = ["SIGTERM", "SIGINT", "SIGQUIT"] as const;
 
-/** Runs until it is told to stop. @param argv words after `run`. @returns the exit status */
-export async function runDaemon(argv: readonly string[]): Promise<number> {
-  const options = parseRunOptions(argv);
-  if (!options.ok) return complain(options.failure.text);
-  const log = createLog(options.value.logLevel, options.value.logFormat);
-  const daemon = new Daemon(options.value, log);
+/**
+ * Runs until it is told to stop.
+ * @param team of `--io packet` and `--io tun`: warms up already; is stopped with the daemon
+ * @returns the exit status
+ */
+export async function runDaemon(options: RunOptions, team: WorkerTeam | null): Promise<number> {
+  const log = createLog(options.logLevel, options.logFormat);
+  const daemon = new Daemon(options, log, team);
   const stopping = untilToldToStop(log);
   try {
     const started = await daemon.start();
@@ -93,6 +93,7 @@ class Daemon {
   private monitor: Monitor | null = null;
   private ready = false;
   private readonly healthEvents = new HealthEvents(Date.now());
+  private app: Promise<App> | null = null;
   private readonly refusals = new RefusalAudit((caller, command, code) => {
     if (this.controller !== null) this.controller.auditRefusal(caller, command, code);
     else this.log.warn("refused", { who: caller.name, command, code });
@@ -101,6 +102,7 @@ class Daemon {
   constructor(
     private readonly options: RunOptions,
     private readonly log: Log,
+    private readonly team: WorkerTeam | null,
   ) {}
 
   /** All or nothing: after a failure the caller still calls stop(). */
@@ -114,7 +116,7 @@ class Daemon {
     this.store = opened.value;
     const listening = await this.listen();
     if (!listening.ok) return listening;
-    const plane = await openDataPlane(options, log);
+    const plane = await openDataPlane(options, log, this.team);
     if (!plane.ok) return plane;
     this.plane = plane.value;
     const { engine, kernel } = plane.value;
@@ -147,6 +149,7 @@ class Daemon {
     process.stdout.write(
       `ilbd ready socket=${options.socket} io=${options.io} workers=${options.io === "none" ? 0 : options.workers}\n`,
     );
+    void this.application();
     return ok(undefined);
   }
 
@@ -174,6 +177,7 @@ class Daemon {
     this.monitor?.close();
     await Promise.all([...this.servers.map((server) => server.stop()), this.controller?.close()]);
     await this.plane?.stop();
+    await this.team?.stop();
     if (wasReady) this.store?.close();
     else this.store?.abandon();
   }
@@ -220,11 +224,10 @@ class Daemon {
   /** Opens the management socket and, if asked for, the TCP port. They answer "starting" until everything is ready. */
   private async listen(): Promise<Result<void>> {
     const { options, log } = this;
-    let app: ReturnType<typeof createApp> | null = null;
-    const handler: Parameters<typeof listenUnix>[0]["handler"] = (request, caller) => {
-      if (app === null && this.ready) app = createApp(this.service());
-      if (app !== null) return app.fetch(request, { caller });
+    const handler: Parameters<typeof listenUnix>[0]["handler"] = async (request, caller) => {
+      if (this.ready || this.app !== null) return (await this.application()).fetch(request, { caller });
       if (new URL(request.url).pathname === "/healthz") return new Response("ok\n");
+      const { httpFailure, problemResponse } = await import("./http/problem.ts");
       return problemResponse(request, httpFailure("E-NOTREADY", "ilbd is starting; try again in a moment"));
     };
     const accounts = systemAccounts();
@@ -240,6 +243,7 @@ class Daemon {
     if (options.listen === null) return ok(undefined);
     const tokens = options.tokenFile === null ? ok(null) : TokenFile.open(options.tokenFile, log);
     if (!tokens.ok) return tokens;
+    const { listenTcp } = await import("./http/tcp-server.ts");
     const tcp = listenTcp({
       listen: options.listen,
       tokens: tokens.value,
@@ -252,6 +256,12 @@ class Daemon {
     this.servers.push(tcp.value);
     log.info("listening", { address: `${options.listen.hostname}:${tcp.value.port}` });
     return ok(undefined);
+  }
+
+  /** The HTTP application; it is large, and packets do not wait until it is loaded. */
+  private application(): Promise<App> {
+    this.app ??= import("./http/app.ts").then(({ createApp }) => createApp(this.service()));
+    return this.app;
   }
 
   private service(): Service {
@@ -285,6 +295,7 @@ class Daemon {
       return fail("E-START", `--config ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? error})`);
     }
     const host = controller.hostFor(DAEMON_CALLER);
+    const { importText } = await import("./command/run.ts");
     const output = importText(text, host, { right: () => true, name: file, preserve: false });
     for (;;) {
       const step = await output.next();

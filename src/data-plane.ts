@@ -11,6 +11,7 @@ import type { PortFigures } from "./http/service.ts";
 import type { ProbeWayAnswer } from "./kernel/probe-way.ts";
 import type { Address } from "./model/address.ts";
 import { ok, type Result } from "./model/result.ts";
+import type { WorkerTeam } from "./worker/workers.ts";
 
 export interface DataPlane {
   readonly engine: EngineControl;
@@ -45,11 +46,18 @@ export async function refusedDataPlane(options: RunOptions): Promise<string | nu
   return refusedPacketPlane(options);
 }
 
-/** Opens what the options ask for. Fails with one clear line; then everything is as before. */
-export async function openDataPlane(options: RunOptions, log: Log): Promise<Result<DataPlane>> {
-  if (options.io === "none") return ok(noPlane());
+/**
+ * Opens what the options ask for. Fails with one clear line; then everything is as before.
+ * @param team the packet workers, null for `--io none`
+ */
+export async function openDataPlane(
+  options: RunOptions,
+  log: Log,
+  team: WorkerTeam | null,
+): Promise<Result<DataPlane>> {
+  if (team === null) return ok(noPlane());
   const { openPacketPlane } = await import("./packet-plane.ts");
-  return openPacketPlane(options, log);
+  return openPacketPlane(options, log, team);
 }
 
 function noPlane(): DataPlane {

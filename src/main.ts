@@ -1,6 +1,7 @@
 /** ilbd: chooses the program by its first word. Each is loaded only when it is asked for. */
-import { RUN_USAGE } from "./daemon-options.ts";
+import { parseRunOptions, RUN_USAGE } from "./daemon-options.ts";
 import { VERSION } from "./version.ts";
+import { WorkerTeam } from "./worker/workers.ts";
 
 const USAGE = `Usage: ilbd run [OPTION...]     the load balancer
        ilbd demo [OPTION...]    a laboratory with real servers and real requests
@@ -15,8 +16,12 @@ async function main(argv: readonly string[]): Promise<number> {
   switch (command) {
     case "run": {
       if (rest.includes("--help")) return print(RUN_USAGE);
+      const options = parseRunOptions(rest);
+      if (!options.ok) return complain(options.failure.text);
+      // They warm up while the rest is loaded and put together.
+      const team = options.value.io === "none" ? null : WorkerTeam.spawn(options.value.workers);
       const { runDaemon } = await import("./daemon.ts");
-      return runDaemon(rest);
+      return runDaemon(options.value, team);
     }
     case "demo": {
       const { runDemo } = await import("./demo/main.ts");

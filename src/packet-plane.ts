@@ -15,7 +15,7 @@ import { closePort, KernelPacketIo, type KernelPort, setPassDescriptor } from ".
 import { openTun } from "./device/tun.ts";
 import type { EngineLimits } from "./engine/engine.ts";
 import { EngineHost, PublishBlocked, randomHashKey } from "./engine/host.ts";
-import { mostFlows, regionMap } from "./engine/memory.ts";
+import { mostFlows, pageAdvice, regionMap } from "./engine/memory.ts";
 import { readEngineModule } from "./engine/module.ts";
 import { NAT_PORT_LAST, WorkerControl } from "./gen/layout.ts";
 import {
@@ -29,8 +29,8 @@ import {
 } from "./kernel/kernel.ts";
 import { missingRequirement } from "./kernel/requirements.ts";
 import { fail, ok, type Result } from "./model/result.ts";
-import { monotonicMs, useHugePages } from "./native/system.ts";
-import { PacketWorker, WorkerTeam } from "./worker/workers.ts";
+import { monotonicMs, populate, useHugePages } from "./native/system.ts";
+import type { WorkerPlace, WorkerTeam } from "./worker/workers.ts";
 
 /**
  * Sizes that no option sets; docs/memory.md says what they cost. Rules: three times the 10,000 that are promised, because
@@ -60,8 +60,8 @@ export function refusedPacketPlane(options: RunOptions): string | null {
   }
 }
 
-/** Opens everything but the loop. Fails with one clear line; then everything is as before. */
-export async function openPacketPlane(options: RunOptions, log: Log): Promise<Result<DataPlane>> {
+/** Opens everything but the loop. Fails with one clear line; then everything is as before, and the team has stopped. */
+export async function openPacketPlane(options: RunOptions, log: Log, team: WorkerTeam): Promise<Result<DataPlane>> {
   const undo: Undo[] = [];
   const unwind = async (): Promise<void> => {
     for (const step of undo.splice(0).reverse()) {
@@ -73,14 +73,20 @@ export async function openPacketPlane(options: RunOptions, log: Log): Promise<Re
     }
   };
   try {
-    return ok(await open(options, log, undo, unwind));
+    return ok(await open(options, log, team, undo, unwind));
   } catch (error) {
     await unwind();
     return fail("E-START", messageOf(error));
   }
 }
 
-async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Promise<void>): Promise<DataPlane> {
+async function open(
+  options: RunOptions,
+  log: Log,
+  team: WorkerTeam,
+  undo: Undo[],
+  stop: () => Promise<void>,
+): Promise<DataPlane> {
   const io = options.io === "tun" ? "tun" : "packet";
   const runDirectory = join(options.stateDirectory, "run");
   const host = openHost({ io, devices: options.devices, runDirectory, log });
@@ -110,9 +116,8 @@ async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Pro
     undo.push(() => packetIo.close());
     return packetIo;
   });
-  const team = startTeam(engine, ios);
   undo.push(() => team.stop());
-  await team.prepare();
+  await team.prepare(placesOf(engine, ios));
   const names = ports[0]!.map((port) => port.name);
   log.info("devices open", { io, devices: names.join(",") });
   const wakeAll = (): void => {
@@ -136,26 +141,20 @@ async function open(options: RunOptions, log: Log, undo: Undo[], stop: () => Pro
   };
 }
 
-/** A thread per io, by number. The engine's memory was laid out for as many. */
-function startTeam(engine: EngineHost, ios: readonly KernelPacketIo[]): WorkerTeam {
-  const isAlone = ios.length === 1;
-  const peers = isAlone ? [] : ios.map((packetIo) => packetIo.handOver);
-  const workers = ios.map(
-    (packetIo, number) =>
-      new PacketWorker({
-        seat: engine.seat(number),
-        io: packetIo.handOver,
-        peers,
-        ...(isAlone ? {} : { name: `packet worker ${number}` }),
-        askToStop: () => {
-          engine.requestStop(number);
-          packetIo.wake();
-        },
-        heartbeatMs: () => engine.heartbeatMs(number),
-        nowMs: monotonicMs,
-      }),
-  );
-  return new WorkerTeam(workers);
+/** What each packet worker works with, by number. The engine's memory was laid out for as many. */
+function placesOf(engine: EngineHost, ios: readonly KernelPacketIo[]): WorkerPlace[] {
+  const peers = ios.length === 1 ? [] : ios.map((packetIo) => packetIo.handOver);
+  return ios.map((packetIo, number) => ({
+    seat: engine.seat(number),
+    io: packetIo.handOver,
+    peers,
+    askToStop: () => {
+      engine.requestStop(number);
+      packetIo.wake();
+    },
+    heartbeatMs: () => engine.heartbeatMs(number),
+    nowMs: monotonicMs,
+  }));
 }
 
 function limitsOf({ maxFlows }: RunOptions): EngineLimits {
@@ -172,7 +171,9 @@ async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> 
     // Servers may still hold connections from the same tuples that the daemon before this one used.
     firstProxyPlace: randomInt(NAT_PORT_LAST),
   });
-  const hugePages = useHugePages(engine.memory.buffer);
+  const advice = pageAdvice(engine.map);
+  const hugePages = useHugePages(engine.memory.buffer, advice.huge);
+  populate(engine.memory.buffer, advice.early);
   log.info("engine memory laid out", {
     mebibytes: Math.round(engine.memory.buffer.byteLength / 2 ** 20),
     maxFlows: options.maxFlows,

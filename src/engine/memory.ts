@@ -429,3 +429,29 @@ export function createMemory(map: RegionMap): WebAssembly.Memory {
   const pages = map.bytes / PAGE_BYTES;
   return new WebAssembly.Memory({ initial: pages, maximum: pages, shared: true });
 }
+
+/** A part of the memory: first byte and length. */
+export interface MemoryPart {
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** A part of a table that fills from its beginning and is worth having before the first flow. */
+const BEGINNING_BYTES = 2 << 20;
+
+/**
+ * How the memory is best backed by pages (docs/decisions/0038).
+ * `huge`: the tables that every packet looks into at a place of chance; small pages for the rest, where a huge one would be
+ * cleared for a few bytes. `early`: what the first flows touch, which are spread over the whole flow table.
+ */
+export function pageAdvice(map: RegionMap): { readonly huge: MemoryPart[]; readonly early: MemoryPart[] } {
+  const part = (offset: number, end: number): MemoryPart => ({ offset, bytes: end - offset });
+  return {
+    huge: map.workers.map(({ buckets, stickies }) => part(buckets, stickies)),
+    early: map.workers.flatMap(({ buckets, flows, pairs, pairTable, stickies }) => [
+      part(buckets, Math.min(flows + BEGINNING_BYTES, pairs)),
+      part(pairs, Math.min(pairs + BEGINNING_BYTES, pairTable)),
+      part(pairTable, stickies),
+    ]),
+  };
+}

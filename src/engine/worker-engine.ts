@@ -30,6 +30,16 @@ export interface FrameGeometry {
   readonly madeCount: number;
 }
 
+/**
+ * Compiles the engine and brings its hot code to the top compiler tier, before there is a memory to attach to.
+ * @param isAlone false: several workers will hand frames to each other
+ */
+export function compileWarm(moduleBytes: Uint8Array<ArrayBuffer>, isAlone: boolean): WebAssembly.Module {
+  const module = compileModule(moduleBytes);
+  runWarmUp(module, isAlone);
+  return module;
+}
+
 export class WorkerEngine {
   readonly memory: WebAssembly.Memory;
   readonly geometry: FrameGeometry;
@@ -37,8 +47,11 @@ export class WorkerEngine {
   readonly #exports: EngineExports;
   readonly #isAlone: boolean;
 
-  /** Attaches. Throws when module, memory and program do not fit together. */
-  constructor(seat: WorkerSeat) {
+  /**
+   * Attaches. Throws when module, memory and program do not fit together.
+   * @param module of compileWarm(); by default the seat's bytes are compiled here, and are cold
+   */
+  constructor(seat: WorkerSeat, module: WebAssembly.Module = compileModule(seat.moduleBytes)) {
     const regions = seat.map.workers[seat.workerIndex];
     if (regions === undefined)
       throw new RangeError(
@@ -46,7 +59,7 @@ export class WorkerEngine {
       );
     this.memory = seat.memory;
     this.#isAlone = seat.map.workers.length === 1;
-    this.#module = compileModule(seat.moduleBytes);
+    this.#module = module;
     this.#exports = instantiate(this.#module, seat.memory, regions.map);
     this.geometry = {
       descriptorBase: regions.descriptors,

@@ -5,6 +5,7 @@ const native = bind({
   ilb_peer_identity: { args: ["i32", "buffer", "u32"], returns: "i32" },
   ilb_clock_ms: { args: [], returns: "i64" },
   ilb_use_huge_pages: { args: ["address", "u64"], returns: "i32" },
+  ilb_populate: { args: ["address", "u64"], returns: "i32" },
   ilb_lock_name: { args: ["text", "buffer"], returns: "i32" },
   ilb_close: { args: ["i32"], returns: "i32" },
 });
@@ -38,12 +39,28 @@ export function monotonicMs(): number {
   return native().ilb_clock_ms();
 }
 
+/** A part of a memory: first byte and length. */
+export interface MemoryRange {
+  readonly offset: number;
+  readonly bytes: number;
+}
+
 /**
- * Asks the kernel to back the memory with huge pages; call before its first use. An optimisation only.
+ * Asks the kernel to back parts of a memory with huge pages; call before their first use. An optimisation only.
  * @returns whether the kernel took the advice
  */
-export function useHugePages(memory: ArrayBufferLike): boolean {
-  return native().ilb_use_huge_pages(addressOf(memory), memory.byteLength) === 0;
+export function useHugePages(memory: ArrayBufferLike, ranges: readonly MemoryRange[]): boolean {
+  const base = addressOf(memory);
+  return ranges.every(({ offset, bytes }) => native().ilb_use_huge_pages(base + offset, bytes) === 0);
+}
+
+/**
+ * Has a thread of low priority give parts of a memory their pages before they are used. An optimisation only; returns at
+ * once. The memory must live as long as the process.
+ */
+export function populate(memory: ArrayBufferLike, ranges: readonly MemoryRange[]): void {
+  const base = addressOf(memory);
+  for (const { offset, bytes } of ranges) native().ilb_populate(base + offset, bytes);
 }
 
 /** A lock, held until `release` or the end of the process, however it ends. */

@@ -2,8 +2,12 @@
 import type { IoHandOver } from "../device/kernel-io.ts";
 import type { WorkerSeat } from "../engine/host.ts";
 
-/** To the worker, in this order. `prepare`: attach and warm up. `run`: enter the loop, which ends by the stop flag. */
+/**
+ * To the worker, in this order. `warm`: compile the engine and run it warm, with nothing to work with yet. `prepare`: attach.
+ * `run`: enter the loop, which ends by the stop flag.
+ */
 export type ToWorker =
+  | { readonly kind: "warm"; readonly isAlone: boolean }
   | {
       readonly kind: "prepare";
       readonly seat: WorkerSeat;

@@ -1,9 +1,10 @@
 /**
- * Entry of a packet worker thread: attaches to the shared memory and to the ports that the main thread opened, warms the
- * engine up, then lives in the loop. Opens nothing and owns nothing.
+ * Entry of a packet worker thread: warms the engine up while the main thread is still putting the daemon together, attaches
+ * to the shared memory and to the ports that were opened there, then lives in the loop. Opens nothing and owns nothing.
  */
 import { type IoHandOver, KernelPacketIo } from "../device/kernel-io.ts";
-import { WorkerEngine } from "../engine/worker-engine.ts";
+import { readEngineModule } from "../engine/module.ts";
+import { compileWarm, WorkerEngine } from "../engine/worker-engine.ts";
 import { discardStale, type LoopPeers, run } from "./loop.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
 
@@ -26,20 +27,33 @@ function peersOf(engine: WorkerEngine, handOvers: readonly IoHandOver[]): LoopPe
   };
 }
 
-self.onmessage = ({ data }: MessageEvent<ToWorker>) => {
-  try {
-    if (data.kind === "prepare") {
-      const engine = new WorkerEngine(data.seat);
-      parts = { engine, io: KernelPacketIo.attach(data.io), peers: peersOf(engine, data.peers) };
-      parts.engine.warmUp();
-      say({ kind: "prepared" });
+/** The engine, warm; made at the first message, whose failure is told at the second. */
+let warm: Promise<WebAssembly.Module> = Promise.reject(new Error("prepare before warm"));
+warm.catch(() => undefined);
+
+async function follow(message: ToWorker): Promise<void> {
+  switch (message.kind) {
+    case "warm":
+      warm = readEngineModule().then((bytes) => compileWarm(bytes, message.isAlone));
+      warm.catch(() => undefined);
       return;
+    case "prepare": {
+      const engine = new WorkerEngine(message.seat, await warm);
+      parts = { engine, io: KernelPacketIo.attach(message.io), peers: peersOf(engine, message.peers) };
+      return say({ kind: "prepared" });
     }
-    if (parts === null) throw new Error("run before prepare");
-    discardStale(parts.io);
-    say({ kind: "running" });
-    run(parts.engine, parts.io, parts.peers);
-    say({ kind: "stopped" });
+    case "run":
+      if (parts === null) throw new Error("run before prepare");
+      discardStale(parts.io);
+      say({ kind: "running" });
+      run(parts.engine, parts.io, parts.peers);
+      say({ kind: "stopped" });
+  }
+}
+
+self.onmessage = async ({ data }: MessageEvent<ToWorker>) => {
+  try {
+    await follow(data);
   } catch (error) {
     say({ kind: "failed", reason: error instanceof Error ? (error.stack ?? error.message) : String(error) });
   }

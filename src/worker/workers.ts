@@ -6,13 +6,12 @@ import type { IoHandOver } from "../device/kernel-io.ts";
 import type { WorkerSeat } from "../engine/host.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
 
-export interface WorkerOptions {
+/** What a worker works with. */
+export interface WorkerPlace {
   readonly seat: WorkerSeat;
   readonly io: IoHandOver;
   /** Of every worker by its number, when there are several. */
   readonly peers?: readonly IoHandOver[];
-  /** How messages call it, when there are several. */
-  readonly name?: string;
   /** Sets the stop flag in shared memory and wakes the worker. */
   readonly askToStop: () => void;
   /** Engine clock of the worker's last sign of life, milliseconds, wrapped to u32. */
@@ -21,10 +20,10 @@ export interface WorkerOptions {
   readonly nowMs: () => number;
 }
 
-/** In a released executable modules lie where the source has them below src/ (scripts/build-programs.ts). */
+/** In a released executable modules lie where the source has them below src/, in a bundle side by side (scripts/build-programs.ts). */
 const ENTRY = Bun.main.startsWith("/$bunfs/")
   ? "./worker/packet-worker.ts"
-  : new URL("./packet-worker.ts", import.meta.url).href;
+  : new URL(import.meta.path.endsWith(".ts") ? "./packet-worker.ts" : "./packet-worker.js", import.meta.url).href;
 
 /** A worker that says nothing for so long hangs: its loop signs at least ten times a second. */
 const HANG_MS = 10_000;
@@ -39,13 +38,15 @@ export class PacketWorker {
   private readonly waiting = new Map<FromWorker["kind"], () => void>();
   private watch: ReturnType<typeof setInterval> | null = null;
   private ended = false;
+  private place: WorkerPlace | null = null;
 
-  constructor(private readonly options: WorkerOptions) {
+  /** Starts the thread, which warms up at once. @param name how messages call it @param isAlone whether it is the only one */
+  constructor(name: string, isAlone: boolean) {
     const failed = Promise.withResolvers<string>();
     this.failed = failed.promise;
     this.fail = (what) => {
       this.ended = true;
-      failed.resolve(`${options.name ?? "the packet worker"} ${what}`);
+      failed.resolve(`${name} ${what}`);
     };
     this.worker = new Worker(ENTRY);
     this.worker.onmessage = ({ data }: MessageEvent<FromWorker>) => this.hear(data);
@@ -53,11 +54,13 @@ export class PacketWorker {
     this.worker.addEventListener("close", () => {
       if (!this.ended) this.fail("ended");
     });
+    this.tell({ kind: "warm", isAlone });
   }
 
-  /** Attaches and warms up. Rejects when the worker fails. */
-  prepare(): Promise<void> {
-    const { seat, io, peers = [] } = this.options;
+  /** Attaches, when the worker is warm. Rejects when it fails. */
+  prepare(place: WorkerPlace): Promise<void> {
+    this.place = place;
+    const { seat, io, peers = [] } = place;
     return this.ask({ kind: "prepare", seat, io, peers }, "prepared");
   }
 
@@ -74,7 +77,7 @@ export class PacketWorker {
       const stopped = new Promise<void>((resolve) => this.waiting.set("stopped", resolve));
       const running = this.watch !== null;
       this.ended = true;
-      this.options.askToStop();
+      this.place?.askToStop();
       if (running) await Promise.race([stopped, Bun.sleep(STOP_MS)]);
     }
     this.worker.terminate();
@@ -82,13 +85,17 @@ export class PacketWorker {
 
   private ask(message: ToWorker, answer: FromWorker["kind"]): Promise<void> {
     const answered = new Promise<void>((resolve) => this.waiting.set(answer, resolve));
-    this.worker.postMessage(message);
+    this.tell(message);
     return Promise.race([
       answered,
       this.failed.then((reason) => {
         throw new Error(reason);
       }),
     ]);
+  }
+
+  private tell(message: ToWorker): void {
+    this.worker.postMessage(message);
   }
 
   private hear(message: FromWorker): void {
@@ -98,9 +105,10 @@ export class PacketWorker {
   }
 
   private look(): void {
-    const silentMs = (this.options.nowMs() - this.options.heartbeatMs()) >>> 0;
+    const { nowMs, heartbeatMs } = this.place!;
+    const silentMs = (nowMs() - heartbeatMs()) >>> 0;
     // Just after the start there is no sign yet; half of the clock's range means that the worker is ahead of us.
-    if (silentMs > HANG_MS && silentMs < 0x8000_0000 && this.options.heartbeatMs() !== 0)
+    if (silentMs > HANG_MS && silentMs < 0x8000_0000 && heartbeatMs() !== 0)
       this.fail(`has hung for ${Math.round(silentMs / 1000)} s`);
   }
 }
@@ -111,14 +119,21 @@ export class WorkerTeam {
   readonly failed: Promise<string>;
   private readonly workers: readonly PacketWorker[];
 
-  constructor(workers: readonly PacketWorker[]) {
+  /** @param count of threads, which warm up at once */
+  static spawn(count: number): WorkerTeam {
+    const isAlone = count === 1;
+    const nameOf = (number: number) => (isAlone ? "the packet worker" : `packet worker ${number}`);
+    return new WorkerTeam(Array.from({ length: count }, (_, number) => new PacketWorker(nameOf(number), isAlone)));
+  }
+
+  private constructor(workers: readonly PacketWorker[]) {
     this.workers = workers;
     this.failed = Promise.race(workers.map((worker) => worker.failed));
   }
 
-  /** All attach and warm up. Rejects when one fails. */
-  async prepare(): Promise<void> {
-    await Promise.all(this.workers.map((worker) => worker.prepare()));
+  /** All attach. @param places by number, one for each. Rejects when one fails. */
+  async prepare(places: readonly WorkerPlace[]): Promise<void> {
+    await Promise.all(this.workers.map((worker, number) => worker.prepare(places[number]!)));
   }
 
   /** All enter the loop. Rejects when one fails. */

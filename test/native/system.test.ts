@@ -8,6 +8,7 @@ import {
   monotonicMs,
   type PeerIdentity,
   peerIdentity,
+  populate,
   useHugePages,
 } from "../../src/native/system.ts";
 
@@ -137,5 +138,20 @@ test("the clock is the kernel's monotonic clock in milliseconds", () => {
 });
 
 test("huge pages are asked for without error on memory that is too small for one", () => {
-  expect(useHugePages(new SharedArrayBuffer(4096))).toBe(true);
+  expect(useHugePages(new SharedArrayBuffer(4096), [{ offset: 0, bytes: 4096 }])).toBe(true);
+});
+
+test("memory gets its pages in the background, and what it held stays", async () => {
+  const [total, bytes] = [96 << 20, 64 << 20];
+  const memory = new SharedArrayBuffer(total);
+  const view = new Uint8Array(memory);
+  const offset = total - bytes;
+  view[offset + 5] = 7;
+  // Page faults would tell what this thread touches; resident memory tells what anybody did.
+  const residentBytes = () =>
+    Number(/^Rss:\s+(\d+) kB/m.exec(readFileSync("/proc/self/smaps_rollup", "utf8"))![1]) * 1024;
+  const before = residentBytes();
+  populate(memory, [{ offset, bytes }]);
+  while (residentBytes() < before + bytes * 0.9) await Bun.sleep(1);
+  expect(view[offset + 5]).toBe(7);
 });

@@ -151,14 +151,15 @@ test("what the sockets collected before the start is thrown away without waiting
 });
 
 test("a worker that cannot attach says why, in one line, and can be stopped", async () => {
-  const worker = new PacketWorker({
+  const worker = new PacketWorker("the packet worker", true);
+  const prepared = worker.prepare({
     seat: { memory: null, map: { workers: [] }, workerIndex: 3, moduleBytes: new Uint8Array() } as never,
     io: { io: 0, ports: [], spinUs: 0 },
     askToStop: () => undefined,
     heartbeatMs: () => 0,
     nowMs: () => 0,
   });
-  await expect(worker.prepare()).rejects.toThrow(/^the packet worker failed: .*there is no number 3$/);
+  await expect(prepared).rejects.toThrow(/^the packet worker failed: .*there is no number 3$/);
   expect(await worker.failed).not.toContain("\n");
   await worker.stop();
 });
