@@ -8,8 +8,8 @@
 // @ts-ignore: decorator
 @inline
 export function fold(sum: u32): u32 {
-  const once: u32 = (sum & 0xffff) + (sum >>> 16);
-  return (once & 0xffff) + (once >>> 16);
+  // The halves are added in the upper half, with the carry that the lower half gives: the carry that goes round.
+  return (sum + rotl<u32>(sum, 16)) >>> 16;
 }
 
 /** What turns the 16-bit word `before` into `after`, to be added to a sum. At most 2 * 0xffff. */

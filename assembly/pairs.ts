@@ -2,7 +2,7 @@
  * Pairs: a server in a rule, as this worker uses it. Made at the first packet that needs it; kept while the image, a
  * flow or a sticky entry names it. Its translation data never changes, so flows outlive rules and servers.
  */
-import { isMapped, unmapped } from "./address";
+import { isMapped, swap16, unmapped } from "./address";
 import { pairCount, pairs, pairTable, pairTableMask } from "./bases";
 import { delta32, delta64 } from "./checksum";
 import {
@@ -88,8 +88,10 @@ function fillPair(pair: PairRecord, rule: ImageRule, member: ImageMember, server
     pair.forwardDelta = delta64(rule.vipHead, server.addressHead) + delta64(rule.vipTail, server.addressTail);
     pair.reverseDelta = delta64(server.addressHead, rule.vipHead) + delta64(server.addressTail, rule.vipTail);
   } else {
-    pair.forwardDelta = delta32(unmapped(rule.vipTail), unmapped(server.addressTail));
-    pair.reverseDelta = delta32(unmapped(server.addressTail), unmapped(rule.vipTail));
+    pair.vipIpv4Be = unmapped(rule.vipTail);
+    pair.serverIpv4Be = unmapped(server.addressTail);
+    pair.forwardDelta = delta32(pair.vipIpv4Be, pair.serverIpv4Be);
+    pair.reverseDelta = delta32(pair.serverIpv4Be, pair.vipIpv4Be);
   }
   pair.idleTimeoutMs = rule.idleTimeoutMs;
   pair.persistTimeoutMs = rule.persistTimeoutMs;
@@ -121,6 +123,10 @@ function fillPorts(pair: PairRecord, rule: ImageRule, server: ImageServer): void
       pair.portAdd = (<u32>server.portMin - <u32>rule.portMin) & 0xffff;
       pair.flags |= PAIR_PORT_KEPT;
     }
+  }
+  if (!ruleIsRange && pair.flags & PAIR_PORT_KEPT) {
+    pair.vipPortBe = <u16>swap16(rule.portMin);
+    pair.serverPortBe = <u16>swap16(serverPort(pair, rule.portMin));
   }
 }
 

@@ -2,17 +2,19 @@
  * A batch while a flow policy is in force: the loop of batch.ts, with a judgement before every packet. A loop of its own, so
  * that without a policy no packet pays for it. Stands before the way of a packet and changes nothing of it.
  */
-import { clearOutcome, decide, descriptorAt, forwardQuickly, forwardQuickly6, IS_IPV6, IS_TCP, notesAt, settle } from "./batch";
 import { swap16 } from "./address";
+import { clearOutcome, decide, descriptorAt, notesAt, settle } from "./batch";
 import { belongs, flowAt } from "./flows";
 import { findSlot, metaOf, recordOf } from "./flow-table";
 import { CHAIN_PLAIN, CHAIN_TOO_LONG, Descriptor, HANDED_JUDGED, META_REVERSE, NONE, Scratch, View } from "./gen/layout";
 import { guardsFragment } from "./guarded";
 import { tupleKey } from "./hash";
 import { destinationOf, sourceOf } from "./image";
+import { SHAPE_IPV4, SHAPE_IPV6, SHAPE_TCP, SHAPE_TOTAL } from "./inspect";
 import { isFragment, parseFrame, parseTransport, TCP, UDP } from "./parse";
 import { countJudged, enforces, forgetOtherClasses, isRefusal, judgeParsed, judgePorts, kindOf4, kindOf6, reasonOf, rememberRefused } from "./policy";
 import { processParsed } from "./process";
+import { forwardIpv4, forwardIpv6 } from "./quick";
 import { view } from "./state";
 
 /** Decides about an inspected batch in order. @returns how many packets of established flows were forwarded on the short way */
@@ -22,17 +24,15 @@ export function carryJudged(count: u32, now: u32): u32 {
   for (let index: u32 = 0; index < count; index++) {
     const descriptor = descriptorAt(index);
     const notes = notesAt(index);
-    clearOutcome(descriptor);
     if (descriptor.handOver & HANDED_JUDGED) {
-      if (isCarried(descriptor, notes, now)) quick++;
+      if (isCarried(index, notes, now)) quick++;
       else decide(descriptor, now);
       continue;
     }
-    const total = notes.total;
-    const counter = judgeNotes(descriptor, notes);
-    if (!isRefusal(counter) && isCarried(descriptor, notes, now)) {
+    const counter = judgeNotes(notes);
+    if (!isRefusal(counter) && isCarried(index, notes, now)) {
       quick++;
-      if (counter != NONE) countJudged(counter, total);
+      if (counter != NONE) countJudged(counter, notes.shape & SHAPE_TOTAL);
     } else {
       decideJudged(descriptor, now);
     }
@@ -42,22 +42,22 @@ export function carryJudged(count: u32, now: u32): u32 {
 
 // @ts-ignore: decorator
 @inline
-function isCarried(descriptor: Descriptor, notes: Scratch, now: u32): bool {
-  if (notes.layer3) return forwardQuickly(descriptor, notes, now, false);
-  return (notes.flags & IS_IPV6) != 0 && forwardQuickly6(descriptor, notes, now);
+function isCarried(index: u32, notes: Scratch, now: u32): bool {
+  if (notes.shape & SHAPE_IPV4) return forwardIpv4(index, index + 1, now) != index;
+  return (notes.shape & SHAPE_IPV6) != 0 && forwardIpv6(index, index + 1, now) != index;
 }
 
 /** An everyday segment or datagram, as inspected: never one that opens a connection. @returns NONE for everything else */
 // @ts-ignore: decorator
 @inline
-function judgeNotes(descriptor: Descriptor, notes: Scratch): u32 {
-  const protocol: u32 = notes.flags & IS_TCP ? TCP : UDP;
-  if (notes.layer3) {
-    const ip: usize = notes.layer3;
+function judgeNotes(notes: Scratch): u32 {
+  const protocol: u32 = notes.shape & SHAPE_TCP ? TCP : UDP;
+  const ip: usize = notes.layer3;
+  if (notes.shape & SHAPE_IPV4) {
     const ports = load<u32>(ip, 20);
     return judgePorts(kindOf4(load<u32>(ip, 12)), kindOf4(load<u32>(ip, 16)), protocol, swap16(ports & 0xffff), swap16(ports >>> 16), false);
   }
-  if (notes.flags & IS_IPV6) return judgeNotes6(descriptor.frame + notes.link, protocol);
+  if (notes.shape & SHAPE_IPV6) return judgeNotes6(ip, protocol);
   return NONE;
 }
 
@@ -70,6 +70,7 @@ function judgeNotes6(ip: usize, protocol: u32): u32 {
 
 /** The slow path of one packet, with the judgement between its headers and everything else. */
 function decideJudged(descriptor: Descriptor, now: u32): void {
+  clearOutcome(descriptor);
   const packet = view();
   packet.now = now;
   let reason = parseFrame(descriptor, packet);

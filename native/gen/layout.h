@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0x1457c0deu
+#define ILB_LAYOUT_FINGERPRINT 0x56de21d2u
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64

@@ -138,6 +138,22 @@ export function leaving(ground: Ground): void {
     expect(ruleCounters(world).packetsDropped).toBe(0n);
   });
 
+  test("a packet of a known flow is dropped while its server is not reached, whatever the last port was", () => {
+    const world = bench([ruleOf({ members: one })]);
+    established(world);
+    const reasonWith = (hop: Parameters<typeof hopOf>[1]): Reason => {
+      world.engine.setNextHop(0, hopOf(0, hop));
+      return world.send(arriving(tcpPacket({ flags: "A", sequence: 101, acknowledgement: 501 }))).reason;
+    };
+    expect(reasonWith({})).toBe(Reason.FlowFound);
+    for (const port of [0, SERVER_SIDE]) {
+      expect(reasonWith({ state: "none", port })).toBe(Reason.NoRoute);
+      expect(reasonWith({ state: "unresolved", port })).toBe(Reason.NextHopUnresolved);
+    }
+    expect(reasonWith({ port: 9 })).toBe(Reason.NoEgressPort);
+    expect(reasonWith({})).toBe(Reason.FlowFound);
+  });
+
   test("answers follow the client to the port and MAC address of its last packet", () => {
     const world = bench([ruleOf({ members: one })]);
     const { fromServer } = established(world);
