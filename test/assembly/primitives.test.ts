@@ -78,6 +78,16 @@ test("the Internet checksum agrees with the plain one for every length to 300 an
   }
 });
 
+test.each([1499, 1500, 9001, 65_535])(
+  "the Internet checksum of %d bytes agrees with the plain one, also when all are 255",
+  (length) => {
+    for (const data of [random.bytes(length), new Uint8Array(length).fill(255)]) {
+      bytes.set(data, DATA + 2);
+      expect(swap(wasm.sumBytes(DATA + 2, length) ^ 0xffff)).toBe(internetChecksum(data));
+    }
+  },
+);
+
 test("data cut in two anywhere has the same sum, also after an odd first part", () => {
   const data = random.bytes(200);
   for (let cut = 0; cut <= 200; cut++) {
