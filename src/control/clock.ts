@@ -12,13 +12,21 @@ export interface Clock {
   after(delayMs: number, action: () => void): { cancel(): void };
 }
 
+/** The longest that one timer of the runtime waits, 24.8 days; asked for more it would end at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** The machine's clocks. */
 export function systemClock(): Clock {
   return {
     wallMs: () => Date.now(),
     nowMs: () => Math.floor(performance.now()),
     after(delayMs, action) {
-      const timer = setTimeout(action, delayMs);
+      let timer: ReturnType<typeof setTimeout>;
+      const wait = (leftMs: number): void => {
+        const partMs = Math.min(leftMs, LONGEST_TIMER_MS);
+        timer = setTimeout(() => (leftMs > partMs ? wait(leftMs - partMs) : action()), partMs);
+      };
+      wait(delayMs);
       return { cancel: () => clearTimeout(timer) };
     },
   };

@@ -368,26 +368,52 @@ test("ILB-288 delete-healthcheck stops at the first unknown name", async () => {
   );
 });
 
-test("ILB-290 ILB-199 ILB-200 ILB-201 ILB-203 ILB-204 numbers and tests of health checks", async () => {
-  const value = (key: string) => `${key}: ${TEXT.VALUE}`;
+/** show-healthcheck of one check. */
+const listed = (row: string): string => `HCNAME        TIMEOUT COUNT   INTERVAL DEF_PING TEST\n${row}\n`;
+
+test("ILB-199 without options a check has timeout 5, count 3, interval 30 and the default ping", async () => {
   await cli.ok("create-hc -h hc-test=tcp h1");
-  await cli.shows(
-    "show-hc",
-    "HCNAME        TIMEOUT COUNT   INTERVAL DEF_PING TEST\nh1            5       3       30       Y        tcp\n",
+  await cli.shows("show-hc", listed("h1            5       3       30       Y        tcp"));
+});
+
+test("ILB-200 an interval has to be more than timeout times count", async () => {
+  await cli.refuses(
+    ["create-hc -h hc-test=tcp,hc-timeout=10 h1", TEXT.EINVAL],
+    ["create-hc -h hc-test=tcp,hc-timeout=2,hc-count=5,hc-interval=10 h1", TEXT.EINVAL],
   );
+  await cli.ok("create-hc -h hc-test=tcp,hc-timeout=2,hc-count=5,hc-interval=11 h1");
+});
+
+test("ILB-201 a check without a test is refused", async () => {
+  await cli.refuses(["create-hc h1", "hc-test: missing"], ["create-hc -h hc-count=1 h1", "hc-test: missing"]);
+});
+
+test("ILB-203 -n goes with every test but ping", async () => {
+  await cli.refuses(["create-hc -n -h hc-test=Ping h1", "cannot disable default PING for this test"]);
+  for (const [name, tried] of [
+    ["h1", "tcp"],
+    ["h2", "udp"],
+    ["h3", "/bin/true"],
+  ]) {
+    await cli.ok(`create-hc -n -h hc-test=${tried} ${name}`);
+    await cli.shows(`show-hc ${name}`, listed(`${name}            5       3       30       N        ${tried}`));
+  }
+});
+
+test("ILB-204 names of checks are told apart without regard to case", async () => {
+  await cli.ok("create-hc -h hc-test=tcp h1");
+  await cli.refuses(["create-hc -h hc-test=udp H1", TEXT.EEXIST]);
+});
+
+test("ILB-290 numbers of a health check are at least 1 and whole", async () => {
+  const value = (key: string) => `${key}: ${TEXT.VALUE}`;
   await cli.refuses(
     ["create-hc -h hc-test=tcp,hc-timeout=0 h2", TEXT.EINVAL],
     ["create-hc -h hc-test=tcp,hc-count=0 h2", TEXT.EINVAL],
     ["create-hc -h hc-test=tcp,hc-timeout=-1 h2", value("hc-timeout")],
     ["create-hc -h hc-test=tcp,hc-timeout=5s h2", value("hc-timeout")],
     ["create-hc -h hc-test=tcp,hc-interval=2147483648 h2", value("hc-interval")],
-    ["create-hc -h hc-test=tcp,hc-timeout=10 h2", TEXT.EINVAL],
-    ["create-hc h2", "hc-test: missing"],
-    ["create-hc -h hc-count=1 h2", "hc-test: missing"],
-    ["create-hc -n -h hc-test=Ping h2", "cannot disable default PING for this test"],
-    ["create-hc -h hc-test=udp H1", TEXT.EEXIST],
   );
-  await cli.ok("create-hc -n -h hc-test=udp h2");
 });
 
 test("ILB-202 external tests are absolute paths of programs", async () => {

@@ -2,10 +2,13 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { Check, nextDelayMs, type Outcome, type Step, smoothed } from "../../src/health/check.ts";
 import { type CheckPlan, portsOf } from "../../src/health/plan.ts";
+import { outcomeOfOutput } from "../../src/health/words.ts";
 import type { HealthCheck } from "../../src/model/config.ts";
 import { ip } from "../support/addresses.ts";
+import { seedFromEnvironment } from "../support/random.ts";
 import { bad, GOOD, took } from "./script.ts";
 
+const seed = seedFromEnvironment(Date.now() & 0xffffff);
 const HALF = (): number => 0.5;
 
 interface Wish {
@@ -159,7 +162,7 @@ describe("ports", () => {
     expect(check.result()).toMatchObject({ status: "dead", fail: 2 });
   });
 
-  test("ILB-218 ANY stays inside the range, whatever chance says", () => {
+  test(`ILB-218 ANY stays inside the range, whatever chance says (seed ${seed})`, () => {
     fc.assert(
       fc.property(
         fc.integer({ min: 1, max: 65535 }),
@@ -171,6 +174,7 @@ describe("ports", () => {
           expect(port! >= ports.min && port! <= ports.max && Number.isInteger(port)).toBe(true);
         },
       ),
+      { seed },
     );
   });
 });
@@ -186,6 +190,19 @@ describe("round-trip time", () => {
     expect(check.result().rttMicroseconds).toBe(500);
     event(check, () => took(0));
     expect(check.result().rttMicroseconds).toBe(500);
+  });
+});
+
+describe("an external test with -n", () => {
+  test("ILB-212 -1 is a failure; 250 gives RTT 250, which a 0 behind it leaves as it is", () => {
+    const check = new Check(planned({ test: "external", ping: false, count: 1 }), 0);
+    const prints = (output: string): string[] => event(check, () => outcomeOfOutput(output)!);
+    expect(prints("-1\n")).toEqual(["test 80"]);
+    expect(check.result()).toMatchObject({ status: "dead", fail: 1, rttMicroseconds: 0 });
+    prints("250\n");
+    expect(check.result()).toMatchObject({ status: "alive", fail: 0, rttMicroseconds: 250 });
+    prints("0\n");
+    expect(check.result()).toMatchObject({ status: "alive", fail: 0, rttMicroseconds: 250 });
   });
 });
 
@@ -218,6 +235,19 @@ describe("switching", () => {
 });
 
 describe("the period", () => {
+  test(`ILB-206 the time until an event lies in F.1's bounds, whatever chance says (seed ${seed})`, () => {
+    const chance = fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true });
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 2_147_483_647 }), chance, (interval, random) => {
+        const half = Math.floor(interval / 2);
+        const delayMs = nextDelayMs(interval, () => random);
+        expect(delayMs).toBeGreaterThanOrEqual(Math.max(1, half) * 1000);
+        expect(delayMs).toBeLessThanOrEqual(Math.max(1, half + interval) * 1000);
+      }),
+      { seed },
+    );
+  });
+
   test("F.1 an interval of 3 s gives 1 to 4 s, and never less than 1 s", () => {
     expect(nextDelayMs(3, () => 0)).toBe(1000);
     expect(nextDelayMs(3, () => 1 - Number.EPSILON)).toBeLessThanOrEqual(4000);

@@ -21,21 +21,33 @@ describe("an external test", () => {
     expect(outcomeOfStatus(128 + 9)).toEqual({ kind: "failure", reason: "the test was killed by signal 9" });
   });
 
-  test("ILB-211 ILB-286 it gets six arguments, addresses without brackets, the type with an underscore", async () => {
+  /** The words that tests of these rules are started with. */
+  async function argumentsFor(...rules: [line: string, port: number][]): Promise<string[][]> {
     const host = new FakeHost();
     await setUp(
       host,
       "create-healthcheck -h hc-test=/opt/probe,hc-timeout=2,hc-count=1,hc-interval=9 h1",
       "create-servergroup -s server=[2001:db8::10] sg6",
       "create-servergroup -s server=192.0.2.10 sg4",
-      "create-rule -e -i vip=2001:db8:1::1,port=53,protocol=udp -m type=NAT,proxy-src=2001:db8:2::1 -h hc-name=h1 -o servergroup=sg6 r6",
-      "create-rule -e -i vip=198.51.100.1,port=80 -m type=HALF-NAT -h hc-name=h1 -o servergroup=sg4 r4",
-      "create-rule -e -i vip=198.51.100.1,port=81 -m type=DSR -h hc-name=h1 -o servergroup=sg4 d4",
+      ...rules.map(([line]) => line),
     );
-    const [six, half, dsr] = planChecks(host.config()).values();
-    expect(argumentsOf(six!, 53)).toEqual(["/opt/probe", "2001:db8:1::1", "2001:db8::10", "UDP", "NAT", "53", "2"]);
-    expect(argumentsOf(half!, 80)).toEqual(["/opt/probe", "198.51.100.1", "192.0.2.10", "TCP", "HALF_NAT", "80", "2"]);
-    expect(argumentsOf(dsr!, 81)[4]).toBe("DSR");
+    return [...planChecks(host.config()).values()].map((plan, index) => argumentsOf(plan, rules[index]![1]));
+  }
+  const HALF_NAT = "create-rule -e -i vip=198.51.100.1,port=80 -m type=HALF-NAT -h hc-name=h1 -o servergroup=sg4 r4";
+  const NAT6 =
+    "create-rule -e -i vip=2001:db8:1::1,port=53,protocol=udp -m type=NAT,proxy-src=2001:db8:2::1 -h hc-name=h1 -o servergroup=sg6 r6";
+  const DSR = "create-rule -e -i vip=198.51.100.1,port=81 -m type=DSR -h hc-name=h1 -o servergroup=sg4 d4";
+
+  test("ILB-211 it gets exactly six arguments, HALF_NAT with an underscore", async () => {
+    expect(await argumentsFor([HALF_NAT, 80])).toEqual([
+      ["/opt/probe", "198.51.100.1", "192.0.2.10", "TCP", "HALF_NAT", "80", "2"],
+    ]);
+  });
+
+  test("ILB-286 over IPv6 addresses have no brackets; UDP, NAT and DSR are said so", async () => {
+    const [six, direct] = await argumentsFor([NAT6, 53], [DSR, 81]);
+    expect(six).toEqual(["/opt/probe", "2001:db8:1::1", "2001:db8::10", "UDP", "NAT", "53", "2"]);
+    expect(direct).toEqual(["/opt/probe", "198.51.100.1", "192.0.2.10", "TCP", "DSR", "81", "2"]);
   });
 });
 
