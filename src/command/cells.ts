@@ -13,9 +13,10 @@ import type {
   ServerField,
 } from "./fields.ts";
 import type { HealthResult, LogRecord } from "./host.ts";
-import { printJudging } from "./judging-options.ts";
+import { utterJudging } from "./judging-options.ts";
+import type { AnyKey } from "./options.ts";
 import { timeStamp } from "./statistics.ts";
-import { printTestOptions } from "./test-options.ts";
+import { utterTestOptions } from "./test-options.ts";
 import { addressRange, algorithm, healthCheckPort, ports, prefixLength, ruleType } from "./values.ts";
 
 /** Objects of a Config by id, made once per listing. */
@@ -94,6 +95,13 @@ export const SERVER_CELLS: Readonly<Record<ServerField, (row: ServerRow) => stri
   HOSTNAME: ({ hostName }) => hostName,
 };
 
+/** `hc-path=/health,hc-rise=2`; empty when nothing was given (null). */
+const printGiven = (given: readonly (readonly [AnyKey, unknown])[]): string =>
+  given
+    .filter(([, value]) => value !== null)
+    .map(([key, value]) => `${key.key}=${key.codec.print(value)}`)
+    .join(",");
+
 export const HEALTH_CELLS: Readonly<Record<HealthField, (check: HealthCheck) => string>> = {
   HCNAME: (check) => check.name,
   TIMEOUT: (check) => String(check.timeoutSeconds),
@@ -101,7 +109,7 @@ export const HEALTH_CELLS: Readonly<Record<HealthField, (check: HealthCheck) => 
   INTERVAL: (check) => String(check.intervalSeconds),
   DEF_PING: (check) => (check.defaultPing ? "Y" : "N"),
   TEST: (check) => check.test.text,
-  OPTIONS: ({ test, judging }) => [printTestOptions(test.options), printJudging(judging)].filter(Boolean).join(","),
+  OPTIONS: ({ test, judging }) => printGiven([...utterTestOptions(test.options), ...utterJudging(judging)]),
 };
 
 const pad = (number: number): string => String(number).padStart(2, "0");

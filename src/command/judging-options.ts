@@ -24,11 +24,3 @@ export function bindJudging(request: Request): Judging | undefined {
 /** Keys and values, in the order of the keys; null: not given. */
 export const utterJudging = (judging: Judging | undefined): (readonly [AnyKey, unknown])[] =>
   PROPERTIES.map((property) => [ROWS[property], judging?.[property] ?? null]);
-
-/** `hc-rise=2,hc-panic=50`; empty without any. */
-export function printJudging(judging: Judging | undefined): string {
-  return utterJudging(judging)
-    .filter(([, value]) => value !== null)
-    .map(([key, value]) => `${key.key}=${key.codec.print(value)}`)
-    .join(",");
-}

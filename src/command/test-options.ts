@@ -68,11 +68,3 @@ export function bindTestOptions(request: Request, text: string): Result<TestOpti
 export function utterTestOptions(options: TestOptions | undefined): (readonly [AnyKey, unknown])[] {
   return PROPERTIES.map((property) => [ROWS[property].key, options?.[property] ?? null]);
 }
-
-/** `hc-path=/health,hc-status=200`; empty without any. */
-export function printTestOptions(options: TestOptions | undefined): string {
-  return utterTestOptions(options)
-    .filter(([, value]) => value !== null)
-    .map(([key, value]) => `${key.key}=${key.codec.print(value)}`)
-    .join(",");
-}

@@ -16,7 +16,7 @@ import fc from "fast-check";
 import { MIGRATIONS, SCHEMA_VERSION } from "../../src/control/schema.ts";
 import { type OpenedStore, openStore, SaveFailed } from "../../src/control/store.ts";
 import { undo } from "../../src/control/undo.ts";
-import type { Config } from "../../src/model/config.ts";
+import type { Config, HealthCheck } from "../../src/model/config.ts";
 import { EMPTY_CONFIG } from "../../src/model/config.ts";
 import { type NetBackupHost, type NetBackupState, NO_NETBACKUP } from "../../src/model/netbackup.ts";
 import { config, group, rule, server, threeServers, v4 } from "./configs.ts";
@@ -32,6 +32,15 @@ const refusal = (where = directory): string => {
   if (!opened.ok) return opened.failure.text;
   opened.value.close();
   throw new Error("the store opened");
+};
+const CHECK: HealthCheck = {
+  id: 3,
+  name: "h1",
+  test: { kind: "tcp", text: "TCP" },
+  timeoutSeconds: 5,
+  count: 3,
+  intervalSeconds: 30,
+  defaultPing: true,
 };
 const change = (command: string) => ({ atMs: 1, who: "test", command });
 
@@ -146,6 +155,21 @@ describe("what was saved comes back", () => {
     again.close();
   });
 
+  test("additions of a health check come back as they were said, and a rollback knows them too", () => {
+    const store = open();
+    const judging = { rise: 2, panicPercent: 0, initial: "down", passive: false } as const;
+    const said = { ...threeServers(), healthChecks: [{ ...CHECK, judging }] };
+    store.save(EMPTY_CONFIG, said, change("a"));
+    const without = { ...said, healthChecks: [] };
+    store.save(said, without, change("b"));
+    store.save(without, said, change("c"));
+    store.close();
+    const again = open();
+    expect(again.load()).toEqual(said);
+    expect(undo(again.load(), again.deltasAfter(1)!).healthChecks).toEqual(said.healthChecks);
+    again.close();
+  });
+
   test("a database of the first schema opens with nothing said about NetBackup, and its history goes back", () => {
     const db = new Database(join(directory, "ilb.db"), { create: true });
     db.run(MIGRATIONS[0]!);
@@ -155,6 +179,7 @@ describe("what was saved comes back", () => {
     db.run(
       "INSERT INTO rules VALUES (2,'r1',1,x'c000020a','tcp',80,80,'roundrobin','HALF-NAT',NULL,NULL,NULL,1,NULL,NULL,0,0,0)",
     );
+    db.run("INSERT INTO health_checks VALUES (3, 'h1', 'tcp', 'TCP', 5, 3, 30, 1)");
     const { forced: _, ...old } = rule(2, "r1", 1);
     const step = { before: null, after: { ...old, vip: { family: 4, value: "3221225994" } } };
     const gone = { before: { ...step.after, id: 7, name: "gone" }, after: null };
@@ -164,6 +189,7 @@ describe("what was saved comes back", () => {
     const store = open();
     const loaded = store.load();
     expect([loaded.netbackup, loaded.rules[0]?.forced]).toEqual([NO_NETBACKUP, false]);
+    expect(loaded.healthChecks).toEqual([CHECK]);
     expect(undo(loaded, store.deltasAfter(0)!).rules.map(({ name, forced }) => [name, forced])).toEqual([
       ["gone", false],
     ]);
