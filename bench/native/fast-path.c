@@ -25,8 +25,23 @@
 
 #define ALWAYS static inline __attribute__((always_inline))
 
-enum { IS_TCP = 1, IS_PARTIAL = 2, NEEDS_CSUM = 1, TTL_STEP = 0xfffe };
-enum { IPV4_TYPE = 0x0008, FRAGMENT_BITS = 0xff3f, STATE_FLAGS = 0x07, HOP_IN_RECORD = ILB_HOP_IN_RECORD };
+/* Scratch.shape as assembly/inspect.ts has it: IP total length and flags. */
+enum {
+  SHAPE_TOTAL = 0xfffff,
+  SHAPE_TCP = 1 << 20,
+  SHAPE_PARTIAL = 1 << 21,
+  SHAPE_LINK = 1 << 22,
+  SHAPE_IPV4 = 1 << 23,
+};
+enum { NEEDS_CSUM = 1, TTL_STEP = 0xfffe, IPV4_TYPE = 0x0008, STATE_FLAGS = 0x0700, NO_LINK = 1, NO_WAY = 0x10000 };
+/* Of the first eight bytes of an IPv4 header: version, header length, MF and offset. */
+#define FIRST_BITS 0xff3f0000000000ffull
+#define FIRST_PLAIN 0x45
+/* Of the eight descriptor bytes from csumOffset on: port and flags. */
+#define ARRIVAL_BITS 0xffff000000ff0000ull
+#define ARRIVAL_UNKNOWN 1
+/* Of a virtio header's first two bytes: NEEDS_CSUM and gsoType. */
+#define OFFLOAD_BITS 0xff01
 #define MAC_BITS 0x0000ffffffffffffull
 
 /* Where one worker's regions begin, as addresses. */
@@ -82,14 +97,9 @@ int32_t TWIN(attach)(uint8_t *memory, uint32_t map_offset) {
 
 /* --- checksums, RFC 1624 --- */
 
-ALWAYS uint32_t fold(uint32_t sum) {
-  sum = (sum & 0xffff) + (sum >> 16);
-  return (sum & 0xffff) + (sum >> 16);
-}
+ALWAYS uint32_t fold(uint32_t sum) { return (sum + (sum << 16 | sum >> 16)) >> 16; }
 
-ALWAYS uint32_t delta32(uint32_t before, uint32_t after) {
-  return ((before & 0xffff) ^ 0xffff) + ((before >> 16) ^ 0xffff) + (after & 0xffff) + (after >> 16);
-}
+ALWAYS uint32_t delta16(uint32_t before, uint32_t after) { return (before ^ 0xffff) + after; }
 
 ALWAYS uint32_t updated(uint32_t stored, uint32_t delta) { return fold((stored ^ 0xffff) + delta) ^ 0xffff; }
 
@@ -124,55 +134,76 @@ ALWAYS uint32_t match_ways(const uint8_t *bucket, uint64_t key) {
 
 /* --- first pass --- */
 
-/* Everyday TCP or UDP gets its key and bucket, everything else layer3 = 0. */
-ALWAYS void inspect(const struct bases *b, const struct ilb_descriptor *d, struct ilb_scratch *notes) {
-  notes->layer3 = 0;
-  notes->bucket = (uint32_t)(b->buckets - b->memory);
-  if (d->flags || d->in_port >= ILB_MAX_PORTS) return;
-  const uint32_t kind = b->ports[d->in_port].kind;
-  if (kind == ILB_PORT_KIND_ABSENT) return;
-  const uint32_t link = kind == ILB_PORT_KIND_ETHERNET ? 14 : 0;
+/* Bytes of the link header of frames with these ARRIVAL_BITS; NO_LINK when they are slow. */
+static uint32_t link_of(const struct bases *b, uint64_t arrival) {
+  const uint32_t port = (uint32_t)(arrival >> 16);
+  if (arrival >> 48 || port >= ILB_MAX_PORTS) return NO_LINK;
+  const uint32_t kind = b->ports[port].kind;
+  return kind == ILB_PORT_KIND_ETHERNET ? ILB_ETHERNET_HEADER : kind == ILB_PORT_KIND_IP ? 0 : NO_LINK;
+}
+
+/* Whether a packet that asks for offloads is an everyday one; then notes->mtu_bytes is what counts against an MTU. */
+static int takes_offload(const struct ilb_descriptor *d, struct ilb_scratch *notes, uint32_t shape, uint32_t link, uint32_t transport) {
+  const int is_tcp = (shape & SHAPE_TCP) != 0;
+  if (!(d->vnet_flags & NEEDS_CSUM) || d->vnet_csum_start != link + 20 || d->vnet_csum_offset != (is_tcp ? 16 : 6)) return 0;
+  notes->mtu_bytes = shape & SHAPE_TOTAL;
+  if (d->vnet_gso_type) {
+    if ((d->vnet_gso_type & 0x7f) != (is_tcp ? 1 : 5) || d->vnet_gso_size == 0) return 0;
+    notes->mtu_bytes = 20 + transport + d->vnet_gso_size;
+  }
+  return 1;
+}
+
+/* Key, bucket and place of an IPv4 packet. @return its shape, 0 when it is not everyday TCP or UDP */
+ALWAYS uint32_t shape_of(const struct bases *b, const struct ilb_descriptor *d, struct ilb_scratch *notes, uint32_t link) {
   const uint8_t *frame = b->memory + d->frame;
   const uint32_t in_head = d->head_length < d->length ? d->head_length : d->length;
-  if (in_head < link + 28 || (link && load16(frame + 12) != IPV4_TYPE)) return;
+  if (in_head < link + 28 || (link && load16(frame + 12) != IPV4_TYPE)) return 0;
   const uint8_t *ip = frame + link;
-  const uint32_t total = __builtin_bswap16(load16(ip + 2));
-  if (ip[0] != 0x45 || load16(ip + 6) & FRAGMENT_BITS || total < 28 || total + link > d->length) return;
-  if (link && ip[8] <= 1) return;
-  const uint32_t protocol = ip[9];
-  uint32_t flags, header;
+  const uint64_t first = load64(ip);
+  if ((first & FIRST_BITS) != FIRST_PLAIN) return 0;
+  const uint32_t total = __builtin_bswap16((uint16_t)(first >> 16));
+  const uint32_t times = load16(ip + 8), protocol = times >> 8;
+  if (total + link > d->length || (link && (times & 0xff) <= 1)) return 0;
+  uint32_t shape = total | SHAPE_IPV4, header;
   if (protocol == 6) {
-    if (total < 40 || in_head < link + 40 || ip[33] & STATE_FLAGS) return;
-    header = (uint32_t)(ip[32] >> 4) << 2;
-    if (header < 20 || header + 20 > total) return;
-    flags = IS_TCP;
-  } else if (protocol == 17) {
-    const uint32_t claimed = __builtin_bswap16(load16(ip + 24));
-    if (claimed < 8 || claimed + 20 > total) return;
-    header = 8;
-    flags = 0;
+    if (in_head < link + 40) return 0;
+    const uint32_t word = load16(ip + 32);
+    header = (word >> 2) & 0x3c;
+    if (word & STATE_FLAGS || header < 20 || header + 20 > total) return 0;
+    shape |= SHAPE_TCP;
   } else {
-    return;
+    if (protocol != 17) return 0;
+    const uint32_t claimed = __builtin_bswap16(load16(ip + 24));
+    if (claimed < 8 || claimed + 20 > total) return 0;
+    header = 8;
   }
-  uint32_t size = total;
-  if (d->vnet_gso_type | (d->vnet_flags & NEEDS_CSUM)) {
-    const uint32_t gso = d->vnet_gso_type & 0x7f;
-    if (!(d->vnet_flags & NEEDS_CSUM) || d->vnet_csum_start != link + 20 || d->vnet_csum_offset != (flags ? 16 : 6)) return;
-    if (d->vnet_gso_type) {
-      if (gso != (flags ? 1u : 5u) || d->vnet_gso_size == 0) return;
-      size = 20 + header + d->vnet_gso_size;
-    }
-    flags |= IS_PARTIAL;
+  if (link) shape |= SHAPE_LINK;
+  if (load16(&d->vnet_flags) & OFFLOAD_BITS) {
+    shape |= SHAPE_PARTIAL;
+    if (!takes_offload(d, notes, shape, link, header)) return 0;
   }
   const uint64_t key = tuple_key(b->hash_keys, load32(ip + 12), load32(ip + 16), load32(ip + 20), protocol);
-  const uint8_t *bucket = b->buckets + ((size_t)((uint32_t)(key >> 32) & b->bucket_mask) << 6);
   notes->key = key;
-  notes->bucket = (uint32_t)(bucket - b->memory);
+  notes->bucket = (uint32_t)(b->buckets - b->memory) + (((uint32_t)(key >> 32) & b->bucket_mask) << 6);
   notes->layer3 = (uint32_t)(ip - b->memory);
-  notes->total = total;
-  notes->link = link;
-  notes->flags = flags;
-  notes->mtu_bytes = size;
+  return shape;
+}
+
+ALWAYS void inspect(const struct bases *b, uint32_t count) {
+  uint64_t known = ARRIVAL_UNKNOWN;
+  uint32_t link = NO_LINK;
+  for (uint32_t i = 0; i < count; i++) {
+    const struct ilb_descriptor *d = b->descriptors + i;
+    struct ilb_scratch *notes = b->scratch + i;
+    const uint64_t arrival = load64(&d->vnet_csum_offset) & ARRIVAL_BITS;
+    if (arrival != known) {
+      link = link_of(b, arrival);
+      known = arrival;
+    }
+    notes->shape = link == NO_LINK ? 0 : shape_of(b, d, notes, link);
+    if (!notes->shape) notes->bucket = (uint32_t)(b->buckets - b->memory);
+  }
 }
 
 /*
@@ -191,102 +222,115 @@ ALWAYS void touch_buckets(const struct bases *b, uint32_t count) {
 
 /* --- second pass --- */
 
-ALWAYS void rewrite(uint8_t *ip, uint32_t flags, uint32_t meta, const struct ilb_pair_record *pair, uint32_t ttl_delta) {
-  uint8_t *l4 = ip + 20;
-  const uint32_t before = load32(l4);
-  uint64_t addresses;
-  uint32_t ports, change;
-  if (meta & ILB_META_REVERSE) {
-    addresses = (load64(ip + 12) & 0xffffffff00000000ull) | (uint32_t)(pair->vip_tail >> 32);
-    ports = (before & 0xffff0000) | __builtin_bswap16((uint16_t)(__builtin_bswap16((uint16_t)before) - pair->port_add));
-    change = pair->reverse_delta;
-  } else {
-    addresses = (load64(ip + 12) & 0xffffffff) | (pair->server_tail & 0xffffffff00000000ull);
-    ports = (before & 0xffff) | ((uint32_t)__builtin_bswap16((uint16_t)(__builtin_bswap16((uint16_t)(before >> 16)) + pair->port_add)) << 16);
-    change = pair->forward_delta;
+/* The new port of the end that is translated, as stored. @param before as loaded */
+ALWAYS uint32_t translated_port(uint32_t before, const struct ilb_pair_record *pair, int reverse) {
+  const uint32_t known = reverse ? pair->vip_port_be : pair->server_port_be;
+  if (known) return known;
+  const uint32_t host = __builtin_bswap16((uint16_t)before);
+  return __builtin_bswap16((uint16_t)(reverse ? host - pair->port_add : host + pair->port_add));
+}
+
+/* @param reverse a constant */
+ALWAYS void rewrite(uint8_t *ip, uint32_t shape, const struct ilb_pair_record *pair, int reverse) {
+  const uint32_t delta = reverse ? pair->reverse_delta : pair->forward_delta;
+  uint32_t word = load32(ip + 8), change = delta;
+  if (shape & SHAPE_LINK) {
+    word -= 1;
+    change += TTL_STEP;
   }
-  if (ttl_delta) ip[8]--;
-  store16(ip + 10, (uint16_t)updated(load16(ip + 10), change + ttl_delta));
-  store64(ip + 12, addresses);
-  store32(l4, ports);
-  uint8_t *at = flags & IS_TCP ? l4 + 16 : l4 + 6;
+  store32(ip + 8, (word & 0xffff) | (updated(word >> 16, change) << 16));
+  store32(ip + (reverse ? 12 : 16), reverse ? pair->vip_ipv4_be : pair->server_ipv4_be);
+  uint8_t *port = ip + 20 + (reverse ? 0 : 2);
+  const uint32_t before = load16(port), after = translated_port(before, pair, reverse);
+  store16(port, (uint16_t)after);
+  uint8_t *at = ip + 20 + (shape & SHAPE_TCP ? 16 : 6);
   const uint32_t sum = load16(at);
-  if (flags & IS_PARTIAL) {
-    store16(at, (uint16_t)fold(sum + change));
-  } else if (flags & IS_TCP) {
-    store16(at, (uint16_t)updated(sum, change + delta32(before, ports)));
+  if (shape & SHAPE_PARTIAL) {
+    store16(at, (uint16_t)fold(sum + delta));
+  } else if (shape & SHAPE_TCP) {
+    store16(at, (uint16_t)updated(sum, delta + delta16(before, after)));
   } else if (sum) {
-    const uint32_t mended = updated(sum, change + delta32(before, ports));
+    const uint32_t mended = updated(sum, delta + delta16(before, after));
     store16(at, (uint16_t)(mended ? mended : 0xffff));
   }
 }
 
-/* Forwards a packet of an established flow. @return 0, with nothing changed, when it needs the slow path */
-ALWAYS uint32_t forward(const struct bases *b, struct ilb_descriptor *d, const struct ilb_scratch *notes, uint32_t now) {
+/* Whether a way, state and port as in the upper bits of NextHopRecord.destination, leads out of an Ethernet port. */
+static int is_open(const struct bases *b, uint32_t way) {
+  const uint32_t out = way & 0xff;
+  return way >> 8 == ILB_HOP_STATE_RESOLVED && out < ILB_MAX_PORTS && b->ports[out].kind == ILB_PORT_KIND_ETHERNET;
+}
+
+/*
+ * Forwards a packet of an established flow. @param open_way state and port of the way to a server that was open last
+ * @return 0, with nothing changed, when it needs the slow path
+ */
+ALWAYS uint32_t forward(const struct bases *b, struct ilb_descriptor *d, const struct ilb_scratch *notes, uint32_t now, uint32_t *open_way) {
+  const uint32_t shape = notes->shape;
   const uint64_t key = notes->key;
   uint8_t *bucket = b->memory + notes->bucket;
   uint32_t ways = match_ways(bucket, key);
   if (!ways) {
-    bucket = b->buckets + ((size_t)((uint32_t)((bucket - b->buckets) >> 6) ^ ((uint32_t)key & b->bucket_mask)) << 6);
+    bucket = b->buckets + ((size_t)(bucket - b->buckets) ^ ((size_t)((uint32_t)key & b->bucket_mask) << 6));
     ways = match_ways(bucket, key);
     if (!ways) return 0;
   }
-  const uint32_t way = (uint32_t)__builtin_ctz(ways);
-  const uint32_t meta = load32(bucket + 48 + (way << 2));
+  uint8_t *entry = bucket + ((size_t)__builtin_ctz(ways) << 2);
+  const uint32_t meta = load32(entry + 48);
   const uint32_t hop_index = (meta >> ILB_META_HOP_SHIFT) & 0xff;
-  if (meta & (ILB_META_SLOW | ILB_META_RECORD) || hop_index == HOP_IN_RECORD) return 0;
+  if (meta & (ILB_META_SLOW | ILB_META_RECORD) || hop_index == ILB_HOP_IN_RECORD) return 0;
   struct ilb_pair_record *pair = b->pairs + (meta >> ILB_META_PAIR_SHIFT);
   const uint64_t hop = b->client_hops[hop_index];
-  const uint32_t link = notes->link;
   uint8_t *ip = b->memory + notes->layer3;
-  uint64_t to, from;
+  const uint32_t in_port = d->in_port;
+  const uint64_t origin = (uint64_t)in_port << 48 | 1ull << 56;
+  uint64_t to = hop, from;
   uint32_t mtu;
   if (meta & ILB_META_REVERSE) {
-    const struct ilb_port_record *out = b->ports + ((hop >> 48) & 0xff);
-    to = hop;
-    from = out->mac;
-    mtu = out->mtu;
-  } else {
-    uint64_t source = (uint64_t)d->in_port << 48 | 1ull << 56;
-    if (link) source |= load64(ip - 8) & MAC_BITS;
-    if (source != hop) return 0;
-    if (link) {
-      if (pair->next_hop >= b->next_hop_count) return 0;
-      to = b->next_hops[2 * pair->next_hop];
-      from = b->next_hops[2 * pair->next_hop + 1];
-      mtu = (uint32_t)(from >> 48);
-      if (to >> 56 != ILB_HOP_STATE_RESOLVED) return 0;
-    } else {
-      to = hop;
-      from = 0;
-      mtu = b->ports[d->in_port].mtu;
+    const uint32_t out = (uint32_t)(hop >> 48) & 0xff;
+    const uint32_t kind = shape & SHAPE_LINK ? ILB_PORT_KIND_ETHERNET : ILB_PORT_KIND_IP;
+    if (out >= ILB_MAX_PORTS || b->ports[out].kind != kind) return 0;
+    from = b->ports[out].mac;
+    mtu = b->ports[out].mtu;
+  } else if (shape & SHAPE_LINK) {
+    if (((load64(ip - 8) & MAC_BITS) | origin) != hop || pair->next_hop >= b->next_hop_count) return 0;
+    to = b->next_hops[2 * pair->next_hop];
+    from = b->next_hops[2 * pair->next_hop + 1];
+    mtu = (uint32_t)(from >> 48);
+    const uint32_t way = (uint32_t)(to >> 48);
+    if (way != *open_way) {
+      if (!is_open(b, way)) return 0;
+      *open_way = way;
     }
+  } else {
+    if (origin != hop) return 0;
+    from = 0;
+    mtu = b->ports[in_port].mtu;
   }
-  const uint32_t out_port = (uint32_t)(to >> 48) & 0xff;
-  const uint32_t out_kind = link ? ILB_PORT_KIND_ETHERNET : ILB_PORT_KIND_IP;
-  if (out_port >= ILB_MAX_PORTS || notes->mtu_bytes > mtu || b->ports[out_port].kind != out_kind) return 0;
+  const uint32_t total = shape & SHAPE_TOTAL;
+  if ((shape & SHAPE_PARTIAL ? notes->mtu_bytes : total) > mtu) return 0;
 
-  rewrite(ip, notes->flags, meta, pair, link ? TTL_STEP : 0);
-  if (link) {
-    from &= MAC_BITS;
+  if (meta & ILB_META_REVERSE) rewrite(ip, shape, pair, 1);
+  else rewrite(ip, shape, pair, 0);
+  if (shape & SHAPE_LINK) {
     store64(ip - 14, (to & MAC_BITS) | (from << 48));
     store32(ip - 6, (uint32_t)(from >> 16));
-    store16(ip - 2, IPV4_TYPE);
   }
-  uint8_t *deadline = bucket + 32 + (way << 2);
   const uint32_t due = now + pair->idle_timeout_ms;
-  if ((int32_t)(due - load32(deadline)) > 0) store32(deadline, due + ILB_DEADLINE_STEP_MS);
+  if ((int32_t)(due - load32(entry + 32)) > 0) store32(entry + 32, due + ILB_DEADLINE_STEP_MS);
   pair->packets += 1;
-  pair->bytes += notes->total;
+  pair->bytes += total;
 
   d->vnet_flags &= NEEDS_CSUM;
-  d->out_port = (uint8_t)out_port;
+  d->out_port = (uint8_t)(to >> 48);
   d->verdict = ILB_VERDICT_FORWARD;
   d->reason = ILB_REASON_FLOW_FOUND;
   d->rule_id = pair->rule_id;
   d->server_id = pair->server_id;
   d->direction = meta & ILB_META_REVERSE ? ILB_DIRECTION_SERVER_TO_CLIENT : ILB_DIRECTION_CLIENT_TO_SERVER;
   d->flow_state = ILB_FLOW_STATE_FOUND;
+  d->made_first = 0;
+  d->made_count = 0;
   return 1;
 }
 
@@ -306,12 +350,12 @@ uint32_t TWIN(process)(uint32_t count, uint32_t now) {
   if (count > ILB_BATCH_SIZE) count = ILB_BATCH_SIZE;
   b.state->made_used = 0;
   b.state->uncounted = 0;
-  for (uint32_t i = 0; i < count; i++) inspect(&b, b.descriptors + i, b.scratch + i);
+  inspect(&b, count);
   touch_buckets(&b, count);
-  uint32_t quick = 0;
+  uint32_t quick = 0, open_way = NO_WAY;
   for (uint32_t i = 0; i < count; i++) {
-    clear_outcome(b.descriptors + i);
-    if (b.scratch[i].layer3) quick += forward(&b, b.descriptors + i, b.scratch + i, now);
+    if (b.scratch[i].shape && forward(&b, b.descriptors + i, b.scratch + i, now, &open_way)) quick++;
+    else clear_outcome(b.descriptors + i);
   }
   b.reasons[ILB_REASON_FLOW_FOUND] += quick;
   b.counters->packets_in += quick;
