@@ -71,6 +71,8 @@ export class Monitor implements HealthSource {
   #timer: { cancel(): void } | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
   readonly #rotation = new Rotation();
+  /** Rules with results that the rotation does not know of yet. */
+  readonly #unjudged = new Set<number>();
   /** What view() has said of a configuration that is not yet in force, if it is not what it says of the one that is. */
   #foreseen: HealthView | null = null;
   #signalTimer: { cancel(): void } | null = null;
@@ -106,7 +108,7 @@ export class Monitor implements HealthSource {
 
   view(config: Config): HealthView {
     this.#foreseen = null;
-    const { view } = this.#rotation;
+    const { view } = this.#judged();
     const startsDown = config.healthChecks.some((check) => judgingOf(check).initial === "down");
     if (config === this.#config || !startsDown) return view;
     // Servers that come with the configuration, or are enabled by it, must not get a flow before they have shown themselves.
@@ -122,11 +124,12 @@ export class Monitor implements HealthSource {
   }
 
   results(): readonly HealthResult[] {
+    const { panics } = this.#judged();
     return Array.from(this.#watched.values(), ({ check, transitions, prompted }) => ({
       ...check.result(),
       transitions,
       prompted,
-      isKept: check.hasFailed && this.#rotation.panics.has(check.plan.ruleId),
+      isKept: check.hasFailed && panics.has(check.plan.ruleId),
     }));
   }
 
@@ -210,9 +213,15 @@ export class Monitor implements HealthSource {
     if (check.state === from) return;
     watched.transitions++;
     this.#transitions.push({ plan: check.plan, from, to: check.state, reason: check.reason });
-    const { ruleId } = check.plan;
-    this.#rotation.judge(ruleId, this.#rules.get(ruleId) ?? []);
+    this.#unjudged.add(check.plan.ruleId);
     this.#publishSoon();
+  }
+
+  /** The rotation as it is now. Rules are judged when somebody asks: a thousand results of one rule cost one judgement. */
+  #judged(): Rotation {
+    for (const ruleId of this.#unjudged) this.#rotation.judge(ruleId, this.#rules.get(ruleId) ?? []);
+    this.#unjudged.clear();
+    return this.#rotation;
   }
 
   /** After a change of the configuration: what is gone or has been switched counts as it did at first. */
@@ -224,6 +233,7 @@ export class Monitor implements HealthSource {
       else ofRule.push(check);
     }
     this.#rules = rules;
+    this.#unjudged.clear();
     this.#rotation.judgeAll(rules, this.#foreseen);
     const { view } = this.#rotation;
     // What was foreseen went in force with the configuration.
@@ -255,7 +265,7 @@ export class Monitor implements HealthSource {
 
   /** Panics as they are and as they were told differ. */
   #hasNewPanics(): boolean {
-    return panicChanges(this.#toldPanics, this.#rotation.panics).length > 0;
+    return panicChanges(this.#toldPanics, this.#judged().panics).length > 0;
   }
 
   #publishSoon(delayMs = GATHER_MS): void {
@@ -265,7 +275,7 @@ export class Monitor implements HealthSource {
   }
 
   async #publishNow(): Promise<void> {
-    const { view, panics } = this.#rotation;
+    const { view, panics } = this.#judged();
     const changes = panicChanges(this.#toldPanics, panics).filter(({ ruleId }) => this.#rules.has(ruleId));
     this.#toldPanics = panics;
     const transitions = this.#transitions;
@@ -275,7 +285,7 @@ export class Monitor implements HealthSource {
     if (changes.length > 0) this.#parts.onPanics?.(changes);
     this.#isPublishing = false;
     if (done) this.#published = view;
-    const isBehind = this.#rotation.view !== this.#published || this.#transitions.length > 0 || this.#hasNewPanics();
+    const isBehind = this.#judged().view !== this.#published || this.#transitions.length > 0 || this.#hasNewPanics();
     if (isBehind) this.#publishSoon(done ? GATHER_MS : RETRY_MS);
   }
 }

@@ -4,9 +4,8 @@ import { Check, nextDelayMs, type Outcome, type Step, smoothed } from "../../src
 import { type CheckPlan, portsOf } from "../../src/health/plan.ts";
 import { outcomeOfOutput } from "../../src/health/words.ts";
 import type { HealthCheck } from "../../src/model/config.ts";
-import { ip } from "../support/addresses.ts";
 import { seedFromEnvironment } from "../support/random.ts";
-import { bad, GOOD, took } from "./script.ts";
+import { bad, GOOD, planOf, runEvent, took } from "./script.ts";
 
 const seed = seedFromEnvironment(Date.now() & 0xffffff);
 const HALF = (): number => 0.5;
@@ -19,39 +18,12 @@ interface Wish {
 }
 
 function planned({ test: kind = "tcp", count = 3, ping = true, plan = {} }: Wish = {}): CheckPlan {
-  const check: HealthCheck = {
-    id: 7,
-    name: "h1",
-    test: { kind, text: kind === "external" ? "/opt/probe" : kind },
-    timeoutSeconds: 2,
-    count,
-    intervalSeconds: 10,
-    defaultPing: ping,
-  };
-  return {
-    ruleId: 1,
-    serverId: 2,
-    check,
-    type: "NAT",
-    protocol: "tcp",
-    vip: ip("198.51.100.10"),
-    server: ip("192.0.2.10"),
-    ports: { min: 80, max: 80 },
-    port: "ANY",
-    isEnabled: true,
-    ...plan,
-  };
+  const text = kind === "external" ? "/opt/probe" : kind;
+  return planOf({ test: { kind, text }, count, defaultPing: ping }, plan);
 }
 
-/** Runs one event. @returns the steps that were taken */
-function event(check: Check, outcomes: (step: Step, index: number) => Outcome, random = HALF): string[] {
-  const steps: string[] = [];
-  for (let step: Step | null = check.begin(random); step !== null; ) {
-    steps.push(step.kind === "ping" ? "ping" : `test ${step.port}`);
-    step = check.finish(outcomes(step, steps.length - 1), random);
-  }
-  return steps;
-}
+const event = (check: Check, outcomes: (step: Step, index: number) => Outcome, random = HALF): string[] =>
+  runEvent(check, outcomes, random);
 const pingOnly = ({ kind }: Step): Outcome => (kind === "ping" ? GOOD : bad());
 
 describe("an event", () => {

@@ -5,45 +5,15 @@ import { Check, type HealthState, type Outcome, type Step } from "../../src/heal
 import type { CheckPlan } from "../../src/health/plan.ts";
 import { judgeRule, Rotation } from "../../src/health/rotation.ts";
 import type { Judging } from "../../src/model/config.ts";
-import { ip } from "../support/addresses.ts";
 import { seedFromEnvironment } from "../support/random.ts";
-import { bad, GOOD } from "./script.ts";
+import { bad, GOOD, planOf, runEvent } from "./script.ts";
 
 const seed = seedFromEnvironment(Date.now() & 0xffffff);
 const HALF = (): number => 0.5;
 
-function planned(judging: Judging | undefined, count = 3, more: Partial<CheckPlan> = {}): CheckPlan {
-  return {
-    ruleId: 1,
-    serverId: 2,
-    check: {
-      id: 7,
-      name: "h1",
-      test: { kind: "tcp", text: "tcp" },
-      timeoutSeconds: 1,
-      count,
-      intervalSeconds: 10,
-      defaultPing: true,
-      ...(judging && { judging }),
-    },
-    type: "NAT",
-    protocol: "tcp",
-    vip: ip("198.51.100.10"),
-    server: ip("192.0.2.10"),
-    ports: { min: 80, max: 80 },
-    port: "ANY",
-    isEnabled: true,
-    ...more,
-  };
-}
-
-/** Runs one event. @returns the steps that were taken */
-function event(check: Check, outcome: (step: Step) => Outcome): string[] {
-  const steps: string[] = [];
-  for (let step: Step | null = check.begin(HALF); step !== null; step = check.finish(outcome(step), HALF))
-    steps.push(step.kind);
-  return steps;
-}
+const planned = (judging: Judging | undefined, count = 3, plan: Partial<CheckPlan> = {}): CheckPlan =>
+  planOf({ count, ...(judging && { judging }) }, plan);
+const event = (check: Check, outcome: (step: Step) => Outcome): string[] => runEvent(check, outcome, HALF);
 const testFails = ({ kind }: Step): Outcome => (kind === "ping" ? GOOD : bad());
 const pingFails = (): Outcome => bad();
 const allGood = (): Outcome => GOOD;
@@ -111,7 +81,7 @@ describe("hc-rise and hc-fall", () => {
     const check = new Check(planned({ fall: 3 }), 0);
     event(check, allGood);
     for (const fail of [3, 6]) {
-      expect(event(check, testFails)).toEqual(["ping", "test", "test", "test"]);
+      expect(event(check, testFails)).toEqual(["ping", "test 80", "test 80", "test 80"]);
       expect(check.result()).toMatchObject({ status: "alive", fail, reason: "connection refused" });
       expect(check.isDown).toBe(false);
     }
@@ -198,7 +168,7 @@ describe("hc-initial", () => {
 
   test("hc-initial=down: a failed check makes it dead at once, hc-fall or not, after hc-count attempts", () => {
     const check = new Check(planned({ initial: "down", fall: 3 }), 0);
-    expect(event(check, testFails)).toEqual(["ping", "test", "test", "test"]);
+    expect(event(check, testFails)).toEqual(["ping", "test 80", "test 80", "test 80"]);
     expect(check.result()).toMatchObject({ status: "dead", fail: 3 });
   });
 });

@@ -1,12 +1,48 @@
-/** A prober that answers from a script, and configurations to check. */
-import type { Outcome, Step } from "../../src/health/check.ts";
+/** A prober that answers from a script, plans to check by, and single events. */
+import type { Check, Outcome, Random, Step } from "../../src/health/check.ts";
 import type { CheckPlan } from "../../src/health/plan.ts";
 import type { Prober } from "../../src/health/prober.ts";
 import type { ProbeWays } from "../../src/health/system-prober.ts";
+import type { HealthCheck } from "../../src/model/config.ts";
+import { ip } from "../support/addresses.ts";
 
 export const GOOD: Outcome = { kind: "success", rttMicroseconds: 0 };
 export const took = (rttMicroseconds: number): Outcome => ({ kind: "success", rttMicroseconds });
 export const bad = (reason = "connection refused"): Outcome => ({ kind: "failure", reason });
+
+/** The plan of a TCP test of a NAT server, with the default ping and three attempts. */
+export const planOf = (check: Partial<HealthCheck> = {}, plan: Partial<CheckPlan> = {}): CheckPlan => ({
+  ruleId: 1,
+  serverId: 2,
+  check: {
+    id: 7,
+    name: "h1",
+    test: { kind: "tcp", text: "tcp" },
+    timeoutSeconds: 2,
+    count: 3,
+    intervalSeconds: 10,
+    defaultPing: true,
+    ...check,
+  },
+  type: "NAT",
+  protocol: "tcp",
+  vip: ip("198.51.100.10"),
+  server: ip("192.0.2.10"),
+  ports: { min: 80, max: 80 },
+  port: "ANY",
+  isEnabled: true,
+  ...plan,
+});
+
+/** Runs one event. @returns the steps that were taken: `ping`, `test PORT` */
+export function runEvent(check: Check, outcomes: (step: Step, index: number) => Outcome, random: Random): string[] {
+  const steps: string[] = [];
+  for (let step: Step | null = check.begin(random); step !== null; ) {
+    steps.push(step.kind === "ping" ? "ping" : `test ${step.port}`);
+    step = check.finish(outcomes(step, steps.length - 1), random);
+  }
+  return steps;
+}
 
 /** A step that waits for its outcome. */
 export interface Asked {
