@@ -9,14 +9,18 @@
 #include "probe-core.h"
 
 /* Binds to the next of our ports that nobody has. */
-static int bind_next_port(struct ilb_prober *p, int fd, int family) {
+static int bind_next_port(struct ilb_prober *p, int fd, const struct ilb_probe_request *request) {
   for (uint32_t tried = 0; tried < PROBE_PORTS; tried++) {
     const uint16_t port = (uint16_t)(ILB_PROBE_FIRST_PORT + p->next_port);
     p->next_port = (p->next_port + 1) % PROBE_PORTS;
-    struct sockaddr_in6 any6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
-    struct sockaddr_in any4 = {.sin_family = AF_INET, .sin_port = htons(port)};
-    const int bound = family == 4 ? bind(fd, (struct sockaddr *)&any4, sizeof any4)
-                                  : bind(fd, (struct sockaddr *)&any6, sizeof any6);
+    struct sockaddr_in6 from6 = {.sin6_family = AF_INET6, .sin6_port = htons(port)};
+    struct sockaddr_in from4 = {.sin_family = AF_INET, .sin_port = htons(port)};
+    if (request->mark != 0) {
+      memcpy(&from6.sin6_addr, request->source, sizeof from6.sin6_addr);
+      memcpy(&from4.sin_addr, request->source, sizeof from4.sin_addr);
+    }
+    const int bound = request->family == 4 ? bind(fd, (struct sockaddr *)&from4, sizeof from4)
+                                           : bind(fd, (struct sockaddr *)&from6, sizeof from6);
     if (bound == 0) return 0;
     if (errno != EADDRINUSE && errno != EACCES) return -errno;
   }
@@ -35,10 +39,12 @@ static int open_socket(struct ilb_prober *p, const struct ilb_probe_request *req
   if (fd < 0) return errno == EACCES || errno == EPERM ? -ENOBUFS : -errno;
   const int on = 1;
   const struct linger reset = {.l_onoff = 1, .l_linger = 0};
-  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (request->mark == 0) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
   if (is_tcp) setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
   if (family == AF_INET6) setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
-  const int bound = bind_next_port(p, fd, request->family);
+  const bool is_marked =
+      request->mark == 0 || setsockopt(fd, SOL_SOCKET, SO_MARK, &request->mark, sizeof request->mark) == 0;
+  const int bound = is_marked ? bind_next_port(p, fd, request) : -ENOBUFS;
   if (bound == 0) return fd;
   close(fd);
   return bound;

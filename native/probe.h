@@ -40,8 +40,13 @@ struct ilb_probe_request {
    */
   uint8_t has_source;
   uint8_t reserved;
+  /*
+   * ILB_PROBE_CONNECT: 0, or the mark of its packets (SO_MARK, socket(7)). Then it comes from `source`, and from a port
+   * that no other socket has, so that the port alone tells it from others.
+   */
+  uint32_t mark;
 };
-_Static_assert(sizeof(struct ilb_probe_request) == 56, "mirrored in src/native/probe.ts");
+_Static_assert(sizeof(struct ilb_probe_request) == 60, "mirrored in src/native/probe.ts");
 
 struct ilb_probe_result {
   uint32_t slot;  /* free again */

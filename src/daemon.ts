@@ -189,6 +189,7 @@ class Daemon {
       random: Math.random,
       prober: new SystemProber(clock, log, {
         wayTo: (server, vip) => this.plane!.probeWay(server, vip),
+        detourTo: (server, vip) => this.plane!.probeDetour(server, vip),
         sourceTo: (server) => this.plane!.probeSource(server),
       }),
       signals: this.plane!.signals,

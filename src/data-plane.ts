@@ -8,7 +8,7 @@ import type { RunOptions } from "./daemon-options.ts";
 import type { WorkerFigures } from "./engine/engine.ts";
 import type { SignalSource } from "./health/signals.ts";
 import type { PortFigures } from "./http/service.ts";
-import type { ProbeWayAnswer } from "./kernel/probe-way.ts";
+import type { ProbeDetourAnswer, ProbeWayAnswer } from "./kernel/probe-way.ts";
 import type { Address } from "./model/address.ts";
 import { ok, type Result } from "./model/result.ts";
 import type { WorkerTeam } from "./worker/workers.ts";
@@ -29,6 +29,8 @@ export interface DataPlane {
   readonly failed: Promise<string>;
   /** The way of a health probe that is addressed to `vip` and meant for `server` (direct server return). */
   probeWay(server: Address, vip: Address): ProbeWayAnswer;
+  /** The same for a connection by a socket. Does not reject. */
+  probeDetour(server: Address, vip: Address): Promise<ProbeDetourAnswer>;
   /** The kernel's source address towards a server; null: not known. */
   probeSource(server: Address): Address | null;
   /** What clients have met of servers that fail. */
@@ -72,6 +74,10 @@ function noPlane(): DataPlane {
     failed: new Promise(() => undefined),
     probeSource: () => null,
     probeWay: () => ({ kind: "not-started", reason: "without packet devices no server can be asked for the VIP" }),
+    probeDetour: async () => ({
+      kind: "not-started",
+      reason: "without packet devices no server can be asked for the VIP",
+    }),
     signals: { signalCount: () => 0, signals: () => [] },
     onLocalChange: () => undefined,
     stop: async () => undefined,

@@ -134,6 +134,7 @@ async function open(
     missingDevices: () => opened.missingDevices(),
     failed: team.failed,
     probeWay: (server, vip) => opened.probeWay(server, vip),
+    probeDetour: (server, vip) => opened.probeDetour(server, vip),
     signals: engine,
     probeSource: (server) => opened.probeSource(server),
     onLocalChange: (listener) => void listeners.push(listener),

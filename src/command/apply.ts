@@ -6,7 +6,7 @@
 
 import { formatAddress } from "../model/address.ts";
 import type { Config, HealthCheck, HealthTest, Rule, Server, ServerGroup } from "../model/config.ts";
-import { isTalk, testKindOf } from "../model/health-test.ts";
+import { testKindOf } from "../model/health-test.ts";
 import { groupLists, ruleLists, serverLists } from "../model/indexes.ts";
 import {
   findGroup,
@@ -72,7 +72,8 @@ function createRule(config: Config, change: CreateRule): Result<Config> {
   const check = change.healthCheck === null ? null : findHealthCheck(config, change.healthCheck);
   if (check === undefined) return unknownName("E-NOHCINFO", change.healthCheck ?? "", config.healthChecks);
   if (check !== null && !suits(check.test, change.protocol)) return failed("E-HCMISMATCH");
-  if (check !== null && change.type === "DSR" && isTalk(check.test.kind)) return failed("E-HCDSR", check.name);
+  if (check !== null && change.type === "DSR" && check.test.kind === "dns" && change.protocol === "udp")
+    return failed("E-HCDSR", check.name);
   if (!isVirtualAddress(change.vip)) return failed("E-EINVAL");
   if (change.proxySource !== null && !isValidProxySource(change.proxySource)) return failed("E-EINVAL");
   for (const rule of rulesOfService(config, change.vip, change.protocol))

@@ -130,7 +130,7 @@ export const ERRORS = Object.freeze({
     "rule {}: port {} ({}): NetBackup does not support NAT or PAT (TECH15006); use type=DSR, or -F to {} anyway",
   ),
   "E-HCMISMATCH": kind(409, "protocol used in rule and health check does not match"),
-  "E-HCDSR": kind(409, "health check {} cannot reach servers of a DSR rule - use tcp, udp, ping or a program"),
+  "E-HCDSR": kind(409, "health check {} cannot reach servers of a DSR rule over UDP - use udp, ping or a program"),
   "E-NOHCINFO": kind(404, "missing healthcheck info"),
   // The machinery.
   "E-AUTH": kind(403, "user is not authorized to execute command"),

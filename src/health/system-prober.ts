@@ -12,7 +12,7 @@ import { type ProbeKind, ProbeSockets, type ProbeWay, ProgramRuns } from "../nat
 import type { Outcome, Step } from "./check.ts";
 import type { CheckPlan } from "./plan.ts";
 import type { Prober } from "./prober.ts";
-import { Talks } from "./talks.ts";
+import { type FindDetour, Talks } from "./talks.ts";
 import { outcomeOf, outcomeOfOutput, outcomeOfStatus, timeoutWords } from "./words.ts";
 
 /** How often results are collected. A server that refuses is tried again at the next beat. */
@@ -42,6 +42,8 @@ export interface ProbeWays {
     server: Address,
     vip: Address,
   ): { readonly kind: "way"; readonly way: ProbeWay } | Exclude<Outcome, { kind: "success" }>;
+  /** The same for a connection by a socket. Does not reject. */
+  readonly detourTo: FindDetour;
   /** The kernel's source address towards a server; null: not known. */
   sourceTo(server: Address): Address | null;
 }
@@ -64,7 +66,7 @@ export class SystemProber implements Prober {
     this.#clock = clock;
     this.#log = log;
     this.#ways = ways;
-    this.#talks = new Talks((request, done) => this.#sockets.start(request, done), ca);
+    this.#talks = new Talks((request, done) => this.#sockets.start(request, done), ways.detourTo, ca);
   }
 
   start(plan: CheckPlan, step: Step, done: (outcome: Outcome) => void): () => void {

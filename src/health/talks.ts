@@ -7,7 +7,7 @@
 import { randomInt } from "node:crypto";
 import { closeSync } from "node:fs";
 import { type Address, formatAddress, formatBracketed, parseAddress } from "../model/address.ts";
-import { type Question, questionOf, type TlsQuestion } from "../model/health-test.ts";
+import { type Question, questionOf } from "../model/health-test.ts";
 import type { ProbeRequest, ProbeResult } from "../native/probe.ts";
 import type { Outcome } from "./check.ts";
 import { ProbeConnection, TalkError, type TlsWish } from "./connection.ts";
@@ -22,6 +22,7 @@ import { errorWords, outcomeOf, timeoutWords } from "./words.ts";
 const MOST_STEP_MS = 100;
 /** At once; each holds a socket and a few buffers. */
 const MOST_TALKS = 4096;
+const NO_ROOM: Outcome = { kind: "not-started", reason: "too many probes are under way" };
 const HTTP_PORT = 80;
 const HTTPS_PORT = 443;
 
@@ -29,6 +30,21 @@ type Done = (outcome: Outcome) => void;
 
 /** Begins a connection from a probe port. @returns how to cancel it; null: too many probes */
 export type Connect = (request: ProbeRequest, done: (result: ProbeResult) => void) => (() => void) | null;
+
+/** How a connection to `vip` on `server` is made (direct server return), or why it is not. Does not reject. */
+export type FindDetour = (
+  server: Address,
+  vip: Address,
+) => Promise<
+  { readonly kind: "detour"; readonly mark: number; readonly source: Address } | Exclude<Outcome, { kind: "success" }>
+>;
+
+/** Whom a talk asks, and whose name it uses when none was given: of DSR rules the VIP, else the server. */
+interface Target {
+  readonly server: Address;
+  readonly known: Address;
+  readonly port: number;
+}
 
 /** One talk under way. */
 class Talk {
@@ -49,13 +65,15 @@ class Talk {
 
 export class Talks {
   readonly #connect: Connect;
+  readonly #detourTo: FindDetour;
   readonly #ca: string | undefined;
   readonly #talks = new Set<Talk>();
   #lookedAtMs = 0;
 
   /** @param ca issuers to trust, PEM; absent: those of the system */
-  constructor(connect: Connect, ca?: string) {
+  constructor(connect: Connect, detourTo: FindDetour, ca?: string) {
     this.#connect = connect;
+    this.#detourTo = detourTo;
     this.#ca = ca;
   }
 
@@ -72,13 +90,13 @@ export class Talks {
     if (question === null) throw new Error(`a test ${plan.check.test.kind} does not talk`);
     if (this.#talks.size >= MOST_TALKS) return null;
     const talk = new Talk(plan.check.timeoutSeconds, done);
-    const cancel =
-      question.kind === "dns" && plan.protocol === "udp"
-        ? this.#beginDatagram(talk, plan.server, port, question)
-        : this.#beginConnection(talk, plan.server, port, question);
-    if (!cancel) return null;
     if (this.#talks.size === 0) this.#lookedAtMs = nowMs;
     this.#talks.add(talk);
+    const isDirect = plan.type === "DSR";
+    const target: Target = { server: plan.server, known: isDirect ? plan.vip : plan.server, port };
+    if (question.kind === "dns" && plan.protocol === "udp") this.#beginDatagram(talk, target, question);
+    else if (isDirect) this.#beginDetour(talk, target, question);
+    else this.#beginConnection(talk, target, question, {});
     return () => this.#end(talk);
   }
 
@@ -98,21 +116,34 @@ export class Talks {
     for (const talk of this.#talks) this.#end(talk);
   }
 
-  #beginConnection(talk: Talk, server: Address, port: number, question: Question): boolean {
+  #beginDetour(talk: Talk, target: Target, question: Question): void {
+    void this.#detourTo(target.server, target.known).then((found) => {
+      if (talk.done === null) return;
+      if (found.kind !== "detour") this.#finish(talk, found);
+      else this.#beginConnection(talk, target, question, { mark: found.mark, source: found.source });
+    });
+  }
+
+  #beginConnection(
+    talk: Talk,
+    target: Target,
+    question: Question,
+    detour: Pick<ProbeRequest, "mark" | "source">,
+  ): void {
     const timeoutMs = Math.min(talk.timeoutSeconds * 1000, 0xffff_ffff);
-    const cancel = this.#connect({ kind: "connect", target: server, port, timeoutMs }, (result) => {
+    const { server, port } = target;
+    const cancel = this.#connect({ kind: "connect", target: server, port, timeoutMs, ...detour }, (result) => {
       const { connection } = result;
       if (talk.done === null) {
         if (connection !== undefined) closeSync(connection);
       } else if (connection === undefined) this.#finish(talk, outcomeOf(result, "connect", talk.timeoutSeconds));
-      else this.#converse(talk, connection, result.rttMicroseconds, server, port, question);
+      else this.#converse(talk, connection, result.rttMicroseconds, target, question);
     });
-    if (cancel === null) return false;
-    talk.release = cancel;
-    return true;
+    if (cancel !== null) talk.release = cancel;
+    else queueMicrotask(() => this.#finish(talk, NO_ROOM));
   }
 
-  #beginDatagram(talk: Talk, server: Address, port: number, question: Extract<Question, { kind: "dns" }>): boolean {
+  #beginDatagram(talk: Talk, { server, port }: Target, question: Extract<Question, { kind: "dns" }>): void {
     const startedAtMs = performance.now();
     const { answer, end } = askDnsOverUdp(server, port, encodeQuery(question.name, question.type, randomInt(0x10000)));
     talk.release = end;
@@ -120,30 +151,28 @@ export class Talks {
       talk.rttMicroseconds = Math.max(1, Math.round((performance.now() - startedAtMs) * 1000));
     });
     this.#await(talk, measured);
-    return true;
   }
 
-  #converse(talk: Talk, fd: number, rttMicroseconds: number, server: Address, port: number, question: Question): void {
+  #converse(talk: Talk, fd: number, rttMicroseconds: number, target: Target, question: Question): void {
     talk.rttMicroseconds = rttMicroseconds;
-    const tls = question.kind === "dns" ? null : this.#wishOf(question, server);
+    const tls = question.kind === "dns" ? null : this.#wishOf(question, target.known);
     const { connection, ready } = ProbeConnection.take(fd, tls);
     talk.connection = connection;
     talk.release = () => connection.destroy();
     this.#await(
       talk,
-      ready.then(() => ask(connection, question, server, port)),
+      ready.then(() => ask(connection, question, target)),
     );
   }
 
-  #wishOf(question: Exclude<Question, { kind: "dns" }>, server: Address): TlsWish | null {
-    const { tls, host }: { tls: TlsQuestion | null; host: string | null } = question;
+  #wishOf({ tls, host, kind }: Exclude<Question, { kind: "dns" }>, known: Address): TlsWish | null {
     if (tls === null) return null;
-    const name = host ?? formatAddress(server);
+    const name = host ?? formatAddress(known);
     return {
       name,
       isAddress: parseAddress(name) !== null,
       verify: tls.verify,
-      protocol: question.kind === "grpc" ? "h2" : null,
+      protocol: kind === "grpc" ? "h2" : null,
       ...(this.#ca !== undefined && { ca: this.#ca }),
     };
   }
@@ -179,33 +208,23 @@ export class Talks {
   }
 }
 
-function ask(connection: ProbeConnection, question: Question, server: Address, port: number): Promise<Refusal> {
-  switch (question.kind) {
-    case "http": {
-      const { path, status, tls, host } = question;
-      return askHttp(connection, {
-        path,
-        status,
-        authority: authorityOf(host, server, port, tls ? HTTPS_PORT : HTTP_PORT),
-      });
-    }
-    case "grpc": {
-      const { service, tls, host } = question;
-      const authority = authorityOf(host, server, port, tls ? HTTPS_PORT : HTTP_PORT);
-      return askGrpc(connection, { service, authority, isTls: tls !== null });
-    }
-    case "dns":
-      return askDnsOverTcp(connection, encodeQuery(question.name, question.type, randomInt(0x10000)));
-  }
+function ask(connection: ProbeConnection, question: Question, { known, port }: Target): Promise<Refusal> {
+  if (question.kind === "dns")
+    return askDnsOverTcp(connection, encodeQuery(question.name, question.type, randomInt(0x10000)));
+  const { tls, host } = question;
+  const authority = authorityOf(host, known, port, tls ? HTTPS_PORT : HTTP_PORT);
+  if (question.kind === "grpc")
+    return askGrpc(connection, { service: question.service, authority, isTls: tls !== null });
+  return askHttp(connection, { path: question.path, status: question.status, authority });
 }
 
 /** What the Host field says: the name that was given, or the address and port that are asked (RFC 9110 section 4.2). */
-export function authorityOf(host: string | null, server: Address, port: number, defaultPort: number): string {
+export function authorityOf(host: string | null, asked: Address, port: number, defaultPort: number): string {
   if (host !== null) {
     const address = parseAddress(host);
     return address === null ? host : formatBracketed(address);
   }
-  return port === defaultPort ? formatBracketed(server) : `${formatBracketed(server)}:${port}`;
+  return port === defaultPort ? formatBracketed(asked) : `${formatBracketed(asked)}:${port}`;
 }
 
 function outcomeOfError(error: unknown): Outcome {

@@ -21,7 +21,8 @@ import { readMessages } from "./netlink-codec.ts";
 import { NetworkWatch } from "./network-watch.ts";
 import { NextHops } from "./next-hops.ts";
 import { openPassPath, type PassPath } from "./pass.ts";
-import { findProbeWay, type ProbeWayAnswer } from "./probe-way.ts";
+import { ProbeDetours } from "./probe-detours.ts";
+import { findProbeDetour, findProbeWay, type ProbeDetourAnswer, type ProbeWayAnswer } from "./probe-way.ts";
 import { missingRequirement } from "./requirements.ts";
 import { dumpProxyNeighbours, type Link, readProxyNeighbour } from "./rtnetlink.ts";
 import { claimNetwork } from "./sole-owner.ts";
@@ -78,6 +79,8 @@ export interface Kernel {
   ownAddresses(): readonly Address[];
   /** The way of a health probe that is addressed to `vip` and meant for `server`, whose next hop is watched. */
   probeWay(server: Address, vip: Address): ProbeWayAnswer;
+  /** The same for a connection by a socket. Does not reject. */
+  probeDetour(server: Address, vip: Address): Promise<ProbeDetourAnswer>;
   /** The kernel's source address towards a server whose next hop is watched; null: not known. */
   probeSource(server: Address): Address | null;
   /** Names of owned devices that exist no more; one that is made anew under such a name is not taken up. */
@@ -197,14 +200,22 @@ async function open(
     const nft = new Nft();
     undo.push(() => nft.close());
     const mode = await build(nft, (step) => undo.push(step));
-    return assemble(host, mode, options, unwind, (step) => undo.push(step));
+    const detours = new ProbeDetours(nft);
+    undo.push(() => detours.remove());
+    return assemble(host, { ...mode, detours }, options, unwind, (step) => undo.push(step));
   } catch (error) {
     await unwind();
     throw new HostRefused((error as Error).message);
   }
 }
 
-function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Promise<void>, defer: Defer): Kernel {
+function assemble(
+  host: Host,
+  mode: Mode & { readonly detours: ProbeDetours },
+  options: ModeOptions,
+  close: () => Promise<void>,
+  defer: Defer,
+): Kernel {
   const { network, log } = host;
   const locals = new LocalCache(network);
   const kept = new LocalPorts(host.changes, log);
@@ -240,6 +251,7 @@ function assemble(host: Host, mode: Mode, options: ModeOptions, close: () => Pro
     isLocal,
     ownAddresses: () => own,
     probeWay: (server, vip) => findProbeWay(network, nextHops, server, vip),
+    probeDetour: (server, vip) => findProbeDetour(network, nextHops, mode.detours, server, vip),
     probeSource: (server) => nextHops.wayTo(server)?.source ?? null,
     missingDevices: () => missingOf(host).map(({ name }) => name),
     watch: (addresses) => nextHops.watch(addresses),

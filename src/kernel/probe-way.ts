@@ -6,11 +6,37 @@ import { type Address, isLinkLocal, sameAddress } from "../model/address.ts";
 import type { ProbeWay } from "../native/probe.ts";
 import type { NetworkWatch } from "./network-watch.ts";
 import type { NextHops } from "./next-hops.ts";
+import type { ProbeDetours } from "./probe-detours.ts";
 
 /** `failure`: the server cannot be reached; `not-started`: nothing can be said about it. Reasons in words. */
 export type ProbeWayAnswer =
   | { readonly kind: "way"; readonly way: ProbeWay }
   | { readonly kind: "failure" | "not-started"; readonly reason: string };
+
+/** How a connection to the VIP on one server is made: by a socket with this mark and source (probe-detours.ts). */
+export type ProbeDetourAnswer =
+  | { readonly kind: "detour"; readonly mark: number; readonly source: Address }
+  | { readonly kind: "failure" | "not-started"; readonly reason: string };
+
+/** @param server its next hop is kept by `nextHops` */
+export async function findProbeDetour(
+  network: NetworkWatch,
+  nextHops: NextHops,
+  detours: ProbeDetours,
+  server: Address,
+  vip: Address,
+): Promise<ProbeDetourAnswer> {
+  const found = findProbeWay(network, nextHops, server, vip);
+  if (found.kind !== "way") return found;
+  const { interfaceIndex, source } = found.way;
+  const link = network.link(interfaceIndex);
+  if (link === null) return { kind: "failure", reason: "no route to the server" };
+  try {
+    return { kind: "detour", mark: await detours.markFor(vip, link), source };
+  } catch (error) {
+    return { kind: "not-started", reason: (error as Error).message };
+  }
+}
 
 /** @param server its next hop is kept by `nextHops` */
 export function findProbeWay(network: NetworkWatch, nextHops: NextHops, server: Address, vip: Address): ProbeWayAnswer {

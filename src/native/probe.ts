@@ -21,7 +21,7 @@ const PROBE_KINDS = { ping: 1, tcp: 2, udp: 3, connect: 4 } as const;
 export type ProbeKind = keyof typeof PROBE_KINDS;
 
 /** sizeof(struct ilb_probe_request), struct ilb_probe_result. */
-const REQUEST_BYTES = 56;
+const REQUEST_BYTES = 60;
 const RESULT_WORDS = 4;
 
 export interface ProbeRequest {
@@ -38,6 +38,8 @@ export interface ProbeRequest {
    * than sockets; null: not known.
    */
   readonly source?: Address | null;
+  /** `connect`: mark of its packets; then it comes from `source`, from a port that no other socket has. */
+  readonly mark?: number;
 }
 
 /** Where a frame goes out, and to whom. */
@@ -145,7 +147,11 @@ export class ProbeSockets {
 }
 
 /** struct ilb_probe_request. */
-function encode(out: Uint8Array, slot: number, { kind, target, port, timeoutMs, way, source }: ProbeRequest): void {
+function encode(
+  out: Uint8Array,
+  slot: number,
+  { kind, target, port, timeoutMs, way, source, mark }: ProbeRequest,
+): void {
   const view = new DataView(out.buffer, out.byteOffset, REQUEST_BYTES);
   view.setUint32(0, slot, true);
   view.setUint16(4, port, true);
@@ -157,6 +163,7 @@ function encode(out: Uint8Array, slot: number, { kind, target, port, timeoutMs, 
     if (!source) return;
     out.set(addressBytes(source), 32);
     out[54] = 1;
+    view.setUint32(56, mark ?? 0, true);
     return;
   }
   view.setUint32(28, way.interfaceIndex, true);

@@ -110,13 +110,13 @@ describe("what is refused", () => {
     await hostWith(...CHECKS, rule("dns", ""));
   });
 
-  test("none of them reaches servers of a DSR rule", async () => {
+  test("over UDP nothing talks with servers of a DSR rule", async () => {
     const host = await hostWith(...CHECKS);
-    for (const name of ["web", "rpc", "dns"])
-      expect(await errorOf(host, rule(name, "", "DSR"))).toBe(
-        `ilbadm: health check ${name} cannot reach servers of a DSR rule - use tcp, udp, ping or a program\n`,
-      );
+    expect(await errorOf(host, rule("dns", ",protocol=udp", "DSR"))).toBe(
+      "ilbadm: health check dns cannot reach servers of a DSR rule over UDP - use udp, ping or a program\n",
+    );
     expect(host.config().rules).toEqual([]);
+    for (const name of ["web", "rpc", "dns"]) await hostWith(...CHECKS, rule(name, "", "DSR"));
   });
 });
 

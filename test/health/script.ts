@@ -87,4 +87,8 @@ export class ScriptedProber implements Prober {
 }
 
 /** Servers are reached by the kernel's sockets alone. */
-export const NO_WAYS: ProbeWays = { wayTo: () => ({ kind: "failure", reason: "no way" }), sourceTo: () => null };
+export const NO_WAYS: ProbeWays = {
+  wayTo: () => ({ kind: "failure", reason: "no way" }),
+  detourTo: async () => ({ kind: "failure", reason: "no way" }),
+  sourceTo: () => null,
+};
