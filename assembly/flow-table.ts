@@ -7,8 +7,10 @@ import { bucketMask, buckets, flows, slotRecords } from "./bases";
 import { BUCKET_SIZE, FLOW_RECORD_SIZE, FlowRecord, META_REVERSE, NONE } from "./gen/layout";
 import { totals } from "./state";
 
-const DEADLINES: usize = 32;
-const METAS: usize = 48;
+/** Where the deadlines of a bucket begin. */
+export const DEADLINES: usize = 32;
+/** Where its metas begin. */
+export const METAS: usize = 48;
 
 // @ts-ignore: decorator
 @inline

@@ -7,7 +7,7 @@ import { sweepFragments } from "./fragments";
 import { FRAGMENT_SETS, META_PAIR_SHIFT, META_REVERSE, SWEEP_BEHIND_MS, SWEEP_PERIOD_MS, SWEEP_SLICE } from "./gen/layout";
 import { giveUpExpired } from "./held";
 import { flowAt, isOver, removeFlow } from "./flows";
-import { bucketCount, bucketAt, metaOf, recordOf, setDeadline, deadlineOf } from "./flow-table";
+import { bucketAt, bucketCount, DEADLINES, deadlineOf, matchWays, METAS, metaOf, recordOf, setDeadline } from "./flow-table";
 import { comparePairs, isDrained, pairAt, sweepPairs } from "./pairs";
 import { sweepPools } from "./nat-ports";
 import { flowMemory, isPast, state, totals } from "./state";
@@ -19,11 +19,23 @@ function sweepBuckets(count: u32, now: u32): void {
   let index = state().bucketCursor;
   const draining = state().drainingPairs != 0;
   for (let done: u32 = 0; done < count; done++) {
-    const bucket = bucketAt(index);
-    if (v128.any_true(v128.or(v128.load(bucket), v128.load(bucket, 16)))) sweepBucket(index << 2, draining, now);
+    if (draining || lateWays(bucketAt(index), now)) sweepBucket(index << 2, draining, now);
     index = (index + 1) & (all - 1);
   }
   state().bucketCursor = index;
+}
+
+/**
+ * Bits of the ways of a bucket that hold a client-to-server entry past its deadline, all four at once: of millions of flows
+ * hardly one is over at any time, and looking entry by entry took four times as long (npm run bench -- --only sweep).
+ */
+// @ts-ignore: decorator
+@inline
+function lateWays(bucket: usize, now: u32): u32 {
+  // The sign of now - deadline says whether it is past, as isPast() has it; that of meta << 31 whether it is a reverse entry.
+  const early = i32x4.sub(i32x4.splat(now), v128.load(bucket, DEADLINES));
+  const reverse = i32x4.shl(v128.load(bucket, METAS), 31);
+  return ~(i32x4.bitmask(v128.or(early, reverse)) | matchWays(bucket, 0)) & 0xf;
 }
 
 /** Looks at the client-to-server entries of a bucket; each answers for its whole flow. */
@@ -97,3 +109,5 @@ export function sweepAll(now: u32): void {
   s.poolCursor = 0;
   sweepPools(flowMemory().poolsTop, now);
 }
+
+if (META_REVERSE != 1) ERROR("lateWays");
