@@ -5,6 +5,8 @@
  */
 import { cpSync, existsSync, mkdirSync, renameSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { CATALOGUE } from "../src/netbackup/catalogue.ts";
+import { catalogueSchema } from "../src/netbackup/schema.ts";
 
 const ROOT = join(import.meta.dir, "..");
 const DIST = join(ROOT, "dist");
@@ -38,6 +40,15 @@ function bundle(): void {
   renameSync(part, place);
 }
 
+/** Programs take the catalogue of data/ as it is, so what does not fit its schema must not get into one. */
+function checkCatalogue(): void {
+  const { error } = catalogueSchema.safeParse(CATALOGUE);
+  if (error === undefined) return;
+  const lines = error.issues.map(({ path, message }) => `data/netbackup.json: ${path.join(".")}: ${message}\n`);
+  process.stderr.write(lines.join(""));
+  process.exit(1);
+}
+
 /** One executable per program, with the engine and the worker inside. */
 function release(): void {
   const out = join(DIST, "release");
@@ -52,6 +63,7 @@ function release(): void {
   process.stderr.write(`built: ${out}/ilbd, ilbadm, libilb.so, ilbadm.8\n`);
 }
 
+checkCatalogue();
 mkdirSync(DIST, { recursive: true });
 if (process.argv.includes("--release")) release();
 else bundle();

@@ -1,6 +1,8 @@
 /** `--listen HOST:PORT`: reading it, and what may be listened on without tokens. */
+
 import { type Address, isLoopback, parseAddress } from "../model/address.ts";
 import { fail, ok, type Result } from "../model/result.ts";
+import { REGISTERED_SERVICES } from "../netbackup/catalogue.ts";
 
 export interface ListenAddress {
   /** As Bun.serve takes it: no brackets. */
@@ -32,6 +34,9 @@ export function isLocalHost(header: string | null): boolean {
 
 /** Why this address must not be opened with these means, or null. */
 export function refuseListen(listen: ListenAddress, hasTokens: boolean, hasTls: boolean): string | null {
+  const owner = REGISTERED_SERVICES.find(({ port }) => port === listen.port);
+  if (owner !== undefined)
+    return `--listen ${listen.hostname}:${listen.port}: this port is registered for NetBackup's ${owner.name}; name another`;
   if (listen.isLoopback || (hasTokens && hasTls)) return null;
   return `--listen ${listen.hostname}: any address but loopback needs --token-file, --tls-cert and --tls-key`;
 }

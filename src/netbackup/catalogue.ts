@@ -22,6 +22,9 @@ const SERVICES = byId(CATALOGUE.services);
 const ROLES = byId(CATALOGUE.roles);
 const FLOWS = byId(CATALOGUE.flows);
 
+/** Services whose ports are registered for them: nothing else may use these. */
+export const REGISTERED_SERVICES: readonly Service[] = CATALOGUE.services.filter((service) => service.ianaRegistered);
+
 /** The service that a name stands for, in any spelling. */
 export const findServiceByToken = (text: string): Service | undefined => SERVICE_TOKENS.get(foldToken(text));
 /** The role that a name stands for, in any spelling. */

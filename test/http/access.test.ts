@@ -314,6 +314,9 @@ describe("TCP", () => {
       expect(listenOf(wrong)).toBeString();
     const outside = { hostname: "192.0.2.1", port: 1, isLoopback: false };
     expect(refuseListen(outside, true, true)).toBeNull();
+    // NBU-054: not on the ports that are registered for another product.
+    for (const port of [1556, 13724, 2821, 4032])
+      expect(refuseListen({ ...outside, port }, true, true)).toContain("registered for NetBackup");
     for (const [tokens, tls] of [
       [true, false],
       [false, true],

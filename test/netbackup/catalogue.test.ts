@@ -2,11 +2,13 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { NAT_PORT_FIRST, NAT_PORT_LAST, NAT_PORT_SPARED } from "../../src/gen/layout.ts";
 import {
   CATALOGUE,
   findRoleByToken,
   findServiceByToken,
   foldToken,
+  REGISTERED_SERVICES,
   rolesIncluded,
   servicesOf,
 } from "../../src/netbackup/catalogue.ts";
@@ -176,6 +178,12 @@ describe("the catalogue file", () => {
       ...CATALOGUE.webPairs.flatMap(({ http, https }) => [http, https]),
     ])
       expect(services).toContain(id);
+  });
+
+  test("NBU-054 no proxy port of full NAT is one that is registered for NetBackup", () => {
+    expect(REGISTERED_SERVICES.map(({ port }) => port)).toEqual([1556, 13724, 2821, 4032]);
+    const given = REGISTERED_SERVICES.filter(({ port }) => port >= NAT_PORT_FIRST && port <= NAT_PORT_LAST);
+    expect(given.map(({ port }) => port)).toEqual([NAT_PORT_SPARED]);
   });
 
   test("NBU-023 a role includes the roles that it is a kind of, and theirs", () => {
