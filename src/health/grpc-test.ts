@@ -61,8 +61,9 @@ export function decodeStatus(bytes: Uint8Array): (typeof SERVING_STATUS)[number]
 /** What an answer means. @param trailers the fields behind the message, or those before it when there is none */
 export function judgeAnswer(httpStatus: number, trailers: IncomingHttpHeaders, message: Uint8Array): Refusal {
   if (httpStatus !== 200) return `HTTP ${httpStatus}`;
-  const code = Number(trailers["grpc-status"] ?? Number.NaN);
-  if (!Number.isInteger(code)) return "no gRPC answer";
+  const text = trailers["grpc-status"];
+  if (typeof text !== "string" || !/^[0-9]{1,3}$/.test(text)) return "no gRPC answer";
+  const code = Number(text);
   if (code !== 0) return `gRPC ${STATUS[code] ?? code}`;
   const status = decodeStatus(message);
   return status === "SERVING" ? null : (status ?? "malformed gRPC answer");

@@ -46,6 +46,29 @@ describe("/metrics", () => {
     expect(figure(families.get("ilb_server_health"), { rule: "r1", server: "_sg.0", status: "un-init" })).toBe(1n);
   });
 
+  test("the end of a certificate is a sample of the server that showed it, and of nobody else", async () => {
+    const app = await TestApp.start();
+    await app.run(
+      "create-servergroup -s server=192.0.2.1,192.0.2.2 sg",
+      "create-healthcheck -h hc-test=HTTPS hc",
+      "create-rule -e -i vip=198.51.100.1,port=443 -m type=HALF-NAT -h hc-name=hc -o servergroup=sg r1",
+    );
+    const host = app.controller.hostFor({ name: "root", rights: new Set() });
+    const [first, second] = host.healthResults!();
+    const text = metricsText({
+      version: "x",
+      ready: true,
+      config: app.controller.config(),
+      health: [{ ...first!, certificateUntilMs: Date.UTC(2027, 0, 1) + 999 }, second!],
+      sample: host.statistics(),
+      counters: app.world.engine.counters(),
+      ports: [],
+      workers: [],
+    });
+    const family = parseExposition(text).get("ilb_server_certificate_end_seconds");
+    expect(family?.samples).toEqual([{ labels: { rule: "r1", server: "_sg.0" }, value: 1_798_761_600n }]);
+  });
+
   test("counters are whole beyond 2^53, and labels may hold anything", async () => {
     const app = await TestApp.start();
     const port = '"\\\n';
