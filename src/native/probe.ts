@@ -70,14 +70,16 @@ export class ProbeSockets {
   readonly #results: Int32Array;
   readonly #free: number[];
   readonly #done: (((result: ProbeResult) => void) | null)[];
-  /** Started and not yet sent, by slot. */
-  readonly #waiting = new Map<number, ProbeRequest>();
+  /** Started and not yet sent: requests one behind the other, and their slots. */
+  readonly #requests: DataView;
+  readonly #waiting: number[] = [];
 
   /** @param capacity most probes at once, 1..16384. Throws NativeError. */
   constructor(capacity: number) {
     this.#handle = checked(native().ilb_prober_create(capacity), "prepare health probes");
     this.#capacity = capacity;
     this.#results = new Int32Array(capacity * RESULT_WORDS);
+    this.#requests = new DataView(new ArrayBuffer(capacity * REQUEST_BYTES));
     this.#free = Array.from({ length: capacity }, (_, index) => capacity - 1 - index);
     this.#done = Array.from({ length: capacity }, () => null);
   }
@@ -96,7 +98,8 @@ export class ProbeSockets {
     const slot = this.#free.pop();
     if (slot === undefined) return null;
     this.#done[slot] = done;
-    this.#waiting.set(slot, request);
+    encode(this.#requests, this.#waiting.length * REQUEST_BYTES, slot, request);
+    this.#waiting.push(slot);
     return () => this.#cancel(slot, done);
   }
 
@@ -111,7 +114,7 @@ export class ProbeSockets {
       const slot = this.#results[at]!;
       const done = this.#done[slot];
       this.#release(slot);
-      if (done) ended.push([done, resultOf(this.#results.subarray(at, at + RESULT_WORDS))]);
+      if (done) ended.push([done, resultOf(this.#results, at)]);
     }
     for (const [done, result] of ended) done(result);
   }
@@ -123,21 +126,26 @@ export class ProbeSockets {
 
   #cancel(slot: number, done: (result: ProbeResult) => void): void {
     if (this.#done[slot] !== done) return;
-    if (!this.#waiting.delete(slot)) native().ilb_prober_cancel(this.#handle, slot);
+    const place = this.#waiting.indexOf(slot);
+    if (place >= 0) this.#forget(place);
+    else native().ilb_prober_cancel(this.#handle, slot);
     this.#release(slot);
   }
 
+  /** The last request takes the place of one that is not to be sent. */
+  #forget(place: number): void {
+    const last = this.#waiting.length - 1;
+    const bytes = new Uint8Array(this.#requests.buffer);
+    bytes.copyWithin(place * REQUEST_BYTES, last * REQUEST_BYTES, (last + 1) * REQUEST_BYTES);
+    this.#waiting[place] = this.#waiting[last]!;
+    this.#waiting.pop();
+  }
+
   #sendWaiting(): void {
-    const count = this.#waiting.size;
+    const count = this.#waiting.length;
     if (count === 0) return;
-    const bytes = new Uint8Array(count * REQUEST_BYTES);
-    let at = 0;
-    for (const [slot, request] of this.#waiting) {
-      encode(bytes.subarray(at, at + REQUEST_BYTES), slot, request);
-      at += REQUEST_BYTES;
-    }
-    this.#waiting.clear();
-    checked(native().ilb_prober_submit(this.#handle, bytes, count), "send health probes");
+    this.#waiting.length = 0;
+    checked(native().ilb_prober_submit(this.#handle, this.#requests, count), "send health probes");
   }
 
   #release(slot: number): void {
@@ -146,36 +154,44 @@ export class ProbeSockets {
   }
 }
 
-/** struct ilb_probe_request. */
-function encode(
-  out: Uint8Array,
-  slot: number,
-  { kind, target, port, timeoutMs, way, source, mark }: ProbeRequest,
-): void {
-  const view = new DataView(out.buffer, out.byteOffset, REQUEST_BYTES);
-  view.setUint32(0, slot, true);
-  view.setUint16(4, port, true);
-  view.setUint8(6, target.family);
-  view.setUint8(7, PROBE_KINDS[kind]);
-  out.set(addressBytes(target), 8);
-  view.setUint32(24, timeoutMs, true);
-  if (!way) {
-    if (!source) return;
-    out.set(addressBytes(source), 32);
-    out[54] = 1;
-    view.setUint32(56, mark ?? 0, true);
-    return;
-  }
-  view.setUint32(28, way.interfaceIndex, true);
-  out.set(addressBytes(way.source), 32);
-  out.set(way.mac, 48);
+/** struct ilb_probe_request, whole: the place may hold another one's. */
+function encode(out: DataView, at: number, slot: number, request: ProbeRequest): void {
+  const { kind, target, port, timeoutMs, way } = request;
+  const source = way?.source ?? request.source;
+  out.setUint32(at, slot, true);
+  out.setUint16(at + 4, port, true);
+  out.setUint8(at + 6, target.family);
+  out.setUint8(at + 7, PROBE_KINDS[kind]);
+  putAddress(out, at + 8, target);
+  out.setUint32(at + 24, timeoutMs, true);
+  out.setUint32(at + 28, way?.interfaceIndex ?? 0, true);
+  if (source) putAddress(out, at + 32, source);
+  for (let index = 0; index < 6; index++) out.setUint8(at + 48 + index, way?.mac[index] ?? 0);
+  out.setUint8(at + 54, source && !way ? 1 : 0);
+  out.setUint32(at + 56, way ? 0 : (request.mark ?? 0), true);
 }
 
-/** @param words struct ilb_probe_result */
-function resultOf(words: Int32Array): ProbeResult {
-  const [, error = 0, rtt = 0, connection = -1] = words;
-  const rttMicroseconds = rtt >>> 0;
-  if (error === 0) return { kind: "success", code: "", rttMicroseconds, ...(connection >= 0 && { connection }) };
+/** Addresses as the library takes them: 16 bytes, those of IPv4 in front. The same few are asked again and again. */
+const wireAddresses = new WeakMap<Address, DataView>();
+
+function putAddress(out: DataView, at: number, address: Address): void {
+  let wire = wireAddresses.get(address);
+  if (wire === undefined) {
+    const bytes = new Uint8Array(16);
+    bytes.set(addressBytes(address));
+    wire = new DataView(bytes.buffer);
+    wireAddresses.set(address, wire);
+  }
+  for (let offset = 0; offset < 16; offset += 4) out.setUint32(at + offset, wire.getUint32(offset));
+}
+
+/** struct ilb_probe_result, from the word `at` on. */
+function resultOf(words: Int32Array, at: number): ProbeResult {
+  const error = words[at + 1]!;
+  const connection = words[at + 3]!;
+  const rttMicroseconds = words[at + 2]! >>> 0;
+  if (error === 0 && connection < 0) return { kind: "success", code: "", rttMicroseconds };
+  if (error === 0) return { kind: "success", code: "", rttMicroseconds, connection };
   const kind = error > 0 ? "failure" : "not-started";
   return { kind, code: errnoName(Math.abs(error)), rttMicroseconds: 0 };
 }

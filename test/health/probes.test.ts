@@ -323,6 +323,19 @@ describe.skipIf(!hasNamespaces)("probes", () => {
     expect([told, sockets.active]).toEqual([0, 0]);
   });
 
+  test("of several that wait to be sent the rest is sent when one is cancelled", async () => {
+    const found: string[] = [];
+    await net.inside("box", async () => {
+      const [first] = [OPEN, CLOSED, OPEN].map((port, index) =>
+        sockets.start(ask("tcp", port, SERVERS[4], 5000), ({ kind }) => found.push(`${index} ${kind}`)),
+      );
+      first?.();
+      for (sockets.poll(); sockets.active > 0; sockets.poll()) await Bun.sleep(2);
+    });
+    await server.line();
+    expect(found.sort()).toEqual(["1 failure", "2 success"]);
+  });
+
   test("a prober that is full says so and goes on when there is room", async () => {
     const small = new ProbeSockets(1);
     expect(small.start(ask("tcp", DROPPED), () => undefined)).not.toBeNull();
