@@ -101,7 +101,9 @@ ILB_API int ilb_run_start(struct ilb_run *run, const uint8_t *strings, uint32_t 
 
 /*
  * Takes what running programs have written (all but the first piece is thrown away) and notes those that have ended; what
- * is left of the process group of such a one is killed. Never waits. Returns the number of records that are not free.
+ * is left of such a one is killed: its process group and, where the kernel tells our children, whoever has left that and
+ * its session. Such a one is killed before, too, as soon as it has lost its parent. Never waits. Returns the number of records
+ * that are not free, and of such processes: look again as long as it is not 0. `runs` must be all there are.
  */
 ILB_API int ilb_run_poll(struct ilb_run *runs, uint32_t count);
 

@@ -8,6 +8,8 @@
 #include <linux/capability.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -21,6 +23,8 @@
 /* Read at one look from a program that writes and writes. */
 #define DRAIN_BYTES (64 * 1024)
 #define LAST_SIGNAL 64
+/* Of a list of processes: those behind it are found at the next look. */
+#define LIST_BYTES (32 * 1024)
 
 /* Everything that the child needs, made before it exists. */
 struct start {
@@ -86,6 +90,8 @@ static int start_child(const struct start *start, pid_t *child) {
 
 int ilb_run_start(struct ilb_run *run, const uint8_t *strings, uint32_t count, int32_t uid, int32_t gid) {
   if (count < 1 || count > MOST_STRINGS) return -EINVAL;
+  /* Descendants of a test that lose their parent become our children, so that end_strays() finds them. */
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) < 0) return -errno;
   struct start start = {.uid = uid, .gid = gid};
   const char *at = (const char *)strings;
   for (uint32_t i = 0; i < count; i++, at += strlen(at) + 1) start.argv[i] = (char *)(uintptr_t)at;
@@ -155,13 +161,69 @@ static void collect(struct ilb_run *run) {
   }
 }
 
+/* ---- Descendants that have left their test -------------------------------------------------------------------------- */
+
+/* Bytes read; the text ends with a zero byte. 0: there is nothing to read, or no such file. */
+static size_t read_text(const char *path, char *out, size_t room) {
+  const int fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return 0;
+  size_t length = 0;
+  for (ssize_t bytes; length < room - 1 && (bytes = read(fd, out + length, room - 1 - length)) > 0;) length += (size_t)bytes;
+  close(fd);
+  out[length] = 0;
+  return length;
+}
+
+/* Tests cannot get rid of no-new-privileges; other children of this process do not have it. */
+static bool is_marked(pid_t pid) {
+  char path[64];
+  char status[4096];
+  snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+  return read_text(path, status, sizeof status) > 0 && strstr(status, "\nNoNewPrivs:\t1") != NULL;
+}
+
+/* Whether the process is the leader of a test, or in the session of one that still runs. */
+static bool belongs_to_a_run(const struct ilb_run *runs, uint32_t count, pid_t pid, pid_t session) {
+  for (uint32_t i = 0; i < count; i++) {
+    if (runs[i].state != ILB_RUN_FREE && runs[i].pid == pid) return true;
+    if (runs[i].state == ILB_RUN_ACTIVE && runs[i].pid == session) return true;
+  }
+  return false;
+}
+
+/*
+ * Kills who has left the session of its test and lost its parent, and who is left of a test that has ended; their own
+ * children come to us in turn. Needs CONFIG_PROC_CHILDREN; without it the process group is all that is killed. Returns how
+ * many there were.
+ */
+static int end_strays(const struct ilb_run *runs, uint32_t count) {
+  static char list[LIST_BYTES];
+  char path[64];
+  snprintf(path, sizeof path, "/proc/self/task/%d/children", (int)getpid());
+  const pid_t own_session = getsid(0);
+  int strays = 0;
+  if (read_text(path, list, sizeof list) == 0) return 0;
+  char *next = list;
+  for (pid_t pid; (pid = (pid_t)strtol(next, &next, 10)) > 0;) {
+    const pid_t session = getsid(pid);
+    if (session < 0 || session == own_session || belongs_to_a_run(runs, count, pid, session) || !is_marked(pid)) continue;
+    kill(pid, SIGKILL);
+    waitpid(pid, NULL, WNOHANG);
+    strays++;
+  }
+  return strays;
+}
+
 int ilb_run_poll(struct ilb_run *runs, uint32_t count) {
+  static bool had_runs = false;
   int taken = 0;
   for (uint32_t i = 0; i < count; i++) {
     if (runs[i].state == ILB_RUN_ACTIVE) look_at(&runs[i]);
     if (runs[i].state == ILB_RUN_LEAVING) collect(&runs[i]);
     if (runs[i].state != ILB_RUN_FREE) taken++;
   }
+  if (taken > 0 || had_runs) taken += end_strays(runs, count);
+  had_runs = taken > 0;
   return taken;
 }
 

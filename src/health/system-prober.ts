@@ -20,6 +20,8 @@ const BEAT_MS = 20;
 /** At once; every one that waits has a socket of its own. */
 const MOST_PROBES = 8192;
 const MOST_PROGRAMS = 512;
+/** At programs that are ending, a millisecond apart, when everything ends. */
+const LAST_LOOKS = 1000;
 /** Share of hc-timeout that a UDP probe waits for a port unreachable (specification F.2). */
 const UDP_WAIT = 3 / 4;
 /** By the kernel's routing. */
@@ -80,9 +82,15 @@ export class SystemProber implements Prober {
   close(): void {
     this.#closed = true;
     this.#beat?.cancel();
-    for (const record of this.#running.keys()) this.#programs.release(record);
+    this.#endPrograms();
     this.#talks.close();
     this.#sockets.close();
+  }
+
+  /** Whoever has left the session of a test is found when the test is gone, which takes the kernel a moment. */
+  #endPrograms(): void {
+    for (const record of this.#running.keys()) this.#programs.release(record);
+    for (let looks = 0; this.#programs.poll() > 0 && looks < LAST_LOOKS; looks++) Bun.sleepSync(1);
   }
 
   #startProbe(plan: CheckPlan, kind: ProbeKind, port: number, done: (outcome: Outcome) => void): () => void {

@@ -229,7 +229,7 @@ export class ProgramRuns {
     return record;
   }
 
-  /** Takes note of output and ends. @returns how many records are not free */
+  /** Takes note of output and ends. @returns 0 once nothing is left of any program, else call again later */
   poll(): number {
     return native().ilb_run_poll(this.#records, this.#capacity);
   }

@@ -163,6 +163,44 @@ describe("containment", () => {
     await until(() => !isAlive(Number(note("orphan"))));
   });
 
+  test("descendants that leave the session of a test and its process group die with it", async () => {
+    const hidden = (name: string) => `setsid sh -c 'echo $$ > ${directory}/${name}; exec sleep 1000'`;
+    // Below the test, below a shell in a session of its own, and without a parent while the test still runs.
+    await run(
+      program(
+        `${hidden("below")} & setsid sh -c "${hidden("deep").replaceAll("$", "\\$")} & wait" & (${hidden("lost")} &)
+         until [ -s ${directory}/below ] && [ -s ${directory}/deep ] && [ -s ${directory}/lost ]; do sleep 0.02; done
+         exec sleep 1000`,
+      ),
+      TIMEOUT_SECONDS,
+    );
+    const pids = ["below", "deep", "lost"].map((name) => Number(note(name)));
+    expect(pids.every((pid) => pid > 1)).toBe(true);
+    await until(() => pids.every((pid) => !isAlive(pid)));
+  });
+
+  test("when the daemon ends nobody is left, in whatever session", async () => {
+    const own = new SystemProber(systemClock(), SILENT, NO_WAYS);
+    own.start(
+      planOf(program(`setsid sh -c 'echo $$ > ${directory}/last; exec sleep 1000' & exec sleep 1000`)),
+      { kind: "test", port: 80 },
+      () => undefined,
+    );
+    await until(() => note("last").endsWith("\n"));
+    own.close();
+    await until(() => !isAlive(Number(note("last"))));
+  });
+
+  test("children of the daemon that are no tests are left alone, in whatever session", async () => {
+    const other = Bun.spawn(["setsid", "sleep", "1000"]);
+    const detached = Bun.spawn(["sleep", "1000"], { detached: true });
+    await run(program("setsid sleep 1000 & echo 0; exec sleep 1000"), TIMEOUT_SECONDS);
+    await run(program("exit 0"));
+    expect([other, detached].map(({ pid }) => isAlive(pid))).toEqual([true, true]);
+    for (const child of [other, detached]) child.kill("SIGKILL");
+    await Promise.all([other.exited, detached.exited]);
+  });
+
   test("a test that prints megabytes is read and ends", async () => {
     expect(await run(program("head -c 1000000 /dev/zero | tr '\\0' x; exit 4"))).toEqual({
       kind: "failure",
