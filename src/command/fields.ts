@@ -154,8 +154,9 @@ export const FLOW_WIDTHS = {
   PORT: 7,
   PROTO: 7,
   NEED: 13,
-  CONDITION: 40,
   GROUP: 20,
+  // Last, as the only one with blanks in it.
+  CONDITION: 40,
 } as const satisfies Record<string, Width>;
 export type FlowField = keyof typeof FLOW_WIDTHS;
 
@@ -173,9 +174,10 @@ export const RESULT_FIELDS: FieldSet = { widths: RESULT_WIDTHS, defaults: all(RE
 export const AUDIT_FIELDS: FieldSet = { widths: AUDIT_WIDTHS, defaults: all(AUDIT_WIDTHS) };
 export const HISTORY_FIELDS: FieldSet = { widths: HISTORY_WIDTHS, defaults: all(HISTORY_WIDTHS) };
 export const SERVICE_FIELDS: FieldSet = { widths: SERVICE_WIDTHS, defaults: all(SERVICE_WIDTHS).slice(0, 6) };
-export const FLOW_FIELDS: FieldSet = { widths: FLOW_WIDTHS, defaults: all(FLOW_WIDTHS).slice(1, 9) };
+const flowFields = all(FLOW_WIDTHS).filter((field) => field !== ("GROUP" satisfies FlowField));
+export const FLOW_FIELDS: FieldSet = { widths: FLOW_WIDTHS, defaults: flowFields.slice(1) };
 /** Of the difference that an upgrade makes. */
-export const FLOW_CHANGE_DEFAULTS = all(FLOW_WIDTHS).slice(0, 9);
+export const FLOW_CHANGE_DEFAULTS: readonly string[] = flowFields;
 /** `-v` shows the first twelve. */
 export const STATISTICS_FIELDS: FieldSet = { widths: STATISTICS_WIDTHS, defaults: all(STATISTICS_WIDTHS).slice(0, 6) };
 export const VERBOSE_STATISTICS = all(STATISTICS_WIDTHS).slice(0, 12);

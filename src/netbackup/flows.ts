@@ -199,6 +199,14 @@ function answerFor(
   return best;
 }
 
+/** Whether the end can stand on a side of a row; most rows are about others, and this is asked of every row. */
+const fits = (end: End | null, roles: readonly string[]): boolean =>
+  end === null || roles.length === 0 || end.roles.some(({ role }) => roles.includes(role));
+
+const concerns = ({ from, to, direction }: Flow, source: End | null, destination: End | null): boolean =>
+  (fits(source, from) && fits(destination, to)) ||
+  (direction !== undefined && fits(source, to) && fits(destination, from));
+
 function answersOf(flow: Flow, source: End | null, destination: End | null, site: Site): FlowAnswer[] {
   const services = flow.window === undefined ? servicesOf(flow) : [null];
   const group = flow.alternatives === undefined ? null : alternativesWords(flow.alternatives, site.ports);
@@ -230,4 +238,6 @@ function answersOf(flow: Flow, source: End | null, destination: End | null, site
  * @param source null: any role, with nothing known of it
  */
 export const flowsBetween = (source: End | null, destination: End | null, site: Site): FlowAnswer[] =>
-  CATALOGUE.flows.flatMap((flow) => answersOf(flow, source, destination, site));
+  CATALOGUE.flows.flatMap((flow) =>
+    concerns(flow, source, destination) ? answersOf(flow, source, destination, site) : [],
+  );

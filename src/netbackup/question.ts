@@ -131,12 +131,32 @@ const upgraded = (host: NetBackupHost, upgrades: readonly Upgrade[]): NetBackupH
 const keyOf = ({ flow, service, port, protocol, need }: FlowRow): string =>
   [flow, service, port, protocol, need].join(" ");
 
+/** Answers by what is known of the two ends: hosts of one kind have the same, and there are far fewer kinds than hosts. */
+function answersByKind(
+  ends: readonly End[],
+  site: Site,
+  question: FlowQuestion,
+): (a: number, b: number) => readonly FlowAnswer[] {
+  const kinds = ends.map((end) => JSON.stringify(end));
+  const known = new Map<string, readonly FlowAnswer[]>();
+  return (a, b) => {
+    const pair = `${kinds[a]} ${kinds[b]}`;
+    let answers = known.get(pair);
+    if (answers === undefined) {
+      answers = answersIn(ends[a]!, ends[b]!, site, question);
+      known.set(pair, answers);
+    }
+    return answers;
+  };
+}
+
 function* rowsOfHosts(question: FlowQuestion, site: Site, hosts: readonly NetBackupHost[]): Generator<FlowRow> {
   const later = hosts.map((host) => upgraded(host, question.upgrades));
-  const [now, then] = [hosts.map(endOf), later.map(endOf)];
+  const now = answersByKind(hosts.map(endOf), site, question);
+  const then = answersByKind(later.map(endOf), site, question);
   for (const [a, b] of pairsOf(hosts)) {
-    const rows = (ends: readonly End[]): FlowRow[] =>
-      answersIn(ends[a]!, ends[b]!, site, question).map((answer) => rowOf(answer, hosts[a]!.name, hosts[b]!.name));
+    const rows = (answers: typeof now): FlowRow[] =>
+      answers(a, b).map((answer) => rowOf(answer, hosts[a]!.name, hosts[b]!.name));
     const before = rows(now);
     if (question.upgrades.length === 0) {
       yield* before;
