@@ -5,14 +5,14 @@
  * says how to read what comes out. Runs inside a sandbox, so that laboratory rows leave the machine as it was, also
  * after Ctrl-C.
  */
-import { mkdirSync, writeFileSync } from "node:fs";
+import { writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { findSandbox, SANDBOX_VARIABLE } from "../src/lab/sandbox.ts";
 import { findRows } from "./harness/catalogue.ts";
-import { charts } from "./harness/chart.ts";
 import { describeMachine } from "./harness/machine.ts";
 import type { Assignment, RowMessage } from "./harness/messages.ts";
-import { closingText, machineText, type Omission, resultsPage, resultText } from "./harness/report.ts";
+import { type Report, writePages } from "./harness/pages.ts";
+import { closingText, machineText, type Omission, resultText } from "./harness/report.ts";
 import type { BenchResult, BenchRow } from "./row.ts";
 
 const ROUNDS = 5;
@@ -162,15 +162,6 @@ class Run {
   }
 }
 
-/** Charts and table: into docs/ after a whole run that took its time, else beside what was built. */
-function writePages(folder: string, run: Run, machine: ReturnType<typeof describeMachine>): void {
-  mkdirSync(folder, { recursive: true });
-  const caption = `${machine.cpu}, ${machine.cores} cores, Linux ${machine.kernel}, Bun ${machine.bun}, ${machine.date}`;
-  for (const [name, drawing] of charts(run.results, caption)) writeFileSync(join(folder, name), drawing);
-  writeFileSync(join(folder, "results.md"), resultsPage(machine, run.results, run.skipped));
-  console.log(`charts and table: ${folder}`);
-}
-
 async function main(): Promise<void> {
   const options = parseOptions(process.argv.slice(2));
   await enterSandbox();
@@ -183,12 +174,20 @@ async function main(): Promise<void> {
     if (run.interrupted) break;
     await run.measure(fixture);
   }
-  if (run.interrupted) process.exit(INTERRUPTED);
+  if (run.interrupted) {
+    console.error("\ninterrupted; everything that was built has been taken down");
+    process.exit(INTERRUPTED);
+  }
   const { results, skipped, failed } = run;
-  if (options.json !== null)
-    writeFileSync(options.json, `${JSON.stringify({ machine, rows: results, skipped }, null, 2)}\n`);
+  const report: Report = { machine, rows: results, skipped };
+  if (options.json !== null) writeFileSync(options.json, `${JSON.stringify(report, null, 2)}\n`);
   const isWhole = options.only === null && !options.quick && failed.length === 0;
-  if (results.length > 0) writePages(join(ROOT, isWhole ? "docs/bench" : "build/bench"), run, machine);
+  // A whole run that took its time is worth keeping; every other goes beside what was built.
+  const folder = join(ROOT, isWhole ? "docs/bench" : "build/bench");
+  if (results.length > 0) {
+    writePages(folder, report);
+    console.log(`charts and table: ${folder}`);
+  }
   console.log(`\n${closingText(results, skipped, failed)}`);
   process.exit(failed.length > 0 || results.length === 0 ? 1 : 0);
 }

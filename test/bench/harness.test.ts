@@ -3,7 +3,9 @@ import { describe, expect, test } from "bun:test";
 import { GOALS } from "../../bench/goals.ts";
 import { findRows, ordered } from "../../bench/harness/catalogue.ts";
 import { charts } from "../../bench/harness/chart.ts";
+import { describeMachine } from "../../bench/harness/machine.ts";
 import { Fixtures, measure, summarise } from "../../bench/harness/measure.ts";
+import { merged } from "../../bench/harness/pages.ts";
 import { closingText } from "../../bench/harness/report.ts";
 import { median, medianInterval } from "../../bench/harness/statistics.ts";
 import type { BenchContext, BenchRow } from "../../bench/row.ts";
@@ -171,6 +173,19 @@ describe("what comes out", () => {
     expect(text).toContain("cps.nft: left out: no wrk");
     expect(text).toContain("engine.v6: FAILED: wrong");
     expect(text).toContain("1 rows measured, 1 failed, 1 left out");
+  });
+
+  test("runs that are put together give the last result of every row, in the order of the goals", () => {
+    const machine = describeMachine();
+    const slow = summarise(rowOf(), { ours: [2], peer: [1] }, {}, 1);
+    const other = summarise(rowOf({ id: "tcp.1.nft" }), { ours: [2], peer: [1] }, {}, 1);
+    const skipped = [{ id: "engine.c.1k", reason: "gcc is missing" }];
+    const whole = merged([
+      { machine, rows: [other, slow], skipped: [] },
+      { machine, rows: [result], skipped },
+    ]);
+    expect(whole.rows).toEqual([result, other]);
+    expect(whole.skipped).toEqual([]);
   });
 
   test("a chart is well-formed, names its rows and escapes their text", () => {
