@@ -20,7 +20,7 @@ export interface TlsWish {
   readonly verify: boolean;
   /** Protocol to agree on (ALPN), null: any. */
   readonly protocol: "h2" | null;
-  /** Issuers to trust, PEM; absent: those of the system. */
+  /** Issuers to trust, PEM; absent: those that the runtime knows. */
   readonly ca?: string;
 }
 

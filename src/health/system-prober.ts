@@ -63,7 +63,7 @@ export class SystemProber implements Prober {
   #beat: { cancel(): void } | null = null;
   #closed = false;
 
-  /** @param ca issuers of certificates to trust, PEM; absent: those of the system */
+  /** @param ca issuers of certificates to trust, PEM; absent: those that the runtime knows */
   constructor(clock: Clock, log: Log, ways: ProbeWays, ca?: string) {
     this.#clock = clock;
     this.#log = log;

@@ -70,7 +70,7 @@ export class Talks {
   readonly #talks = new Set<Talk>();
   #lookedAtMs = 0;
 
-  /** @param ca issuers to trust, PEM; absent: those of the system */
+  /** @param ca issuers to trust, PEM; absent: those that the runtime knows */
   constructor(connect: Connect, detourTo: FindDetour, ca?: string) {
     this.#connect = connect;
     this.#detourTo = detourTo;

@@ -214,11 +214,14 @@ describe("HTTP", () => {
     expect(await ask("HTTP", port)).toMatchObject({ kind: "failure", reason: expect.stringMatching(/^connection /) });
   });
 
-  test("a hundred that hang are left after hc-timeout, with nothing of them left, and block nobody", async () => {
+  test("a hundred that hang, of all kinds, are left after hc-timeout, with nothing of them left, and block nobody", async () => {
     const { port, open } = await raw(() => {});
     const { port: healthy } = web(200);
     const before = descriptors();
-    const hanging = Array.from({ length: 100 }, () => ask("HTTP", port, { timeoutSeconds: 0.3 }));
+    const hang = (text: string, options: TestOptions = {}) =>
+      Array.from({ length: 20 }, () => ask(text, port, { timeoutSeconds: 0.3, options }));
+    const kinds = [hang("HTTP"), hang("HTTPS"), hang("GRPC"), hang("GRPC", { tls: true }), hang("DNS", { query: "." })];
+    const hanging = kinds.flat();
     expect(await ask("HTTP", healthy)).toEqual(success as Outcome);
     expect(new Set((await Promise.all(hanging)).map((outcome) => JSON.stringify(outcome)))).toEqual(
       new Set([JSON.stringify(failure("timeout after 0.3 s"))]),
