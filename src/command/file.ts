@@ -12,6 +12,7 @@ import { failed } from "./errors.ts";
 import type { ChangeContext, CommandHost } from "./host.ts";
 import { listJson } from "./json-listings.ts";
 import { checkNames, list } from "./listings.ts";
+import { guardRemarks } from "./nat-guard.ts";
 import { Pace } from "./pace.ts";
 import { type Plan, planOf } from "./plan.ts";
 import { printCommand } from "./print.ts";
@@ -221,6 +222,10 @@ export async function* importLines(
     return folded.failed === null ? ok(folded.config) : lineFailure(options, folded.failed);
   });
   const outcome = folded as Folded | null;
+  if (done.ok) {
+    const made = read.steps.flatMap(({ command }) => (command.kind === "changes" ? command.changes : []));
+    for (const remark of guardRemarks(host.config(), made)) resolver.remark?.(remark);
+  }
   if (outcome !== null && (done.ok || outcome.failed !== null)) yield* printListings(outcome.listings, host);
   return done;
 }

@@ -6,7 +6,7 @@ import type { Config, PortRange, Rule } from "../model/config.ts";
 import { findGroup, findRule, groupOf, rulesOfGroup } from "../model/lookup.ts";
 import type { NetBackupState } from "../model/netbackup.ts";
 import { ok, type Result } from "../model/result.ts";
-import { type GuardedPort, type GuardedRule, guardedPort, rolePort } from "../netbackup/guard.ts";
+import { type GuardedPort, type GuardedRule, guardedPort, rolePort, translates } from "../netbackup/guard.ts";
 import type { AddServer, Change, CreateRule } from "./command.ts";
 import { failed } from "./errors.ts";
 
@@ -20,8 +20,7 @@ export function checkRule(
   servers: readonly { readonly ports: PortRange | null }[],
 ): Result<void> {
   if (rule.forced || state.natGuard !== "refuse") return ok(undefined);
-  const ports = servers.map((server) => server.ports);
-  const found = guardedPort(rule, ports, state);
+  const found = guardedPort(rule, servers, state);
   return found === null ? ok(undefined) : refuse(rule.name, found, "create the rule");
 }
 
@@ -45,10 +44,9 @@ const warning = (name: string, { port, service }: GuardedPort): string =>
 /** What is said of a rule that was made or has got a server: a line when a port of NetBackup's is translated now. */
 function remarksOnRule(config: Config, rule: Rule): string[] {
   const { netbackup } = config;
-  if (rule.forced || netbackup.natGuard === "off") return [];
+  if (rule.forced || netbackup.natGuard === "off" || !translates(rule)) return [];
   const { servers } = groupOf(config, rule);
-  const ports = servers.map((server) => server.ports);
-  const found = guardedPort(rule, ports, netbackup);
+  const found = guardedPort(rule, servers, netbackup);
   if (found !== null) return [`warning: ${warning(rule.name, found)}`];
   const ends = servers.map((server) => ({ address: server.address, ports: server.ports ?? rule.ports }));
   const bound = rolePort(rule, [{ address: rule.vip, ports: rule.ports }, ...ends], netbackup);
@@ -60,13 +58,20 @@ const rulesWith = (config: Config, { group: name }: AddServer): Iterable<Rule> =
   return group === undefined ? [] : rulesOfGroup(config, group.id);
 };
 
-/** Remarks on a change that was made, a line each. @param config after it */
-export function guardRemarks(config: Config, change: Change): string[] {
-  if (change.kind === "add-server")
-    return [...rulesWith(config, change)].flatMap((rule) => remarksOnRule(config, rule));
-  if (change.kind !== "create-rule") return [];
-  const rule = findRule(config, change.name);
-  return rule === undefined ? [] : remarksOnRule(config, rule);
+/** The rules that a change may have brought a port or an address into. */
+function rulesTouched(config: Config, change: Change): Iterable<Rule> {
+  if (change.kind === "add-server") return rulesWith(config, change);
+  const rule = change.kind === "create-rule" ? findRule(config, change.name) : undefined;
+  return rule === undefined ? [] : [rule];
+}
+
+/** Remarks on changes that were made, a line each, one for a rule at the most. @param config after them */
+export function guardRemarks(config: Config, changes: readonly Change[]): string[] {
+  const { natGuard, hosts } = config.netbackup;
+  // What could be remarked was refused, and nothing is known of addresses.
+  if (natGuard === "refuse" && hosts.length === 0) return [];
+  const rules = new Set(changes.flatMap((change) => [...rulesTouched(config, change)]));
+  return [...rules].flatMap((rule) => remarksOnRule(config, rule));
 }
 
 /** The one more line of `show-rule -f`; null for a rule that was not forced. */

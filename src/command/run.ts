@@ -220,7 +220,7 @@ function goesOn(spec: SubcommandSpec, reason: Failure): boolean {
 }
 
 const hintsOf = (host: CommandHost, change: Change): Chunk[] =>
-  [...(host.hints?.(change) ?? []), ...guardRemarks(host.config(), change)].map((text) => ({ stderr: line(text) }));
+  (host.hints?.(change) ?? []).map((text) => ({ stderr: line(text) }));
 
 /** A change and why it was refused; null: it was made. */
 interface Outcome {
@@ -237,14 +237,17 @@ async function* runChanges(
   const spec = SUBCOMMANDS[subcommand];
   const together = changes.length > 1 ? await changeTogether(spec, changes, host) : null;
   let status = 0;
+  const made: Change[] = [];
   for await (const { change, failure } of together ?? oneByOne(spec, changes, host)) {
     if (failure === null) {
+      made.push(change);
       yield* hintsOf(host, change);
       continue;
     }
     status = 1;
     yield refuse(describeFailure(change, failure));
   }
+  yield* remarksOf(new Set(guardRemarks(host.config(), made)));
   return status;
 }
 

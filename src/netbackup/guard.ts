@@ -27,35 +27,41 @@ export interface GuardedPort {
 /** Rules that change addresses or ports on the way. */
 export const translates = ({ type }: Pick<GuardedRule, "type">): boolean => type !== "DSR";
 
+const SERVICES: Readonly<Record<Service["natGuard"], readonly Service[]>> = {
+  port: CATALOGUE.services.filter(({ natGuard }) => natGuard === "port"),
+  role: CATALOGUE.services.filter(({ natGuard }) => natGuard === "role"),
+};
+
 function findService(
   kind: Service["natGuard"],
   range: PortRange,
   protocol: Protocol,
   state: NetBackupState,
-): (GuardedPort & { readonly id: string }) | null {
-  for (const service of CATALOGUE.services) {
-    if (service.natGuard !== kind || !service.protocols.includes(protocol)) continue;
+): GuardedPort | null {
+  for (const service of SERVICES[kind]) {
+    if (!service.protocols.includes(protocol)) continue;
     const port = portOf(service, null, state.ports);
-    if (port >= range.min && port <= range.max) return { port, service: serviceLabel(service), id: service.id };
+    if (port >= range.min && port <= range.max) return { port, service: serviceLabel(service) };
   }
   return null;
 }
 
 /**
  * The first port that may not be translated, of the rule's own ports and those of its servers.
- * @param serverPorts of each server, null where it takes those of the rule
+ * @param servers their ports are null where they take those of the rule
  */
 export function guardedPort(
   rule: GuardedRule,
-  serverPorts: readonly (PortRange | null)[],
+  servers: readonly { readonly ports: PortRange | null }[],
   state: NetBackupState,
 ): GuardedPort | null {
   if (!translates(rule)) return null;
-  for (const range of [rule.ports, ...serverPorts.filter((ports) => ports !== null)]) {
-    const found = findService("port", range, rule.protocol, state);
-    if (found !== null) return found;
+  let found = findService("port", rule.ports, rule.protocol, state);
+  for (let i = 0; found === null && i < servers.length; i++) {
+    const { ports } = servers[i]!;
+    if (ports !== null) found = findService("port", ports, rule.protocol, state);
   }
-  return null;
+  return found;
 }
 
 /** Whether the address lies in the host's prefix. */
@@ -101,9 +107,8 @@ export function rolePort(
     const host = hostOfAddress(state.hosts, address);
     if (host === null) continue;
     const services = servicesAt(host);
-    for (const service of CATALOGUE.services) {
-      if (service.natGuard !== "role" || !services.has(service.id) || !service.protocols.includes(rule.protocol))
-        continue;
+    for (const service of SERVICES.role) {
+      if (!services.has(service.id) || !service.protocols.includes(rule.protocol)) continue;
       const port = portOf(service, null, state.ports);
       if (port >= ports.min && port <= ports.max) return { port, service: serviceLabel(service), host: host.name };
     }

@@ -224,6 +224,17 @@ describe("the guard", () => {
     await setUp(await base({ natGuard: "off" }), rule("1556", "HALF-NAT"));
   });
 
+  test("NBU-018 a warning is said once for a rule, of an import and of several servers too", async () => {
+    const host = await base({ natGuard: "warn" });
+    const warned =
+      "ilbadm: warning: rule r1: port 1556 (VERITAS_PBX): NetBackup does not support NAT or PAT (TECH15006)\n";
+    const input = `create-sg -s server=10.1.0.1 in\n${rule("1550-1560", "HALF-NAT", "", "in")}\nadd-server -s server=10.1.0.2 in\n`;
+    expect((await ilbadm(host, "import-config -p", { input })).stderr).toBe(warned);
+    expect((await ilbadm(host, "add-server -s server=10.1.0.3-10.1.0.9 in")).stderr).toBe(warned);
+    const dry = await ilbadm(host, "import-config -n -p", { input: "create-sg other\n" });
+    expect([dry.exit, dry.stderr]).toEqual([2, ""]);
+  });
+
   test("NBU-018 the API refuses and forces with the same text", async () => {
     const host = await base();
     const route = ROUTES.find(({ method, path }) => method === "POST" && path === "/v1/rules")!;
