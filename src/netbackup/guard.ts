@@ -32,13 +32,9 @@ const SERVICES: Readonly<Record<Service["natGuard"], readonly Service[]>> = {
   role: CATALOGUE.services.filter(({ natGuard }) => natGuard === "role"),
 };
 
-function findService(
-  kind: Service["natGuard"],
-  range: PortRange,
-  protocol: Protocol,
-  state: NetBackupState,
-): GuardedPort | null {
-  for (const service of SERVICES[kind]) {
+/** The first port of NetBackup's own inside a range. */
+function findGuarded(range: PortRange, protocol: Protocol, state: NetBackupState): GuardedPort | null {
+  for (const service of SERVICES.port) {
     if (!service.protocols.includes(protocol)) continue;
     const port = portOf(service, null, state.ports);
     if (port >= range.min && port <= range.max) return { port, service: serviceLabel(service) };
@@ -56,10 +52,10 @@ export function guardedPort(
   state: NetBackupState,
 ): GuardedPort | null {
   if (!translates(rule)) return null;
-  let found = findService("port", rule.ports, rule.protocol, state);
+  let found = findGuarded(rule.ports, rule.protocol, state);
   for (let i = 0; found === null && i < servers.length; i++) {
     const { ports } = servers[i]!;
-    if (ports !== null) found = findService("port", ports, rule.protocol, state);
+    if (ports !== null) found = findGuarded(ports, rule.protocol, state);
   }
   return found;
 }
