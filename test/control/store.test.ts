@@ -170,6 +170,21 @@ describe("what was saved comes back", () => {
     again.close();
   });
 
+  test("what a test that talks asks for survives a restart and a way back in the history", () => {
+    const store = open();
+    const options = { path: "/health", status: [{ min: 200, max: 204 }], host: "www.example.com", verify: true };
+    const asked = { ...CHECK, test: { kind: "https", text: "HTTPS", options } } as const;
+    const said = { ...threeServers(), healthChecks: [asked] };
+    store.save(EMPTY_CONFIG, said, change("a"));
+    store.save(said, { ...said, healthChecks: [] }, change("b"));
+    expect(undo(store.load(), store.deltasAfter(1)!).healthChecks).toEqual([asked]);
+    store.save({ ...said, healthChecks: [] }, said, change("c"));
+    store.close();
+    const again = open();
+    expect(again.load()).toEqual(said);
+    again.close();
+  });
+
   test("a database of the first schema opens with nothing said about NetBackup, and its history goes back", () => {
     const db = new Database(join(directory, "ilb.db"), { create: true });
     db.run(MIGRATIONS[0]!);
