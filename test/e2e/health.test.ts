@@ -7,45 +7,10 @@ import { describe, expect, test } from "bun:test";
 import { type Lab, SERVER_PORT } from "../../src/lab/lab.ts";
 import { withPort } from "../../src/lab/topology.ts";
 import { hasNamespaces, hasTun, isFullRun } from "../support/capabilities.ts";
-import { FAMILIES, labOptionsFor, TEST_TIMEOUT_MS, targetOf, VIP_PORT, vipOf, withLab } from "../support/e2e.ts";
+import { FAMILIES, labOptionsFor, TEST_TIMEOUT_MS, VIP_PORT, vipOf, withLab } from "../support/e2e.ts";
+import { createCheckedRule, QUICK, reachStates, serving, statesOf } from "../support/health.ts";
 
-/** The quickest there is: an event every 1 to 3 seconds. */
-const QUICK = "hc-timeout=1,hc-count=1,hc-interval=2";
-
-async function createCheckedRule(lab: Lab, type: "NAT" | "HALF-NAT", test: string, options: string[] = []) {
-  const { addresses } = lab;
-  const servers = lab.names.servers.map((_, index) => withPort(addresses.server(index), SERVER_PORT)).join(",");
-  const proxy = type === "NAT" ? `,proxy-src=${addresses.proxySources}` : "";
-  const protocol = test === "udp" ? "udp" : "tcp";
-  await lab.configure("create-servergroup", "-s", `server=${servers}`, "web");
-  await lab.configure("create-healthcheck", ...options, "-h", `hc-test=${test},${QUICK}`, "hc1");
-  await lab.configure(
-    ...["create-rule", "-e", "-i", `vip=${vipOf(lab)},port=${VIP_PORT},protocol=${protocol}`],
-    ...["-m", `lbalg=rr,type=${type}${proxy}`, "-h", "hc-name=hc1", "-o", "servergroup=web", "www"],
-  );
-}
-
-/** STATUS of each server in the order of addresses. */
-async function states(lab: Lab): Promise<string[]> {
-  const listing = await lab.configure("show-hc-result", "www");
-  return listing
-    .trimEnd()
-    .split("\n")
-    .slice(1)
-    .map((line) => line.trim().split(/ +/)[3]!);
-}
-
-/** Waits until the checks say so. The test's own time limit ends it. */
-async function reach(lab: Lab, ...wanted: string[]): Promise<void> {
-  for (let now = await states(lab); now.join() !== wanted.join(); now = await states(lab)) await Bun.sleep(50);
-}
-
-/** Which servers answer `count` requests, none of which may fail. */
-async function serving(lab: Lab, count = 30): Promise<string[]> {
-  const result = await lab.client({ kind: "requests", ...targetOf(lab), count, concurrency: 6 });
-  expect(result.failures).toEqual([]);
-  return Object.keys(result.answered).sort();
-}
+const reach = (lab: Lab, ...wanted: string[]): Promise<void> => reachStates(lab, wanted);
 
 /** Ordinary runs leave out the last of each list: checks take the wall's time. */
 const TRANSLATED = [
@@ -65,7 +30,7 @@ describe.each(TRANSLATED.slice(0, isFullRun ? 3 : 2))("$type over $io, IPv$famil
         const victim = await lab.startServer(1);
         await lab.startServer(2);
         await lab.startDaemon({ io });
-        await createCheckedRule(lab, type, "tcp");
+        await createCheckedRule(lab, { type, test: "tcp" });
         expect(await serving(lab)).toEqual(["s1", "s2", "s3"]);
         await reach(lab, "alive", "alive", "alive");
 
@@ -96,7 +61,7 @@ describe.skipIf(!hasNamespaces)("other tests", () => {
       await withLab({ families: [family] }, async (lab) => {
         await lab.startServers();
         await lab.startDaemon();
-        await createCheckedRule(lab, "HALF-NAT", "tcp");
+        await createCheckedRule(lab, { type: "HALF-NAT", test: "tcp" });
         await lab.must(lab.names.servers[1]!, ["ip", "link", "set", "eth0", "down"]);
         await reach(lab, "alive", "unreach", "alive");
         expect(await serving(lab)).toEqual(["s1", "s3"]);
@@ -113,13 +78,13 @@ describe.skipIf(!hasNamespaces)("other tests", () => {
         const victim = await lab.startServer(1);
         await lab.startServer(2);
         await lab.startDaemon();
-        await createCheckedRule(lab, "HALF-NAT", "udp");
+        await createCheckedRule(lab, { type: "HALF-NAT", test: "udp", protocol: "udp" });
         await victim.stop("SIGKILL");
         await reach(lab, "alive", "dead", "alive");
         await lab.configure("disable-rule", "www");
-        expect(await states(lab)).toEqual(["disabled", "disabled", "disabled"]);
+        expect(await statesOf(lab)).toEqual(["disabled", "disabled", "disabled"]);
         await lab.configure("enable-rule", "www");
-        expect(await states(lab)).toEqual(["un-init", "un-init", "un-init"]);
+        expect(await statesOf(lab)).toEqual(["un-init", "un-init", "un-init"]);
         await reach(lab, "alive", "dead", "alive");
       });
     },
@@ -141,7 +106,7 @@ describe.skipIf(!hasNamespaces)("other tests", () => {
         const frozen = await lab.startServer(1);
         await lab.startServer(2);
         await lab.startDaemon();
-        await createCheckedRule(lab, "HALF-NAT", path);
+        await createCheckedRule(lab, { type: "HALF-NAT", test: path });
         await reach(lab, "alive", "alive", "alive");
         process.kill(frozen.pid, "SIGSTOP");
         await reach(lab, "alive", "dead", "alive");
