@@ -109,7 +109,7 @@ const rows: readonly BenchRow[] = [
     unit: "ms",
     better: "lower",
     peerName: null,
-    what: "longest batch of a worker under traffic while a table of 10,000 rules is published (processor time)",
+    what: "longest batch of a worker under traffic while a table of 10,000 rules is published (processor time, median over publications)",
     setup,
   },
 ];
