@@ -16,14 +16,21 @@
 
 #define LOOKS 64
 /* From the first instruction of the loop to its jump back, both included. */
-#define LOOP_LENGTH 28
+#define LOOP_LENGTH 32
 #define ELEMENTS(array) (sizeof(array) / sizeof(*(array)))
 
-/* Key as a balancer has it: 16 bytes, addresses, ports, protocol. Value: which server. */
+/*
+ * Key as a balancer of both families has it, which the engine is too (as flow_key of Katran): addresses of 16 bytes, ports,
+ * protocol. `client` tells flows apart, the rest is the same for all. Value: which server, and when it was used.
+ */
 struct key {
-  uint64_t low, high;
+  uint64_t client, source, destination[2], ports_and_protocol;
 };
-static const uint64_t KEY_HIGH = 0x0650ac10;
+struct value {
+  uint64_t server, used;
+};
+_Static_assert(sizeof(struct key) == 40 && sizeof(struct value) == 16, "sizes that programs store by words");
+enum { SOURCE = 0x0a000001, DESTINATION = 0x0650ac10, PORTS = 0x00501f90 };
 
 /* What programs remember from run to run. */
 struct memory {
@@ -88,6 +95,9 @@ static int read_element(int map, const void *key, void *value) {
 
 enum operation { LOOK, INSERT, NOTHING };
 
+/* Places on a program's stack. */
+enum { KEY_AT = -40, VALUE_AT = -56 };
+
 /*
  * r6: struct memory, r7: operations done, r8: random number (xorshift64, Marsaglia 2003), r9: those that succeeded.
  * A look-up picks one of the keys that are there; an insert takes a key that has never been there.
@@ -113,12 +123,16 @@ static int load_program(enum operation operation) {
     RIGHT(BPF_REG_1, shift),
     MULTIPLY(BPF_REG_1, operation == INSERT ? 1 : (int32_t)open_maps.keys),
     RIGHT(BPF_REG_1, shift),
-    STORE(BPF_REG_10, -16, BPF_REG_1),
-    STORE_NUMBER(BPF_REG_10, -8, (int32_t)KEY_HIGH),
-    STORE_NUMBER(BPF_REG_10, -24, 7),
+    STORE(BPF_REG_10, KEY_AT, BPF_REG_1),
+    STORE_NUMBER(BPF_REG_10, KEY_AT + 8, SOURCE),
+    STORE_NUMBER(BPF_REG_10, KEY_AT + 16, DESTINATION),
+    STORE_NUMBER(BPF_REG_10, KEY_AT + 24, DESTINATION),
+    STORE_NUMBER(BPF_REG_10, KEY_AT + 32, PORTS),
+    STORE_NUMBER(BPF_REG_10, VALUE_AT, 7),
+    STORE_NUMBER(BPF_REG_10, VALUE_AT + 8, 7),
     LOAD_MAP(BPF_REG_1, BPF_PSEUDO_MAP_FD, map),
-    MOVE(BPF_REG_2, BPF_REG_10), ADD(BPF_REG_2, -16),
-    MOVE(BPF_REG_3, BPF_REG_10), ADD(BPF_REG_3, -24),
+    MOVE(BPF_REG_2, BPF_REG_10), ADD(BPF_REG_2, KEY_AT),
+    MOVE(BPF_REG_3, BPF_REG_10), ADD(BPF_REG_3, VALUE_AT),
     SET(BPF_REG_4, BPF_ANY),
     call,
     INSN(BPF_JMP | fails | BPF_K, BPF_REG_0, 0, 1, 0),
@@ -170,14 +184,14 @@ int32_t ilb_lru_open(uint32_t entries, uint32_t keys) {
   setrlimit(RLIMIT_MEMLOCK, &all);
   ilb_lru_close();
   open_maps.keys = keys;
-  if ((open_maps.map = make_map(BPF_MAP_TYPE_LRU_HASH, sizeof(struct key), 8, entries)) < 0) return open_maps.map;
+  if ((open_maps.map = make_map(BPF_MAP_TYPE_LRU_HASH, sizeof(struct key), sizeof(struct value), entries)) < 0) return open_maps.map;
   if ((open_maps.memory = make_map(BPF_MAP_TYPE_ARRAY, 4, sizeof(struct memory), 1)) < 0) return open_maps.memory;
   const uint32_t zero = 0;
   const struct memory memory = {0x9e3779b97f4a7c15ull, 0};
   int result = write_element(open_maps.memory, &zero, &memory);
   for (uint32_t i = 0; i < keys && result == 0; i++) {
-    const struct key key = {i, KEY_HIGH};
-    const uint64_t value = i;
+    const struct key key = {i, SOURCE, {DESTINATION, DESTINATION}, PORTS};
+    const struct value value = {i, 0};
     result = write_element(open_maps.map, &key, &value);
   }
   if (result < 0) return result;
