@@ -176,7 +176,9 @@ test(`arbitrary words never throw and always end with a status (seed ${seed})`, 
         });
         expect([0, 1, 2]).toContain(exit);
         expect(stderr === "" || stderr.startsWith("ilbadm: ")).toBe(true);
-        expect(exit === 1).toBe(stderr !== "");
+        // What succeeds may still remark on something, and says so.
+        const errors = stderr.split("\n").filter((line) => !/^$|^ilbadm: (warning|notice): /.test(line));
+        expect(errors.length > 0).toBe(exit === 1);
       },
     ),
     { seed, numRuns: 2000 },
