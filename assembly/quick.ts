@@ -6,7 +6,7 @@
 import { swap16 } from "./address";
 import { bucketMask, buckets, descriptors, nextHopCount, nextHops, scratch } from "./bases";
 import { delta16, updated, updatedPartial, udpChecksum } from "./checksum";
-import { flowAt, hopIndexOf, indexedHop, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
+import { flowAt, indexedHop, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
 import { bucketAt, matchWays, recordOf } from "./flow-table";
 import {
   DEADLINE_STEP_MS,
@@ -17,6 +17,7 @@ import {
   HOP_IN_RECORD,
   HopState,
   MAX_PORTS,
+  META_HOP_SHIFT,
   META_PAIR_SHIFT,
   META_RECORD,
   META_REVERSE,
@@ -31,16 +32,18 @@ import {
 } from "./gen/layout";
 import { SHAPE_IPV4, SHAPE_IPV6, SHAPE_LINK, SHAPE_PARTIAL, SHAPE_TCP, SHAPE_TOTAL } from "./inspect";
 import { pairAt } from "./pairs";
-import { MAC_BITS } from "./parse";
+import { IPV4_TYPE, IPV6_TYPE, MAC_BITS } from "./parse";
 import { addressChange, joinAddresses, NEEDS_CSUM, replaceAddress, rewriteIpv4, rewriteTransport, TTL_STEP } from "./rewrite";
 import { port } from "./state";
 
-/** outPort, verdict and reason lie behind inPort, so that one store writes all. */
-const OUTCOME: usize = offsetof<Descriptor>("inPort");
-if (offsetof<Descriptor>("outPort") != OUTCOME + 1 || offsetof<Descriptor>("verdict") != OUTCOME + 2 || offsetof<Descriptor>("reason") != OUTCOME + 3) ERROR("OUTCOME");
+const OUTCOME: usize = offsetof<Descriptor>("outPort");
+if (offsetof<Descriptor>("verdict") != OUTCOME + 1 || offsetof<Descriptor>("reason") != OUTCOME + 2) ERROR("OUTCOME");
 if (offsetof<Descriptor>("flowState") != offsetof<Descriptor>("direction") + 1) ERROR("direction and flowState");
 if (offsetof<Descriptor>("madeCount") != offsetof<Descriptor>("madeFirst") + 4) ERROR("madeFirst and madeCount");
 if (offsetof<Descriptor>("serverId") != offsetof<Descriptor>("ruleId") + 4 || offsetof<PairRecord>("serverId") != offsetof<PairRecord>("ruleId") + 4) ERROR("ruleId and serverId");
+
+/** An entry's meta, turned by META_HOP_SHIFT, without the rest: index of the client hop, META_SLOW in an upper bit. */
+const HOP_AND_SLOW: u32 = 0xff | (META_SLOW << (32 - META_HOP_SHIFT));
 
 /** No state and port of a way, which are 16 bits. */
 const NO_WAY: u32 = 0x10000;
@@ -77,12 +80,12 @@ function forwardRun(index: u32, count: u32, now: u32, isIpv6: bool): u32 {
     }
     const entry = bucket + (<usize>ctz(ways) << 2);
     const meta = load<u32>(entry, 48);
-    const hopIndex = hopIndexOf(meta);
-    if (meta & META_SLOW || hopIndex == HOP_IN_RECORD) break;
-    const hop = indexedHop(hopIndex);
+    const hopAndSlow = rotr<u32>(meta, META_HOP_SHIFT) & HOP_AND_SLOW;
+    if (hopAndSlow >= <u32>HOP_IN_RECORD) break;
+    const hop = indexedHop(hopAndSlow);
     const pair = pairAt(meta >>> META_PAIR_SHIFT);
     const ip: usize = notes.layer3;
-    const inPort: u32 = load<u8>(at, OUTCOME);
+    const inPort: u32 = load<u8>(at, offsetof<Descriptor>("inPort"));
     let to = hop;
     let from: u64;
     let mtu: u32;
@@ -123,9 +126,10 @@ function forwardRun(index: u32, count: u32, now: u32, isIpv6: bool): u32 {
       else rewrite4(ip, shape, pair, false);
     }
     if (shape & SHAPE_LINK) {
-      // EtherType stays.
-      store<u64>(ip - 14, (to & MAC_BITS) | (from << 48));
-      store<u32>(ip - 6, <u32>(from >>> 16));
+      // Each store but the last runs two bytes too far, into what the next one writes.
+      store<u64>(ip - 14, to);
+      store<u64>(ip - 8, from);
+      store<u16>(ip - 2, isIpv6 ? IPV6_TYPE : IPV4_TYPE);
     }
 
     const due = now + pair.idleTimeoutMs;
@@ -134,7 +138,8 @@ function forwardRun(index: u32, count: u32, now: u32, isIpv6: bool): u32 {
     pair.bytes += total;
     const descriptor = changetype<Descriptor>(at);
     descriptor.vnetFlags &= <u8>NEEDS_CSUM;
-    store<u32>(at, inPort | ((<u32>(to >>> 48) & 0xff) << 8) | (<u32>Verdict.Forward << 16) | (<u32>Reason.FlowFound << 24), OUTCOME);
+    store<u8>(at, <u32>(to >>> 48), OUTCOME);
+    store<u16>(at, <u32>Verdict.Forward | (<u32>Reason.FlowFound << 8), OUTCOME + 1);
     store<u64>(at, load<u64>(changetype<usize>(pair)), offsetof<Descriptor>("ruleId"));
     const direction: u32 = meta & META_REVERSE ? Direction.ServerToClient : Direction.ClientToServer;
     store<u16>(at, direction | (<u32>FlowState.Found << 8), offsetof<Descriptor>("direction"));
@@ -169,15 +174,19 @@ function translatedPort(before: u32, pair: PairRecord, reverse: bool): u32 {
 // @ts-ignore: decorator
 @inline
 function rewritePort(l4: usize, shape: u32, pair: PairRecord, addressDelta: u32, reverse: bool): void {
-  const place: usize = reverse ? 0 : 2;
-  const before: u32 = load<u16>(l4 + place);
+  const before: u32 = reverse ? load<u16>(l4) : load<u16>(l4, 2);
   const after = translatedPort(before, pair, reverse);
-  store<u16>(l4 + place, after);
-  const at: usize = shape & SHAPE_TCP ? l4 + 16 : l4 + 6;
-  const sum: u32 = load<u16>(at);
-  if (shape & SHAPE_PARTIAL) store<u16>(at, updatedPartial(sum, addressDelta));
-  else if (shape & SHAPE_TCP) store<u16>(at, updated(sum, addressDelta + delta16(before, after)));
-  else if (sum) store<u16>(at, udpChecksum(updated(sum, addressDelta + delta16(before, after))));
+  if (reverse) store<u16>(l4, after);
+  else store<u16>(l4, after, 2);
+  if (shape & SHAPE_PARTIAL) {
+    const at: usize = shape & SHAPE_TCP ? l4 + 16 : l4 + 6;
+    store<u16>(at, updatedPartial(load<u16>(at), addressDelta));
+  } else if (shape & SHAPE_TCP) {
+    store<u16>(l4, updated(load<u16>(l4, 16), addressDelta + delta16(before, after)), 16);
+  } else {
+    const sum: u32 = load<u16>(l4, 6);
+    if (sum) store<u16>(l4, udpChecksum(updated(sum, addressDelta + delta16(before, after))), 6);
+  }
 }
 
 /** HALF-NAT over IPv4. @param reverse a constant */
