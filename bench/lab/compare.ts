@@ -1,7 +1,8 @@
 /**
  * Before and after in one laboratory run: `bun bench/lab/compare.ts [--before CHECKOUT] [--against THING,...] [--rounds N]
  * [--ms N] QUANTITY...`. The sides stand side by side and are measured in turn; printed are medians and the median of
- * the ratios to the first side in the same round. CHECKOUT is another checkout of this project, built. Not part of
+ * the ratios to the first side in the same round. THING: what side.ts knows; of ilb also `ilb@CHECKOUT+WORD+WORD`, the words
+ * being for `ilbd run`. CHECKOUT is another checkout of this project, built. Not part of
  * `npm run bench`: it is for whoever changes the packet path.
  */
 import { findSandbox, SANDBOX_VARIABLE } from "../../src/lab/sandbox.ts";
@@ -57,8 +58,9 @@ function readWords(argv: readonly string[]) {
     else throw new Error(`${word}: none of ${Object.keys(QUANTITIES).join(", ")}, --before, --against, --rounds, --ms`);
   }
   for (const word of against.split(",").filter((part) => part !== "")) {
-    const [thing, ...daemonWords] = word.split("+") as [Thing, ...string[]];
-    contenders.push({ thing, name: word, daemonWords });
+    const [what, ...daemonWords] = word.split("+") as [string, ...string[]];
+    const [thing, checkout] = what.split("@") as [Thing, string | undefined];
+    contenders.push({ thing, name: word, daemonWords, ...(checkout !== undefined && { checkout }) });
   }
   if (before !== null) contenders.push({ thing: "ilb", name: "before", checkout: before });
   contenders.push({ thing: "ilb", name: before === null ? "ilb" : "after" });

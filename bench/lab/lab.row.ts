@@ -21,10 +21,15 @@ const PEERS: Readonly<Record<Exclude<QuantityName, "start.first">, readonly Thin
 };
 
 /** A side for quantities of this kind, built once per fixture. */
-function sideOf(context: BenchContext, thing: Thing, quantity: Quantity): Promise<Side> {
-  return context.shared(thing, async () => {
+function sideOf(
+  context: BenchContext,
+  thing: Thing,
+  quantity: Quantity,
+  daemonWords: readonly string[] = [],
+): Promise<Side> {
+  return context.shared([thing, ...daemonWords].join(" "), async () => {
     await buildTraffic();
-    const side = await Side.open({ ...quantity, thing });
+    const side = await Side.open({ ...quantity, thing, daemonWords });
     try {
       await quantity.prepare(side);
     } catch (error) {
@@ -35,8 +40,8 @@ function sideOf(context: BenchContext, thing: Thing, quantity: Quantity): Promis
   });
 }
 
-/** @param peer null: only ours is measured */
-function row(id: string, name: QuantityName, peer: Thing | null): BenchRow {
+/** @param peer null: only ours is measured @param daemonWords further words for `ilbd run` */
+function row(id: string, name: QuantityName, peer: Thing | null, daemonWords: readonly string[] = []): BenchRow {
   const quantity: Quantity = QUANTITIES[name];
   const programs = [...quantity.programs, ...(peer === null ? [] : PROGRAMS[peer])];
   return {
@@ -44,7 +49,7 @@ function row(id: string, name: QuantityName, peer: Thing | null): BenchRow {
     unit: quantity.unit,
     better: quantity.better,
     peerName: peer === null ? null : NAMES[peer],
-    what: quantity.what,
+    what: [quantity.what, ...daemonWords].join(" "),
     fixture: `lab ${quantity.kind}`,
     unavailable: () => {
       if (process.env[SANDBOX_VARIABLE] !== "1") return "no network namespaces for this user";
@@ -52,7 +57,7 @@ function row(id: string, name: QuantityName, peer: Thing | null): BenchRow {
       return missing.length === 0 ? null : `not installed: ${missing.join(", ")}`;
     },
     setup: async (context): Promise<BenchSides> => {
-      const ours = await sideOf(context, "ilb", quantity);
+      const ours = await sideOf(context, "ilb", quantity, daemonWords);
       const measure = (side: Side) => quantity.measure(side, context.sideMs);
       if (peer === null) return { ours: () => measure(ours) };
       const theirs = await sideOf(context, peer, quantity);
@@ -65,5 +70,9 @@ const compared = Object.entries(PEERS).flatMap(([name, peers]) =>
   peers.map((peer) => row(`${name}.${peer}`, name as QuantityName, peer)),
 );
 
-const rows: readonly BenchRow[] = [row("start.first", "start.first", null), ...compared];
+const rows: readonly BenchRow[] = [
+  row("start.first", "start.first", null),
+  ...compared,
+  row("rtt.p50.nospin.nft", "rtt.p50", "nft", ["--spin-us", "0"]),
+];
 export default rows;

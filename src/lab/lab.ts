@@ -7,8 +7,8 @@
  * Inside a sandbox (sandbox.ts) the kernel takes the laboratory down whatever happens. Outside of one a watchdog does:
  * a shell that waits for the end of a pipe which only this process holds.
  */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { getPriority, tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Subprocess } from "bun";
 import { captureCommand } from "./capture.ts";
@@ -275,6 +275,7 @@ rm -rf ${this.directory}`;
   #spawn(argv: readonly string[], input: "ignore" | "pipe"): Child {
     // In a process group of its own: Ctrl-C is for the owner of the laboratory, who then ends things in order.
     const child = Bun.spawn([...argv], { stdin: input, stdout: "pipe", stderr: "pipe", detached: true }) as Child;
+    passNiceOn(child.pid);
     this.#children.add(child);
     void child.exited.then(() => this.#children.delete(child));
     return child;
@@ -345,6 +346,20 @@ rm -rf ${this.directory}`;
         }
       },
     };
+  }
+}
+
+/**
+ * Gives a process group our own nice value. Where the kernel schedules by session (sched_autogroup), that of a process
+ * only counts among the processes of its session, and each process of a laboratory is a session of its own.
+ */
+function passNiceOn(pid: number): void {
+  const nice = getPriority();
+  if (nice === 0) return;
+  try {
+    writeFileSync(`/proc/${pid}/autogroup`, String(nice));
+  } catch {
+    // Another scheduler, a process that has ended, or no right to: then it is scheduled as it is.
   }
 }
 
