@@ -145,7 +145,8 @@ ILB_API int ilb_io_set_port(struct ilb_io *io, uint32_t index, struct ilb_port *
  * Waiting: with `spin_us` above 0 the call looks again and again for that long before it blocks, but only while spinning
  * pays: a two-bit history rises when a wait ended in frames within `spin_us` and falls when it took longer; its upper
  * half means spin, unless batches are bulk (more than 8 KiB on average, where a wait costs little and the sender can use
- * the processor). So idle, slow and bulk traffic costs no processor time; what is sped up is question and answer.
+ * the processor) and unless the kernel took the processor from the last spin for somebody else; then up to 256 waits do
+ * without. So idle, slow and bulk traffic costs no processor time; what is sped up is question and answer.
  * One thread at a time for receive and transmit. Errors: what ppoll(2) says, but for EINTR.
  */
 ILB_API int ilb_io_receive(struct ilb_io *io, uint32_t timeout_us, uint32_t spin_us);

@@ -1,80 +1,27 @@
 /*
- * Batches of frames between ports and one memory. A frame is scattered: its virtio-net header lands in its descriptor,
- * its beginning in a head block, the rest in a tail block, so the engine finds all headers close together however long
- * the frame is. All scatter lists are made once; per packet there is no allocation and no copy of ours.
- * Which frame goes where is the engine's decision, found in the descriptor.
+ * Batches of frames from ports into one memory; their way out is in transmit.c. A frame is scattered: its virtio-net
+ * header lands in its descriptor, its beginning in a head block, the rest in a tail block, so the engine finds all headers
+ * close together however long the frame is. All scatter lists are made once; per packet there is no allocation and no copy
+ * of ours.
  */
-#include <linux/if_packet.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/socket.h>
-#include <sys/uio.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "port.h"
+#include "io.h"
 
-#define NEEDS_CSUM 1u
-/* A full port is waited for this often and this long (ns) per transmit; then the rest of its run is dropped. */
-#define FULL_RETRIES 5
-#define FULL_WAIT_NS 200000
 /* With more ports than this, one poll tells which of them are worth a receive call. */
 #define TRY_ALL_PORTS 4
 /* Two-bit history: spin while it is in the upper half. */
 #define HISTORY_MAX 3
 #define HISTORY_SPIN 2
+/* Waits without spinning after others wanted the processor while we spun; doubled each time, up to: */
+#define LONGEST_PAUSE 256
 /* Batches of more bytes than this, on average, are bulk: a wait then costs little and the sender can use the processor. */
 #define BULK_BYTES 8192
-
-_Static_assert(ILB_BATCH_SIZE + ILB_MADE_SIZE == ILB_DESCRIPTOR_COUNT, "two kinds of descriptors");
-_Static_assert(ILB_DESCRIPTOR_COUNT <= 128, "indices are kept in a byte");
-_Static_assert(ILB_VNET_HEADER == 10 && offsetof(struct ilb_descriptor, vnet_flags) == 16, "header read in place");
-
-/* Scatter list of one frame: virtio-net header, head, tail. */
-struct scatter {
-  struct iovec part[3];
-};
-
-union auxdata_buffer {
-  char bytes[CMSG_SPACE(sizeof(struct tpacket_auxdata))];
-  struct cmsghdr align;
-};
-
-struct ilb_io {
-  uint8_t *memory;
-  uint64_t memory_bytes;
-  struct ilb_descriptor *descriptors;
-  uint64_t heads, tails;
-
-  struct ilb_port *ports[ILB_MAX_PORTS];
-  uint8_t attached[ILB_MAX_PORTS]; /* port indices, in order of ilb_io_set_port */
-  uint32_t attached_count;
-  uint8_t active[ILB_MAX_PORTS]; /* those that receive, in the same order */
-  uint32_t active_count;
-  uint32_t next; /* place in `active` whose turn it is */
-
-  int wake_fd;
-  const uint32_t *watched; /* see ilb_io_watch; NULL: none */
-  uint8_t history;
-  uint64_t batch_bytes;   /* of the batch being gathered */
-  uint64_t average_bytes; /* per batch, over some sixteen of them */
-  uint64_t idle_since_ns; /* when a receive first found nothing; 0: the last one found frames */
-  int64_t now_ms;
-
-  struct pollfd polls[ILB_MAX_PORTS + 1]; /* parallel to `active`, then the wake-up */
-  struct mmsghdr rx_messages[ILB_BATCH_SIZE];
-  struct scatter rx_ethernet[ILB_BATCH_SIZE], rx_ip[ILB_BATCH_SIZE];
-  union auxdata_buffer rx_control[ILB_BATCH_SIZE];
-
-  uint8_t queue[ILB_MAX_PORTS][ILB_DESCRIPTOR_COUNT]; /* descriptor indices to send, per packet port */
-  uint32_t queued[ILB_MAX_PORTS];
-  unsigned waits[ILB_MAX_PORTS]; /* of this transmit, per port; giving back counts for the port it came from */
-  bool placed[ILB_DESCRIPTOR_COUNT]; /* made frames already in a queue */
-  struct mmsghdr tx_messages[ILB_DESCRIPTOR_COUNT];
-  struct scatter tx[ILB_DESCRIPTOR_COUNT];
-};
 
 static uint64_t now_ns(void) {
   struct timespec now;
@@ -109,10 +56,6 @@ static void prepare(struct ilb_io *io) {
   }
 }
 
-static bool region_fits(uint64_t memory_bytes, uint64_t offset, uint64_t bytes, uint64_t alignment) {
-  return offset % alignment == 0 && offset <= memory_bytes && bytes <= memory_bytes - offset;
-}
-
 int64_t ilb_io_create(uint8_t *base, uint64_t bytes, uint64_t descriptors, uint64_t heads, uint64_t tails) {
   if (!base || (uintptr_t)base % 8 != 0 ||
       !region_fits(bytes, descriptors, sizeof(struct ilb_descriptor) * ILB_DESCRIPTOR_COUNT, 64) ||
@@ -135,6 +78,7 @@ int64_t ilb_io_create(uint8_t *base, uint64_t bytes, uint64_t descriptors, uint6
   io->tails = tails;
   io->polls[0] = (struct pollfd){.fd = io->wake_fd, .events = POLLIN};
   io->now_ms = ilb_clock_ms();
+  io->next_pause = 1;
   prepare(io);
   return ilb_handle(io);
 }
@@ -323,6 +267,31 @@ static inline bool is_called(const struct ilb_io *io) {
   return io->watched && __atomic_load_n(io->watched, __ATOMIC_SEQ_CST) == 0;
 }
 
+/* How often the kernel took the processor from this thread for another. */
+static int64_t count_preemptions(void) {
+  struct rusage usage;
+  return getrusage(RUSAGE_THREAD, &usage) == 0 ? usage.ru_nivcsw : 0;
+}
+
+/* Whether a spin may begin: it has paid lately, the traffic is no bulk, and nobody else wants the processor. */
+static bool may_spin(struct ilb_io *io) {
+  if (io->history < HISTORY_SPIN || io->average_bytes >= BULK_BYTES) return false;
+  if (io->pause > 0) return io->pause--, false;
+  return true;
+}
+
+/* After a spin: whoever was preempted has taken time from somebody, who gets it back for a while. */
+static void give_way(struct ilb_io *io) {
+  const int64_t preemptions = count_preemptions();
+  if (preemptions == io->preemptions) {
+    io->next_pause = 1;
+    return;
+  }
+  io->preemptions = preemptions;
+  io->pause = io->next_pause;
+  if (io->next_pause < LONGEST_PAUSE) io->next_pause *= 2;
+}
+
 /* Nothing was there: spin if that pays, then block. Returns frames, 0 or -errno. */
 static int receive_later(struct ilb_io *io, uint64_t timeout_ns, uint64_t spin_ns) {
   const uint64_t started = now_ns();
@@ -330,12 +299,13 @@ static int receive_later(struct ilb_io *io, uint64_t timeout_ns, uint64_t spin_n
   uint64_t now = started;
   unsigned count = 0;
   const uint64_t spin_limit = spin_ns < timeout_ns ? spin_ns : timeout_ns;
-  if (io->history >= HISTORY_SPIN && io->average_bytes < BULK_BYTES) {
+  if (spin_limit > 0 && may_spin(io)) {
     while (count == 0 && !is_called(io) && now - io->idle_since_ns < spin_limit) {
       relax();
       count = try_ports(io);
       now = now_ns();
     }
+    give_way(io);
   }
   if (count == 0 && !is_called(io) && now - started < timeout_ns) {
     const int ready = wait_for_ports(io, timeout_ns - (now - started));
@@ -366,211 +336,4 @@ int ilb_io_wake(struct ilb_io *io) {
   const uint64_t one = 1;
   if (write(io->wake_fd, &one, sizeof one) < 0 && errno != EAGAIN) return -errno;
   return 0;
-}
-
-/* ---- Sending -------------------------------------------------------------------------------------------------- */
-
-static enum ilb_counter counter_of_error(int error) {
-  switch (error) {
-    case EMSGSIZE:
-      return ILB_TX_TOO_BIG;
-    case EAGAIN:
-      return ILB_TX_BUSY;
-    case ENOBUFS:
-    case ENOMEM:
-      return ILB_TX_FULL;
-    case ENETDOWN:
-    case ENXIO:
-    case ENODEV:
-    case EIO:
-    case EBADFD:
-      return ILB_TX_DOWN;
-    default:
-      return ILB_TX_REFUSED;
-  }
-}
-
-/* Fills the scatter list from the descriptor. The engine is not trusted with addresses: nothing outside the memory leaves. */
-static bool scatter_frame(struct ilb_io *io, unsigned index, unsigned *parts) {
-  struct ilb_descriptor *d = &io->descriptors[index];
-  struct iovec *part = io->tx[index].part;
-  if (d->head_length == 0 || d->head_length > d->length) return false;
-  if (!region_fits(io->memory_bytes, d->frame, d->head_length, 1)) return false;
-  const uint32_t rest = d->length - d->head_length;
-  if (rest != 0 && !region_fits(io->memory_bytes, d->tail, rest, 1)) return false;
-  d->vnet_flags &= NEEDS_CSUM;
-  part[1] = (struct iovec){io->memory + d->frame, d->head_length};
-  part[2] = (struct iovec){io->memory + d->tail, rest};
-  *parts = rest != 0 ? 3 : 2;
-  return true;
-}
-
-/* Waits for room. False: enough waited in this transmit. */
-static bool wait_for_room(int fd, unsigned *waits) {
-  if (*waits >= FULL_RETRIES) return false;
-  (*waits)++;
-  struct pollfd poll_fd = {.fd = fd, .events = POLLOUT};
-  const struct timespec limit = {.tv_nsec = FULL_WAIT_NS};
-  ppoll(&poll_fd, 1, &limit, NULL);
-  return true;
-}
-
-static bool write_frame(int fd, const struct iovec *part, unsigned parts, unsigned *waits, int *error) {
-  for (;;) {
-    if (writev(fd, part, (int)parts) >= 0) return true;
-    *error = errno;
-    if (*error == EINTR) continue;
-    if (*error != EAGAIN || !wait_for_room(fd, waits)) return false;
-  }
-}
-
-/*
- * The kernel steps TTL or hop limit of a packet on its way into a TUN and again on its way on from it, but the box is one
- * hop. So what is written into a TUN gets one hop back, and no packet that came in can run out on its second way through.
- * IPv4's header checksum by RFC 1624 equation 3: the word with the TTL rises by 0x0100.
- */
-static void give_hop_back(uint8_t *ip, size_t bytes) {
-  if (bytes >= 20 && ip[0] >> 4 == 4 && ip[8] != UINT8_MAX) {
-    ip[8]++;
-    uint32_t sum = (uint16_t)~((unsigned)ip[10] << 8 | ip[11]) + 0x0100u;
-    sum = ~((sum & 0xffff) + (sum >> 16));
-    ip[10] = (uint8_t)(sum >> 8);
-    ip[11] = (uint8_t)sum;
-  } else if (bytes >= 40 && ip[0] >> 4 == 6 && ip[7] != UINT8_MAX) {
-    ip[7]++;
-  }
-}
-
-static unsigned write_tun(struct ilb_io *io, struct ilb_port *port, unsigned index) {
-  unsigned *waits = &io->waits[io->descriptors[index].out_port];
-  unsigned parts;
-  int error;
-  if (!scatter_frame(io, index, &parts)) {
-    ilb_count(port, ILB_TX_INVALID, 1);
-    return 0;
-  }
-  give_hop_back(io->tx[index].part[1].iov_base, io->tx[index].part[1].iov_len);
-  if (!write_frame(port->fd, io->tx[index].part, parts, waits, &error)) {
-    ilb_count(port, counter_of_error(error), 1);
-    ilb_note_errno(port, error);
-    return 0;
-  }
-  ilb_count(port, ILB_TX_FRAMES, 1);
-  ilb_count(port, ILB_TX_BYTES, io->descriptors[index].length);
-  return 1;
-}
-
-/* Back to the kernel for the port that it came from. */
-static unsigned pass_frame(struct ilb_io *io, unsigned index) {
-  const struct ilb_descriptor *d = &io->descriptors[index];
-  struct ilb_port *port = d->in_port < ILB_MAX_PORTS ? io->ports[d->in_port] : NULL;
-  unsigned parts;
-  int error = ENOTCONN;
-  if (!port) return 0;
-  const bool whole = scatter_frame(io, index, &parts);
-  if (whole && port->kind == ILB_PORT_IP) give_hop_back(io->tx[index].part[1].iov_base, io->tx[index].part[1].iov_len);
-  if (!whole || port->pass_fd < 0 ||
-      !write_frame(port->pass_fd, io->tx[index].part, parts, &io->waits[d->in_port], &error)) {
-    ilb_count(port, ILB_PASS_ERRORS, 1);
-    ilb_note_errno(port, error);
-    return 0;
-  }
-  ilb_count(port, ILB_PASS_FRAMES, 1);
-  ilb_count(port, ILB_PASS_BYTES, d->length);
-  return 1;
-}
-
-/* Hands a frame to its port: at once to a TUN queue, which takes one at a time, else to the port's run. */
-static unsigned place_frame(struct ilb_io *io, unsigned index) {
-  const uint8_t out_port = io->descriptors[index].out_port;
-  struct ilb_port *port = out_port < ILB_MAX_PORTS ? io->ports[out_port] : NULL;
-  if (port && port->transmits && port->kind == ILB_PORT_IP) return write_tun(io, port, index);
-  if (port && port->transmits) {
-    io->queue[out_port][io->queued[out_port]++] = (uint8_t)index;
-    return 0;
-  }
-  /* No such way out: counted where somebody can see it. */
-  const uint8_t in_port = io->descriptors[index].in_port;
-  if (!port) port = in_port < ILB_MAX_PORTS ? io->ports[in_port] : NULL;
-  if (port) ilb_count(port, ILB_TX_INVALID, 1);
-  return 0;
-}
-
-/* Made frames `first`..; a frame leaves once, whoever names it. Those with verdict PASS are for the kernel. */
-static unsigned place_made(struct ilb_io *io, uint32_t first, uint32_t end, uint32_t limit) {
-  unsigned sent = 0;
-  if (first < ILB_BATCH_SIZE) return 0;
-  for (uint32_t i = first; i < end && i < limit; i++) {
-    if (io->placed[i]) continue;
-    io->placed[i] = true;
-    sent += io->descriptors[i].verdict == ILB_VERDICT_PASS ? pass_frame(io, i) : place_frame(io, i);
-  }
-  return sent;
-}
-
-/* Offers messages from..count; returns how many the kernel took, skipping and counting those that it refuses. */
-static unsigned send_messages(struct ilb_port *port, struct mmsghdr *messages, unsigned count, unsigned *waits) {
-  unsigned done = 0, sent = 0;
-  while (done < count) {
-    const int taken = sendmmsg(port->fd, messages + done, count - done, MSG_DONTWAIT);
-    if (taken > 0) {
-      uint64_t bytes = 0;
-      for (int i = 0; i < taken; i++) bytes += messages[done + (unsigned)i].msg_len - ILB_VNET_HEADER;
-      ilb_count(port, ILB_TX_FRAMES, (uint64_t)taken);
-      ilb_count(port, ILB_TX_BYTES, bytes);
-      done += (unsigned)taken;
-      sent += (unsigned)taken;
-      continue;
-    }
-    const int error = errno;
-    if (error == EINTR) continue;
-    ilb_note_errno(port, error);
-    if (error == EAGAIN) {
-      if (wait_for_room(port->fd, waits)) continue;
-      ilb_count(port, ILB_TX_BUSY, count - done);
-      break;
-    }
-    /* The error belongs to the first message of this call, all before it are out. */
-    ilb_count(port, counter_of_error(error), 1);
-    done++;
-  }
-  return sent;
-}
-
-static unsigned flush_port(struct ilb_io *io, unsigned port_index) {
-  struct ilb_port *port = io->ports[port_index];
-  unsigned count = 0;
-  for (unsigned i = 0; i < io->queued[port_index]; i++) {
-    const unsigned index = io->queue[port_index][i];
-    unsigned parts;
-    if (!scatter_frame(io, index, &parts)) {
-      ilb_count(port, ILB_TX_INVALID, 1);
-      continue;
-    }
-    io->tx_messages[count++].msg_hdr = (struct msghdr){.msg_iov = io->tx[index].part, .msg_iovlen = parts};
-  }
-  io->queued[port_index] = 0;
-  return send_messages(port, io->tx_messages, count, &io->waits[port_index]);
-}
-
-int ilb_io_transmit(struct ilb_io *io, uint32_t count, uint32_t made) {
-  if (count > ILB_BATCH_SIZE || made > ILB_MADE_SIZE) return -EINVAL;
-  const uint32_t made_end = ILB_BATCH_SIZE + made;
-  unsigned sent = 0;
-  if (made > 0) memset(io->placed, 0, sizeof io->placed);
-  for (unsigned i = 0; i < count; i++) {
-    const struct ilb_descriptor *d = &io->descriptors[i];
-    if (d->verdict == ILB_VERDICT_PASS) sent += pass_frame(io, i);
-    if (d->verdict != ILB_VERDICT_FORWARD && d->verdict != ILB_VERDICT_REPLY) continue;
-    if (d->made_count == 0) sent += place_frame(io, i);
-    else if (made > 0 && d->made_count <= ILB_MADE_SIZE)
-      sent += place_made(io, d->made_first, d->made_first + d->made_count, made_end);
-  }
-  sent += place_made(io, ILB_BATCH_SIZE, made_end, made_end);
-  for (unsigned i = 0; i < io->attached_count; i++) {
-    const unsigned port_index = io->attached[i];
-    if (io->queued[port_index] > 0) sent += flush_port(io, port_index);
-    io->waits[port_index] = 0;
-  }
-  return (int)sent;
 }

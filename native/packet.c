@@ -1,6 +1,6 @@
 /*
  * Packet sockets (AF_PACKET) on Ethernet interfaces, set up so that whole super-packets with their virtio-net header can
- * be read and written. Reading and writing is in io.c.
+ * be read and written. Reading is in io.c, writing in transmit.c.
  */
 #include <arpa/inet.h>
 #include <linux/filter.h>

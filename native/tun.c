@@ -1,6 +1,6 @@
 /*
  * A TUN interface of our own, several queues, virtio-net headers and offloads. It is never made persistent, so the kernel
- * removes it when the process ends, however it ends. Reading and writing is in io.c.
+ * removes it when the process ends, however it ends. Reading is in io.c, writing in transmit.c.
  */
 #include <fcntl.h>
 #include <linux/if_tun.h>

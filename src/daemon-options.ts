@@ -21,6 +21,8 @@ export interface RunOptions {
   readonly configFile: string | null;
   readonly workers: number;
   readonly maxFlows: number;
+  /** How long a packet worker may look for packets again before it sleeps, microseconds; 0: it sleeps at once. */
+  readonly spinUs: number;
   readonly compat: Compat;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
@@ -39,6 +41,7 @@ const OPTIONS = [
   ["--config", "FILE", "import this once if the database is empty", "none"],
   ["--workers", "N", "packet workers, 1 to 7; flows are divided among them", "1"],
   ["--max-flows", "N", "flow table size, fixed at start", "1000000"],
+  ["--spin-us", "N", "longest look for more packets before a worker sleeps, when that pays; 0: none", "50"],
   ["--compat", "ilb|modern", "fragments, ICMP errors, IPv6 extension headers as the original or better", "modern"],
   ["--log-level", LOG_LEVELS.join("|"), "least level that is logged", "info"],
   ["--log-format", LOG_FORMATS.join("|"), "form of the log on stderr", "text"],
@@ -52,6 +55,8 @@ ${OPTIONS.map(([name, value, meaning, otherwise]) => `  ${`${name} ${value}`.pad
 const MIN_FLOWS = 64;
 const MAX_FLOWS = 64_000_000;
 const MAX_WORKERS = 7;
+/** Beyond this a worker would starve what it waits for. */
+const MAX_SPIN_US = 1000;
 
 /** @param argv words after `run`. Fails with one line. */
 export function parseRunOptions(argv: readonly string[]): Result<RunOptions> {
@@ -64,11 +69,12 @@ export function parseRunOptions(argv: readonly string[]): Result<RunOptions> {
   if ((certFile === undefined) !== (keyFile === undefined)) return wrong("--tls-cert and --tls-key belong together");
   const workers = wholeNumber(given, "--workers", 1, MAX_WORKERS, 1);
   const maxFlows = wholeNumber(given, "--max-flows", MIN_FLOWS, MAX_FLOWS, 1_000_000);
+  const spinUs = wholeNumber(given, "--spin-us", 0, MAX_SPIN_US, 50);
   const io = oneOf(given, "--io", IO_KINDS, "packet");
   const compat = oneOf(given, "--compat", COMPAT_MODES, "modern");
   const logLevel = oneOf(given, "--log-level", LOG_LEVELS, "info");
   const logFormat = oneOf(given, "--log-format", LOG_FORMATS, "text");
-  for (const value of [workers, maxFlows, io, compat, logLevel, logFormat]) if (!value.ok) return value;
+  for (const value of [workers, maxFlows, spinUs, io, compat, logLevel, logFormat]) if (!value.ok) return value;
   const devices = given.get("--dev")?.split(",") ?? null;
   if (devices?.some((name) => !/^[^\s/]{1,15}$/.test(name)))
     return wrong(`--dev ${given.get("--dev")}: no interface name`);
@@ -83,6 +89,7 @@ export function parseRunOptions(argv: readonly string[]): Result<RunOptions> {
     configFile: given.get("--config") ?? null,
     workers: checkedValue(workers),
     maxFlows: checkedValue(maxFlows),
+    spinUs: checkedValue(spinUs),
     compat: checkedValue(compat),
     logLevel: checkedValue(logLevel),
     logFormat: checkedValue(logFormat),

@@ -40,8 +40,6 @@ const MAX_RULES = 32_768;
 /** Servers summed over lists of servers: rules that share a group share one, so 10,000 rules with 26 servers of their own. */
 const MAX_PAIRS = 262_144;
 const MAX_STICKY = 262_144;
-/** How long a receive may look again before it blocks; the native side does so only while it pays. */
-const SPIN_US = 50;
 /** What adopted() waits for a worker, which looks ten times a second at the least. */
 const ADOPT_MS = 2000;
 
@@ -112,7 +110,7 @@ async function open(
   for (const [index, fd] of opened.passDescriptors.entries())
     for (const own of ports) setPassDescriptor(own[index]!, fd);
   const ios = ports.map((own, worker) => {
-    const packetIo = KernelPacketIo.create(engine.memory.buffer, frameGeometry(engine, worker), own, SPIN_US);
+    const packetIo = KernelPacketIo.create(engine.memory.buffer, frameGeometry(engine, worker), own, options.spinUs);
     undo.push(() => packetIo.close());
     return packetIo;
   });
