@@ -8,6 +8,7 @@ import { type Lab, SERVER_PORT } from "../../src/lab/lab.ts";
 import type { LabOptions } from "../../src/lab/topology.ts";
 import { hasNamespaces, hasTun, isFullRun } from "../support/capabilities.ts";
 import {
+  FAMILIES,
   labOptionsFor,
   type RuleType,
   serverPortOf,
@@ -17,7 +18,7 @@ import {
   vipOf,
   withLab,
 } from "../support/e2e.ts";
-import { createCheckedRule, reachStates, statesOf } from "../support/health.ts";
+import { createCheckedRule, reachStates, serving, statesOf } from "../support/health.ts";
 
 /** A server that answers late while the file is there. Arguments: ID, port, file, addresses. */
 const MOODY = `
@@ -283,6 +284,32 @@ describe.skipIf(!hasNamespaces)("hundreds of servers that say nothing", () => {
         await reachStates(lab, ["alive", "alive", "alive"]);
         const audit = await lab.configure("show-audit");
         expect(audit.match(/health of _web\.[02] in www: /g)).toBeNull();
+      });
+    },
+    TEST_TIMEOUT_MS,
+  );
+});
+
+describe.skipIf(!hasNamespaces)("one-armed, the VIP being the box's only address", () => {
+  test.each(FAMILIES.slice(0, isFullRun ? 2 : 1).map((family) => ({ family })))(
+    "over IPv$family: answers to probes, ICMP errors too, come back to the VIP, and no statistics count them",
+    async ({ family }) => {
+      await withLab({ topology: "one-armed", families: [family] }, async (lab) => {
+        await lab.startServer(0);
+        const victim = await lab.startServer(1);
+        await lab.startServer(2);
+        await lab.startDaemon();
+        await createCheckedRule(lab, { type: "HALF-NAT", test: "udp", protocol: "udp" });
+        await createCheckedRule(lab, { type: "HALF-NAT", test: "tcp", name: "beside", makesGroup: false });
+        await reachStates(lab, ["alive", "alive", "alive"]);
+        await reachStates(lab, ["alive", "alive", "alive"], "beside");
+        await victim.stop("SIGKILL");
+        await reachStates(lab, ["alive", "dead", "alive"]);
+        await reachStates(lab, ["alive", "dead", "alive"], "beside");
+        expect(await lab.configure("show-audit")).toContain("alive -> dead (port unreachable)");
+        const counted = await lab.configure("show-statistics", "-p", "-o", "PKT_P,PKT_U,PKT_D,ICMP_P,ICMP_D");
+        expect(counted).toBe("0:0:0:0:0\n");
+        expect(await serving(lab)).toEqual(["s1", "s3"]);
       });
     },
     TEST_TIMEOUT_MS,
