@@ -53,6 +53,8 @@ export const GOALS: Readonly<Record<string, Goal>> = {
   "rps.nft": ratio(0.9, 1.0),
   "rps.haproxy": ratio(1.1, 1.3),
   "rtt.p50.nft": ratio(0.7, 0.9),
+  // Per cent of a core.
+  "health.probes.1k": limit(5),
   // Milliseconds.
   "start.first": limit(400, 150),
   // Bytes per flow, all tables; `hot` is what established traffic touches.
