@@ -159,8 +159,23 @@ static void release(struct ilb_prober *p, uint32_t slot) {
   }
 }
 
+/* Where a connection comes from; the kernel knows it after a refusal, too. */
+static void note_local(const struct probe *probe, struct ilb_probe_result *result) {
+  struct sockaddr_storage local = {0};
+  socklen_t length = sizeof local;
+  if (probe->kind != ILB_PROBE_CONNECT || probe->fd < 0) return;
+  if (getsockname(probe->fd, (struct sockaddr *)&local, &length) < 0) return;
+  const struct sockaddr_in *v4 = (const struct sockaddr_in *)&local;
+  const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)&local;
+  if (local.ss_family == AF_INET) memcpy(result->local_address, &v4->sin_addr, 4);
+  else memcpy(result->local_address, &v6->sin6_addr, 16);
+  result->local_port = ntohs(local.ss_family == AF_INET ? v4->sin_port : v6->sin6_port);
+}
+
 void probe_finish(struct ilb_prober *p, uint32_t slot, int error, uint32_t rtt_us) {
   struct probe *probe = &p->probes[slot];
+  struct ilb_probe_result result = {.slot = slot, .error = error, .rtt_us = rtt_us, .fd = -1};
+  note_local(probe, &result);
   const int given_fd = error == 0 && probe->kind == ILB_PROBE_CONNECT ? probe->fd : -1;
   if (given_fd >= 0) {
     epoll_ctl(p->epoll, EPOLL_CTL_DEL, given_fd, NULL);
@@ -168,7 +183,8 @@ void probe_finish(struct ilb_prober *p, uint32_t slot, int error, uint32_t rtt_u
   }
   release(p, slot);
   probe->is_done = true;
-  probe->result = (struct ilb_probe_result){.slot = slot, .error = error, .rtt_us = rtt_us, .fd = given_fd};
+  result.fd = given_fd;
+  probe->result = result;
   p->done[p->done_count++] = slot;
 }
 

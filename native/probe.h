@@ -53,8 +53,10 @@ struct ilb_probe_result {
   int32_t error;  /* 0: success; above: the errno of the failure; below: a negated errno, it could not be made at all */
   uint32_t rtt_us; /* 0: unknown */
   int32_t fd;      /* ILB_PROBE_CONNECT that succeeded: non-blocking, now the caller's; else -1 */
+  uint32_t local_port; /* ILB_PROBE_CONNECT: where it came from, host order; 0: unknown, or it never had an address */
+  uint8_t local_address[16]; /* as in the request */
 };
-_Static_assert(sizeof(struct ilb_probe_result) == 16, "mirrored in src/native/probe.ts");
+_Static_assert(sizeof(struct ilb_probe_result) == 36, "mirrored in src/native/probe.ts");
 
 /* @capacity: most probes at once, at most 16384. Returns a handle, -EINVAL, -ENOMEM or what epoll_create1(2) says. */
 ILB_API int64_t ilb_prober_create(uint32_t capacity);

@@ -1,6 +1,6 @@
 /** Probes of servers and programs that test them, many at once and never waiting (native/probe.c, native/run.c). */
 import { PROBE_FIRST_PORT, PROBE_LAST_PORT } from "../gen/layout.ts";
-import { type Address, addressBytes } from "../model/address.ts";
+import { type Address, addressBytes, addressFromBytes, type Family } from "../model/address.ts";
 import { bind, checked, errnoName, NativeError } from "./library.ts";
 
 const native = bind({
@@ -22,7 +22,7 @@ export type ProbeKind = keyof typeof PROBE_KINDS;
 
 /** sizeof(struct ilb_probe_request), struct ilb_probe_result. */
 const REQUEST_BYTES = 60;
-const RESULT_WORDS = 4;
+const RESULT_WORDS = 9;
 
 export interface ProbeRequest {
   readonly kind: ProbeKind;
@@ -61,6 +61,8 @@ export interface ProbeResult {
   readonly rttMicroseconds: number;
   /** Of a `connect` that succeeded: the connection, non-blocking; whoever gets it closes it, which resets it. */
   readonly connection?: number;
+  /** Of a `connect`: where it came from; absent: it never had an address. */
+  readonly local?: { readonly address: Address; readonly port: number };
 }
 
 /** Probes in flight. Results come from poll(), which its owner calls from time to time. */
@@ -70,6 +72,8 @@ export class ProbeSockets {
   readonly #results: Int32Array;
   readonly #free: number[];
   readonly #done: (((result: ProbeResult) => void) | null)[];
+  /** Family of the target by slot. */
+  readonly #families: Uint8Array;
   /** Started and not yet sent: requests one behind the other, and their slots. */
   readonly #requests: DataView;
   readonly #waiting: number[] = [];
@@ -82,6 +86,7 @@ export class ProbeSockets {
     this.#requests = new DataView(new ArrayBuffer(capacity * REQUEST_BYTES));
     this.#free = Array.from({ length: capacity }, (_, index) => capacity - 1 - index);
     this.#done = Array.from({ length: capacity }, () => null);
+    this.#families = new Uint8Array(capacity);
   }
 
   /** Probes whose result has not been given. */
@@ -98,6 +103,7 @@ export class ProbeSockets {
     const slot = this.#free.pop();
     if (slot === undefined) return null;
     this.#done[slot] = done;
+    this.#families[slot] = request.target.family;
     encode(this.#requests, this.#waiting.length * REQUEST_BYTES, slot, request);
     this.#waiting.push(slot);
     return () => this.#cancel(slot, done);
@@ -114,7 +120,7 @@ export class ProbeSockets {
       const slot = this.#results[at]!;
       const done = this.#done[slot];
       this.#release(slot);
-      if (done) ended.push([done, resultOf(this.#results, at)]);
+      if (done) ended.push([done, resultOf(this.#results, at, this.#families[slot] as Family)]);
     }
     for (const [done, result] of ended) done(result);
   }
@@ -185,16 +191,21 @@ function putAddress(out: DataView, at: number, address: Address): void {
   for (let offset = 0; offset < 16; offset += 4) out.setUint32(at + offset, wire.getUint32(offset));
 }
 
-/** struct ilb_probe_result, from the word `at` on. */
-function resultOf(words: Int32Array, at: number): ProbeResult {
+/** struct ilb_probe_result, from the word `at` on. @param family of the target, and so of where a connection came from */
+function resultOf(words: Int32Array, at: number, family: Family): ProbeResult {
   const error = words[at + 1]!;
   const connection = words[at + 3]!;
+  const port = words[at + 4]!;
   const rttMicroseconds = words[at + 2]! >>> 0;
+  const local = port === 0 ? {} : { local: { address: localAddress(words, at + 5, family), port } };
   if (error === 0 && connection < 0) return { kind: "success", code: "", rttMicroseconds };
-  if (error === 0) return { kind: "success", code: "", rttMicroseconds, connection };
+  if (error === 0) return { kind: "success", code: "", rttMicroseconds, connection, ...local };
   const kind = error > 0 ? "failure" : "not-started";
-  return { kind, code: errnoName(Math.abs(error)), rttMicroseconds: 0 };
+  return { kind, code: errnoName(Math.abs(error)), rttMicroseconds: 0, ...local };
 }
+
+const localAddress = (words: Int32Array, at: number, family: Family): Address =>
+  addressFromBytes(new Uint8Array(words.buffer, words.byteOffset + at * 4, family === 4 ? 4 : 16));
 
 /** sizeof(struct ilb_run), and where its fields are. */
 const RUN_BYTES = 44;

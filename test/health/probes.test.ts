@@ -1,7 +1,14 @@
 /** Probes over real sockets between two namespaces: what each finds, from which ports, and many at once. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
+import { closeSync } from "node:fs";
 import { formatAddress } from "../../src/model/address.ts";
-import { type ProbeKind, type ProbeRequest, type ProbeResult, ProbeSockets } from "../../src/native/probe.ts";
+import {
+  PROBE_PORTS,
+  type ProbeKind,
+  type ProbeRequest,
+  type ProbeResult,
+  ProbeSockets,
+} from "../../src/native/probe.ts";
 import { Net, type Peer } from "../kernel/support.ts";
 import { ip, mac } from "../support/addresses.ts";
 import { hasNamespaces } from "../support/capabilities.ts";
@@ -130,6 +137,24 @@ describe.skipIf(!hasNamespaces)("probes", () => {
       expect(closed).toEqual({ kind: "failure", code: "ECONNREFUSED", rttMicroseconds: 0 });
       expect(dropped).toEqual({ kind: "failure", code: "ETIMEDOUT", rttMicroseconds: 0 });
       expect(rejected).toMatchObject({ kind: "failure", code: family === 4 ? "EHOSTUNREACH" : "EACCES" });
+    });
+
+    test("a connection tells where it comes from, the server's answer whatever it is, and one without a way tells nothing", async () => {
+      const [open, closed, dropped] = await probe(
+        ask("connect", OPEN, at, 5000),
+        ask("connect", CLOSED, at, 5000),
+        ask("connect", DROPPED, at),
+      );
+      await server.line();
+      closeSync(open!.connection!);
+      for (const result of [open, closed, dropped]) {
+        expect(formatAddress(result!.local!.address)).toBe(formatAddress(BOX[family]));
+        expect(result!.local!.port).toBeGreaterThanOrEqual(PROBE_PORTS.min);
+        expect(result!.local!.port).toBeLessThanOrEqual(PROBE_PORTS.max);
+      }
+      expect([open, closed, dropped].map((result) => result?.code)).toEqual(["", "ECONNREFUSED", "ETIMEDOUT"]);
+      const [lost] = await probe(ask("connect", OPEN, VIPS[family], 5000));
+      expect(lost).toEqual({ kind: "failure", code: "ENETUNREACH", rttMicroseconds: 0 });
     });
 
     test("ILB-216 UDP succeeds in silence and fails at a port unreachable", async () => {
