@@ -18,9 +18,10 @@ import {
   PolicyRange,
 } from "../gen/layout.ts";
 import type { Protocol } from "../model/config.ts";
+import { type PrefixRun, runsOf } from "../model/prefix-runs.ts";
 import type { MemoryViews } from "./abi.ts";
 import { ImageTooLarge } from "./engine.ts";
-import type { PermittedFlow, PolicyHost, PolicyTables } from "./policy.ts";
+import type { PermittedFlow, PolicyTables } from "./policy.ts";
 
 /** Parts lie one after another, each at its largest. */
 const RANGES_AT = PolicyHeader.size;
@@ -30,62 +31,14 @@ const BLOCKS_AT = Math.ceil((LISTS_AT + MAX_POLICY_LISTS * PolicyList.size) / 64
 /** Bytes of the policy's part of an image. */
 export const POLICY_PART_BYTES = BLOCKS_AT + MAX_POLICY_BLOCKS * PolicyBlock.size;
 
-/** ::ffff:0:0 */
-const MAPPED = 0xffffn << 32n;
-
-/** Addresses from `first` on to the next run, as one 128-bit number each; IPv4 as ::ffff:a.b.c.d. */
-export interface PolicyRun {
-  readonly first: bigint;
-  /** Class, 0: not bound. */
-  readonly kind: number;
-}
-
 /** What is going to be written. */
 export interface PolicyPlan {
   readonly tables: PolicyTables;
-  readonly runs: readonly PolicyRun[];
+  readonly runs: readonly PrefixRun[];
   /** The first is empty. */
   readonly lists: readonly (readonly PermittedFlow[])[];
   /** Index of a list by (from - 1) * classCount + (to - 1), where it is not 0. */
   readonly matrix: ReadonlyMap<number, number>;
-}
-
-/** First and last address of a prefix in the joint numbering of both families. */
-function spanOf({ prefix, bits }: PolicyHost): { readonly first: bigint; readonly last: bigint } {
-  const first = prefix.family === 4 ? MAPPED | prefix.value : prefix.value;
-  const size = 1n << BigInt((prefix.family === 4 ? 32 : 128) - bits);
-  return { first, last: first + size - 1n };
-}
-
-const compare = (a: bigint, b: bigint): number => (a < b ? -1 : a > b ? 1 : 0);
-
-/** Prefixes as runs: every address in exactly one, the longest prefix deciding. Neighbours differ. */
-export function runsOf(hosts: readonly PolicyHost[]): PolicyRun[] {
-  const spans = hosts.map((host) => ({ ...spanOf(host), kind: host.kind }));
-  // No prefix of IPv6 holds an IPv4 address, however the two are numbered here.
-  spans.unshift({ ...spanOf({ prefix: { family: 4, value: 0n }, bits: 0, kind: 0 }), kind: 0 });
-  // Wider ones first where two begin together, so that a stack of open spans is always nested.
-  spans.sort((a, b) => compare(a.first, b.first) || compare(b.last, a.last));
-  const runs: { first: bigint; kind: number }[] = [{ first: 0n, kind: 0 }];
-  const open: typeof spans = [];
-  const begin = (first: bigint, kind: number): void => {
-    const last = runs.at(-1)!;
-    if (last.first === first) runs.pop();
-    if (runs.at(-1)?.kind !== kind) runs.push({ first, kind });
-  };
-  const closeBefore = (address: bigint | null): void => {
-    while (open.length > 0 && (address === null || open.at(-1)!.last < address)) {
-      const { last } = open.pop()!;
-      if (last < (1n << 128n) - 1n) begin(last + 1n, open.at(-1)?.kind ?? 0);
-    }
-  };
-  for (const span of spans) {
-    closeBefore(span.first);
-    begin(span.first, span.kind);
-    open.push(span);
-  }
-  closeBefore(null);
-  return runs;
 }
 
 function requireFit(what: string, needed: number, room: number): void {
