@@ -8,6 +8,7 @@ import type { Config, Rule, Server } from "../model/config.ts";
 import { type Drains, departed } from "./drain.ts";
 import type { InterestRule } from "./interest.ts";
 import type { Places } from "./places.ts";
+import { policyTablesOf } from "./policy.ts";
 import type { RuleOrder, Runtime } from "./runtime.ts";
 
 export interface CompileInput {
@@ -75,12 +76,14 @@ export function compile(input: CompileInput, before: TableImage | null = null): 
     })),
   );
   const serverIndexes = new Map(servers.map((server, index) => [server.id, index]));
+  const policy = policyTablesOf(config.netbackup);
   return {
     generation: input.generation,
     servers,
     rules: config.rules.map((rule) => compileRule(input, rule, servers, serverIndexes)),
     drains: compileDrains(drains, input.nowMs),
     interest: input.interest,
+    ...(policy && { policy }),
   };
 }
 
