@@ -113,7 +113,12 @@ describe.skipIf(!hasNamespaces)("flow policy in nftables", () => {
     const line = await forwarder.line();
     if (line === "lost") throw new Error("the last packet was lost");
     // Number 0 is what the kernel itself sends out of a TUN.
-    return new Set(line.split(" ").filter(Boolean).map((number) => Number(number) - 1));
+    return new Set(
+      line
+        .split(" ")
+        .filter(Boolean)
+        .map((number) => Number(number) - 1),
+    );
   }
 
   /** The indexes of the packets that the engine does not drop for the policy's sake. */
