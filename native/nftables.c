@@ -32,7 +32,7 @@ struct ilb_nft {
   enum state state; /* under `lock`, as are text, refused and error */
   char *text;
   int refused;
-  const char *error; /* belongs to the context, valid until the next run */
+  const char *message; /* output or error; belongs to the context, valid until the next run */
 };
 
 static int load(struct ilb_nft *handle) {
@@ -67,14 +67,14 @@ static void *run_transactions(void *argument) {
     char *text = handle->text;
     pthread_mutex_unlock(&handle->lock);
     int result = handle->call.run(handle->context, text);
-    /* Asking for a buffer also empties it for the next run. */
-    (void)handle->call.get_output(handle->context);
+    /* Asking for a buffer also empties it for the next run; what it gave stays until then. */
+    const char *output = handle->call.get_output(handle->context);
     const char *error = handle->call.get_error(handle->context);
     pthread_mutex_lock(&handle->lock);
     free(text);
     handle->text = NULL;
     handle->refused = result != 0;
-    handle->error = error;
+    handle->message = result != 0 ? error : output;
     if (handle->state == SUBMITTED) handle->state = IDLE;
     pthread_cond_broadcast(&handle->changed);
   }
@@ -130,7 +130,7 @@ int ilb_nft_submit(struct ilb_nft *handle, const char *text, uint32_t length) {
   if (!busy) {
     handle->text = copy;
     handle->refused = 0;
-    handle->error = NULL;
+    handle->message = NULL;
     handle->state = SUBMITTED;
     pthread_cond_broadcast(&handle->changed);
   }
@@ -142,11 +142,11 @@ int ilb_nft_submit(struct ilb_nft *handle, const char *text, uint32_t length) {
 int ilb_nft_poll(struct ilb_nft *handle, char *message, uint32_t capacity) {
   pthread_mutex_lock(&handle->lock);
   int result = handle->state != IDLE ? -EAGAIN : handle->refused;
-  if (result == 1 && capacity > 0) {
-    const char *error = handle->error ? handle->error : "";
-    size_t length = strlen(error);
+  if (result != -EAGAIN && capacity > 0) {
+    const char *said = handle->message ? handle->message : "";
+    size_t length = strlen(said);
     if (length >= capacity) length = capacity - 1;
-    memcpy(message, error, length);
+    memcpy(message, said, length);
     message[length] = '\0';
   }
   pthread_mutex_unlock(&handle->lock);

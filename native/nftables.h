@@ -29,8 +29,8 @@ ILB_API int ilb_nft_submit(struct ilb_nft *handle, const char *text, uint32_t le
 
 /*
  * Returns -EAGAIN while a transaction runs, else 0 when the kernel has taken it (or none was submitted), or 1 when it
- * was refused; then nothing of it was carried out and `message` holds what libnftables says, NUL-terminated, cut to
- * `capacity`. Standard output of the commands is thrown away.
+ * was refused; then nothing of it was carried out. `message` holds what libnftables says, NUL-terminated, cut to
+ * `capacity`: the output of the commands, or why they were refused.
  */
 ILB_API int ilb_nft_poll(struct ilb_nft *handle, char *message, uint32_t capacity);
 

@@ -230,6 +230,7 @@ function engineControl(engine: EngineHost, wake: () => void, ports: readonly str
     flowsFrom: (place) => engine.flowsFrom(place),
     stickyFrom: (place) => engine.stickyFrom(place),
     live: () => engine.live(),
+    policy: () => engine.policy(),
     portName: (index) => ports[index] ?? null,
   };
 }
@@ -245,6 +246,8 @@ function kernelControl(kernel: Kernel): KernelControl {
     },
     widen: (interest) => kernel.widen(interest).catch(asRefusal),
     narrow: (interest) => kernel.narrow(interest).catch(asRefusal),
+    filter: (make) => kernel.filter(make).catch(asRefusal),
+    filterCounts: () => kernel.filterCounts(),
     ownAddresses: () => kernel.ownAddresses(),
     isLocal: (address) => kernel.isLocal(address),
     watch: (addresses) => kernel.watch(addresses),

@@ -32,6 +32,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "engine/engine.ts",
     "engine/explain.ts",
     "engine/explanation.ts",
+    "engine/policy.ts",
     "device/device.ts",
   ],
   // What is to be checked comes from the configuration, what was found goes to the controller's interface.

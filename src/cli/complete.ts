@@ -19,6 +19,7 @@ const LISTINGS: Readonly<Record<Exclude<Named, "file">, readonly string[]>> = {
   servergroup: ["show-servergroup", "-p", "-o", "sgname"],
   server: ["show-servergroup", "-p", "-o", "serverid"],
   healthcheck: ["show-healthcheck", "--json"],
+  host: ["show-host", "-p", "-o", "name"],
 };
 
 async function namesOf(kind: Exclude<Named, "file">, target: Target): Promise<string[]> {

@@ -24,6 +24,7 @@ import { fail, ok, type Result } from "../model/result.ts";
 import { translates } from "../netbackup/guard.ts";
 import { withPort } from "../netbackup/ports.ts";
 import { isServerAddress, isValidProxySource, isVirtualAddress } from "./address-rules.ts";
+import { createHost, deleteHost, setPolicy } from "./apply-policy.ts";
 import type {
   AddServer,
   Change,
@@ -313,5 +314,11 @@ export function apply(config: Config, change: Change, context: ChangeContext): R
       return deleteHealthCheck(config, change.name);
     case "set-port":
       return setPort(config, change);
+    case "create-host":
+      return createHost(config, change);
+    case "delete-host":
+      return deleteHost(config, change);
+    case "set-policy":
+      return setPolicy(config, change);
   }
 }

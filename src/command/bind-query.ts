@@ -4,6 +4,7 @@
  */
 import { ok, type Result } from "../model/result.ts";
 import { bindShowFlows, bindShowServices } from "./bind-netbackup.ts";
+import { readPolicyForm } from "./bind-policy.ts";
 import type { Asked, Change, Command, Output, ShowHealth, ShowStatistics, SubcommandName } from "./command.ts";
 import { type ErrorCode, failed, failure, keyFailure } from "./errors.ts";
 import {
@@ -15,6 +16,7 @@ import {
   FLOW_FIELDS,
   GROUP_FIELDS,
   HISTORY_FIELDS,
+  HOST_FIELDS,
   isExplicit,
   RULE_FIELDS,
   RULE_ITEM_FIELDS,
@@ -214,6 +216,23 @@ function bindServices(request: Request): Result<Asked> {
   return output.ok ? bindShowServices(request, output.value) : output;
 }
 
+function noOperands(request: Request, asked: Asked): Result<Asked> {
+  const operands = checkOperands(request);
+  return operands.ok ? ok(asked) : operands;
+}
+
+function bindShowHosts(request: Request): Result<Asked> {
+  const output = bindOutput(request, HOST_FIELDS, HOST_FIELDS.defaults);
+  return output.ok ? ok({ kind: "show-host", output: output.value, names: request.operands }) : output;
+}
+
+function bindExportPolicy(request: Request): Result<Asked> {
+  const file = bindFile(request);
+  if (!file.ok) return file;
+  const form = readPolicyForm(request.texts.get(OPTIONS.policyForm));
+  return form.ok ? ok({ kind: "export-policy", form: form.value, file: file.value }) : form;
+}
+
 function bindFile(request: Request): Result<string | null> {
   const operands = checkOperands(request);
   return operands.ok ? ok(request.operands[0] ?? null) : operands;
@@ -256,6 +275,10 @@ const QUERY_BINDERS: { readonly [K in Asked["kind"]]: (request: Request) => Resu
     bindShowFlows(request, (difference) =>
       bindOutput(request, FLOW_FIELDS, difference ? FLOW_CHANGE_DEFAULTS : FLOW_FIELDS.defaults),
     ),
+  "show-host": bindShowHosts,
+  "show-policy": (request) =>
+    noOperands(request, { kind: "show-policy", verbose: request.flags.has(OPTIONS.verbosePolicy) }),
+  "export-policy": bindExportPolicy,
   explain: bindExplain,
 };
 

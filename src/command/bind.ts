@@ -7,6 +7,7 @@ import { widthBits } from "../model/address.ts";
 import { groupNameOfServerId } from "../model/lookup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
 import { parseSetPort, printSetPort } from "./bind-netbackup.ts";
+import { bindCreateHost, bindSetPolicy, hostTexts, policyTexts } from "./bind-policy.ts";
 import { bindQuery } from "./bind-query.ts";
 import type {
   AddServer,
@@ -20,7 +21,7 @@ import type {
 import { errorText, failed, keyFailure } from "./errors.ts";
 import { bindJudging, utterJudging } from "./judging-options.ts";
 import { checkNameLength } from "./names.ts";
-import { type AnyKey, type FlagOption, KEYS, type KeySpec, OPTIONS } from "./options.ts";
+import { type AnyKey, type FlagOption, KEYS, type KeySpec, OPTIONS, type TextOption } from "./options.ts";
 import { checkOperands, getValue, getValues, type Request } from "./request.ts";
 import { bindTestOptions, utterTestOptions } from "./test-options.ts";
 
@@ -191,6 +192,9 @@ function defaultOf<V>(key: KeySpec<V>): V {
   return parsed.value as V;
 }
 
+const oneChange = (change: Result<Change>): Result<Command> =>
+  change.ok ? changes(change.value.kind, [change.value]) : change;
+
 type ChangeBinders = { readonly [K in Change["kind"]]: (request: Request) => Result<Command> };
 
 /** One change per operand, or the port of a file. */
@@ -209,6 +213,9 @@ function bindSetPort(request: Request): Result<Command> {
 }
 
 const CHANGE_BINDERS: ChangeBinders = {
+  "create-host": (request) => oneChange(bindCreateHost(request)),
+  "delete-host": (request) => bindNames(request, (name) => ({ kind: "delete-host", name })),
+  "set-policy": (request) => oneChange(bindSetPolicy(request)),
   "set-port": bindSetPort,
   "create-rule": bindCreateRule,
   "delete-rule": bindDeleteRule,
@@ -238,8 +245,11 @@ export interface Utterance {
   readonly flags: ReadonlySet<FlagOption>;
   /** Values by key; of a list key, the list. */
   readonly values: ReadonlyMap<AnyKey, unknown>;
+  readonly texts: ReadonlyMap<TextOption, string>;
   readonly operands: readonly string[];
 }
+
+const NO_TEXTS: ReadonlyMap<TextOption, string> = new Map();
 
 const utter = (
   kind: Change["kind"],
@@ -249,6 +259,7 @@ const utter = (
 ): Utterance => ({
   kind,
   operands,
+  texts: NO_TEXTS,
   values: new Map(values.filter(([, value]) => value !== null)),
   flags: new Set(flags.filter((flag) => flag !== false)),
 });
@@ -330,6 +341,11 @@ export function utterance(change: Change): Utterance {
       return utterCreateHealthCheck(change);
     case "set-port":
       return utter(change.kind, [printSetPort(change)]);
+    case "create-host":
+      return { ...utter(change.kind, [change.name]), texts: hostTexts(change) };
+    case "set-policy":
+      return { ...utter(change.kind, change.mode === null ? [] : [change.mode]), texts: policyTexts(change) };
+    case "delete-host":
     case "delete-servergroup":
     case "delete-healthcheck":
       return utter(change.kind, [change.name]);

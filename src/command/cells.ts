@@ -1,5 +1,5 @@
 /** What every field of every listing prints, as text; an empty text is an empty value. Layout is columns.ts. */
-import { formatAddress } from "../model/address.ts";
+import { type Address, formatAddress, widthBits } from "../model/address.ts";
 import type { Config, HealthCheck, Rule, Server, ServerGroup } from "../model/config.ts";
 import { effectiveTimers, serverId, sortedServers } from "../model/lookup.ts";
 import { UNKNOWN_CELL } from "./columns.ts";
@@ -153,3 +153,7 @@ export const RECORD_CELLS: Readonly<Record<AuditField | HistoryField, (record: L
   RESULT: ({ result }) => result,
   COMMAND: ({ command }) => command,
 };
+
+/** `ADDR/LEN`; a whole address stands alone. */
+export const printPrefix = (address: Address, prefixLength: number): string =>
+  prefixLength === widthBits(address.family) ? formatAddress(address) : `${formatAddress(address)}/${prefixLength}`;

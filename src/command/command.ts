@@ -6,6 +6,7 @@
 import type { ExplainedPacket } from "../engine/explanation.ts";
 import type { Address } from "../model/address.ts";
 import type { Algorithm, Judging, PortRange, Protocol, RuleType, TestOptions } from "../model/config.ts";
+import type { FactValue, HostRole, PolicyMode } from "../model/netbackup.ts";
 import type { FlowQuestion } from "../netbackup/question.ts";
 
 /** What a caller must be allowed to do. `config` does not imply `enable`. */
@@ -107,6 +108,31 @@ export interface SetPort {
   readonly ports: PortRange | null;
 }
 
+/** A NetBackup host, or all hosts behind a prefix. */
+export interface CreateHost {
+  readonly kind: "create-host";
+  readonly name: string;
+  /** Bits behind the prefix are 0. */
+  readonly address: Address;
+  readonly prefixLength: number;
+  readonly roles: readonly HostRole[];
+  /** By id, in the order in which they were said. */
+  readonly facts: readonly (readonly [name: string, value: FactValue])[];
+}
+
+export interface DeleteHost {
+  readonly kind: "delete-host";
+  readonly name: string;
+}
+
+export interface SetPolicy {
+  readonly kind: "set-policy";
+  /** null: as it is. */
+  readonly mode: PolicyMode | null;
+  /** Switches, features and settings by their full names; `unknown` takes a fact back. */
+  readonly settings: readonly (readonly [name: string, value: string])[];
+}
+
 export type Change =
   | CreateRule
   | RuleChange
@@ -117,7 +143,10 @@ export type Change =
   | ServerChange
   | CreateHealthCheck
   | DeleteHealthCheck
-  | SetPort;
+  | SetPort
+  | CreateHost
+  | DeleteHost
+  | SetPolicy;
 
 /** What `-o` and `-p` chose. `fields` are canonical (as headers print them). */
 export interface Output {
@@ -209,6 +238,28 @@ export interface ShowFlows {
   readonly output: Output;
 }
 
+export interface ShowHosts {
+  readonly kind: "show-host";
+  readonly output: Output;
+  readonly names: readonly string[];
+}
+
+export interface ShowPolicy {
+  readonly kind: "show-policy";
+  /** With flows, their counters and what was refused. */
+  readonly verbose: boolean;
+}
+
+/** How a policy is written. */
+export type PolicyForm = "nft" | "csv" | "json" | "table" | "config";
+
+export interface ExportPolicy {
+  readonly kind: "export-policy";
+  readonly form: PolicyForm;
+  /** Opened by the caller's process, never by the daemon; null: standard output. */
+  readonly file: string | null;
+}
+
 /** What a reading subcommand asks for. */
 export type Asked =
   | ShowRule
@@ -220,6 +271,9 @@ export type Asked =
   | ShowRecords
   | ShowServices
   | ShowFlows
+  | ShowHosts
+  | ShowPolicy
+  | ExportPolicy
   | Explain;
 
 /** A question and the form of its answer. `json`: objects instead of lines. */

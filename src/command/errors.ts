@@ -124,6 +124,12 @@ export const ERRORS = Object.freeze({
   "E-NBHOST": kind(404, "no host {}"),
   "E-NBFIXED": kind(409, "the port of {} cannot be set: the guide does not call it configurable"),
   "E-NBWINDOW": kind(400, "{} takes LOW-HIGH, not {}"),
+  "E-NBADDRESS": kind(400, "{} is no address or prefix"),
+  "E-NBTWICE": kind(400, "role {} is named twice"),
+  "E-NBHOSTNAME": kind(400, "{} is no name for a host: up to 63 letters, digits, '.', '_' and '-' are"),
+  "E-NBDUPHOST": kind(409, "host {} exists already"),
+  "E-NBBOUND": kind(409, "{} is bound to host {} already"),
+  "E-NBMODE": kind(400, "unknown mode {}: off, monitor and enforce are known"),
   "E-NBFILE": kind(400, "{}: line {}: {}"),
   "E-NATGUARD": kind(
     409,

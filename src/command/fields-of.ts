@@ -7,6 +7,7 @@ import {
   GROUP_FIELDS,
   HEALTH_FIELDS,
   HISTORY_FIELDS,
+  HOST_FIELDS,
   RESULT_FIELDS,
   RULE_FIELDS,
   SERVER_FIELDS,
@@ -24,5 +25,6 @@ export const FIELDS_OF: Partial<Readonly<Record<SubcommandName, readonly string[
   "show-audit": allFields(AUDIT_FIELDS),
   "show-services": allFields(SERVICE_FIELDS),
   "show-flows": allFields(FLOW_FIELDS),
+  "show-host": allFields(HOST_FIELDS),
   history: allFields(HISTORY_FIELDS),
 });

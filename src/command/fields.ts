@@ -160,6 +160,25 @@ export const FLOW_WIDTHS = {
 } as const satisfies Record<string, Width>;
 export type FlowField = keyof typeof FLOW_WIDTHS;
 
+/** show-host. */
+export const HOST_WIDTHS = { NAME: 16, ADDRESS: 24, ROLES: 40, FACTS: 32 } as const satisfies Record<string, Width>;
+export type HostField = keyof typeof HOST_WIDTHS;
+
+/** Permitted flows of show-policy and export-policy. */
+export const POLICY_FLOW_WIDTHS = {
+  FLOW: 9,
+  SOURCE: 16,
+  "SOURCE-ADDR": 24,
+  DESTINATION: 16,
+  "DEST-ADDR": 24,
+  SERVICE: 14,
+  PROTO: 6,
+  PORT: 12,
+  NEED: 12,
+  CONDITION: 40,
+} as const satisfies Record<string, Width>;
+export type PolicyFlowField = keyof typeof POLICY_FLOW_WIDTHS;
+
 const all = (widths: Readonly<Record<string, Width>>): string[] => Object.keys(widths);
 
 const defaultRuleFields: readonly RuleField[] = ["RULENAME", "STATUS", "LBALG", "TYPE", "PROTOCOL", "VIP", "PORT"];
@@ -174,6 +193,8 @@ export const RESULT_FIELDS: FieldSet = { widths: RESULT_WIDTHS, defaults: all(RE
 export const AUDIT_FIELDS: FieldSet = { widths: AUDIT_WIDTHS, defaults: all(AUDIT_WIDTHS) };
 export const HISTORY_FIELDS: FieldSet = { widths: HISTORY_WIDTHS, defaults: all(HISTORY_WIDTHS) };
 export const SERVICE_FIELDS: FieldSet = { widths: SERVICE_WIDTHS, defaults: all(SERVICE_WIDTHS).slice(0, 6) };
+export const HOST_FIELDS: FieldSet = { widths: HOST_WIDTHS, defaults: all(HOST_WIDTHS) };
+export const POLICY_FLOW_FIELDS: FieldSet = { widths: POLICY_FLOW_WIDTHS, defaults: all(POLICY_FLOW_WIDTHS) };
 const flowFields = all(FLOW_WIDTHS).filter((field) => field !== ("GROUP" satisfies FlowField));
 export const FLOW_FIELDS: FieldSet = { widths: FLOW_WIDTHS, defaults: flowFields.slice(1) };
 /** Of the difference that an upgrade makes. */

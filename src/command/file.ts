@@ -91,7 +91,7 @@ async function readStep(line: FileLine, resolver: Resolver, right: ImportOptions
   const spec = findSubcommand(line.words[0] as string);
   if (spec === undefined) return unknownSubcommand(line.words[0] as string);
   if (spec.long === "import-config") return failed("E-RECURSIVE");
-  if (spec.long === "export-config") return failed("E-EXPORT-IN-IMPORT");
+  if (spec.long === "export-config" || spec.long === "export-policy") return failed("E-EXPORT-IN-IMPORT");
   if (spec.long === "rollback") return failed("E-ROLLBACK-IN-IMPORT");
   const request = scan(spec, line.words.slice(1), true);
   if (!request.ok) return request;

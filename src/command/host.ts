@@ -98,6 +98,38 @@ export interface RuleSample {
   readonly bytesNoPort: bigint;
 }
 
+/** Packets and bytes (IP total lengths). */
+export interface PolicyCount {
+  readonly packets: bigint;
+  readonly bytes: bigint;
+}
+
+/** Packets that were refused for one reason between the same ends. */
+export interface RefusedPackets {
+  readonly source: Address;
+  readonly destination: Address;
+  /** IP protocol number. */
+  readonly protocol: number;
+  /** null: the packets showed none, or it is not the one that tells. */
+  readonly sourcePort: number | null;
+  readonly destinationPort: number | null;
+  readonly refusal: string;
+  readonly packets: bigint;
+  /** Wall clock of the last one, milliseconds since the epoch. */
+  readonly lastAtMs: number;
+}
+
+export interface PolicyCounts {
+  /** By flow id; absent: nothing. */
+  readonly flows: ReadonlyMap<string, PolicyCount>;
+  readonly message: PolicyCount;
+  readonly noPorts: PolicyCount;
+  /** By reason, all of them. */
+  readonly refusals: ReadonlyMap<string, PolicyCount>;
+  /** The last 64, the latest first. */
+  readonly refused: readonly RefusedPackets[];
+}
+
 export interface CommandHost {
   /** The running configuration. */
   config(): Config;
@@ -142,6 +174,8 @@ export interface CommandHost {
   reverseLookup(address: Address): Promise<string | null>;
   /** Port of a service name: services file first, then the built-in list; null when unknown. */
   resolveService(name: string, prefer: Protocol): Promise<number | null>;
+  /** What the flow policy let pass and refused, in the engine and in the kernel. Absent: this process has neither. */
+  policyCounts?(): Promise<PolicyCounts>;
   /** Waits that long (injected clock); rejects when the caller has gone. */
   sleep(milliseconds: number): Promise<void>;
 }

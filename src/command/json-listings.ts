@@ -10,6 +10,7 @@ import { failed } from "./errors.ts";
 import type { CommandHost, RuleSample } from "./host.ts";
 import { checkNames, type Listing } from "./listings.ts";
 import { flowViews, serviceViews } from "./netbackup-listings.ts";
+import { hostViews, policyView } from "./policy-listings.ts";
 import { checkStatisticsNames, takeSamples } from "./statistics.ts";
 import {
   explanationView,
@@ -98,6 +99,10 @@ function objectsOf(query: Exclude<Asked, ShowStatistics>, config: Config, host: 
       return serviceViews(query, config);
     case "show-flows":
       return flowViews(query, config);
+    case "show-host":
+      return hostViews(query.names, config);
+    case "show-policy":
+    case "export-policy":
     case "explain":
       return [];
   }
@@ -122,6 +127,10 @@ export async function* listJson(query: Query, shown: Config | null, host: Comman
   if (!isSupported(query, host)) return failed("E-UNSUPPORTED", query.kind);
   if (query.kind === "explain" && host.explain !== undefined) {
     yield `${stringify(explanationView(config, host.explain(query.packet)))}\n`;
+    return ok(undefined);
+  }
+  if (query.kind === "show-policy") {
+    yield `${stringify(await policyView(config, host))}\n`;
     return ok(undefined);
   }
   let isFirst = true;

@@ -27,8 +27,6 @@ import { ports as portsCodec, type Resolver } from "./values.ts";
 export { stringify } from "./views.ts";
 export { ROUTES };
 
-/** The property that holds the operand of a subcommand whose path does not. */
-const NAME_PROPERTY = "name";
 const PORT_PROPERTY = "port";
 /** `{name}` or `{id}` in a path. */
 const PATH_PART = /\{([a-z]+)\}/;
@@ -55,8 +53,12 @@ const PORT_BODY = z.strictObject({
 function propertiesSchema(route: Route): z.ZodType {
   const spec = SUBCOMMANDS[route.subcommand];
   const shape: Record<string, z.ZodType> = {};
-  if (hasNameInBody(route))
-    shape[NAME_PROPERTY] = z.string().describe(`the ${spec.operands.placeholder.toLowerCase()}`);
+  if (hasNameInBody(route)) {
+    const operand = spec.operands.min > 0 ? z.string() : z.string().optional();
+    shape[spec.operands.property] = operand.describe(`the ${spec.operands.placeholder.toLowerCase()}`);
+  }
+  for (const { property, help, placeholder } of textsOf(spec))
+    shape[property as string] = z.string().nullish().describe(`${help}: ${placeholder}`);
   for (const flag of flagsOf(spec)) shape[flag.json.property] = z.boolean().optional().describe(flag.help);
   for (const key of keysOf(spec)) {
     const help = key.fallback === undefined ? key.help : `${key.help}; default ${key.fallback}`;
@@ -122,15 +124,13 @@ const asBoolean = (value: unknown): unknown => (value === "true" || value === "f
 
 function readProperty(route: Route, property: string, value: unknown, draft: Draft): Result<void> {
   const spec = SUBCOMMANDS[route.subcommand];
-  if (property === NAME_PROPERTY && route.body === "properties" && hasNameInBody(route)) {
+  if (property === spec.operands.property && route.body === "properties" && hasNameInBody(route)) {
     if (typeof value !== "string") return invalid(property);
     draft.operands = [value];
     return ok(undefined);
   }
-  if (route.body === "query") {
-    const text = textsOf(spec).find((candidate) => candidate.property === property);
-    if (text !== undefined) return readText(text, value, draft);
-  }
+  const text = textsOf(spec).find((candidate) => candidate.property === property);
+  if (text !== undefined) return value === null ? ok(undefined) : readText(text, value, draft);
   const key = keysOf(spec).find((candidate) => candidate.property === property);
   const flag = flagsOf(spec).find((candidate) => candidate.json.property === property);
   if (key === undefined && flag === undefined) return unknownProperty(property);
@@ -302,7 +302,9 @@ export function toHttp(change: Change): {
   const path = route.path.replace(PATH_PART, () => encodeURIComponent(operand ?? ""));
   if (route.body !== "properties")
     return { method: route.method, path, body: route.body as Record<string, boolean> | null };
-  const body: Record<string, unknown> = hasNameInBody(route) ? { [NAME_PROPERTY]: operand } : {};
+  const body: Record<string, unknown> =
+    hasNameInBody(route) && operand !== undefined ? { [spec.operands.property]: operand } : {};
+  for (const [text, value] of said.texts) body[text.property as string] = value;
   for (const flag of flagsOf(spec)) if (said.flags.has(flag)) body[flag.json.property] = flag.json.value;
   for (const [key, value] of said.values) body[key.property] = printValue(key, value);
   return { method: route.method, path, body };

@@ -51,6 +51,7 @@ import {
 import type { CommandHost } from "./host.ts";
 import { FORCED_LINE } from "./nat-guard.ts";
 import { checkFlows, checkServices, listFlows, listServices } from "./netbackup-listings.ts";
+import { checkHosts, listHosts, listPolicy, writePolicy } from "./policy-listings.ts";
 import { unknownName } from "./suggest.ts";
 import { ports } from "./values.ts";
 
@@ -309,6 +310,12 @@ export function list(query: Exclude<Asked, ShowStatistics>, config: Config, host
       return listServices(query, config);
     case "show-flows":
       return listFlows(query, config);
+    case "show-host":
+      return listHosts(query, config);
+    case "show-policy":
+      return listPolicy(query, config, host);
+    case "export-policy":
+      return writePolicy(query, config);
     case "explain":
       return listExplanation(query, config, host);
   }
@@ -344,5 +351,10 @@ export function checkNames(query: Exclude<Asked, ShowStatistics>, config: Config
       return checkServices(query, config);
     case "show-flows":
       return checkFlows(query, config);
+    case "show-host":
+      return checkHosts(query, config);
+    case "show-policy":
+    case "export-policy":
+      return ok(undefined);
   }
 }

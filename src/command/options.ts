@@ -3,7 +3,8 @@
  * and nowhere else. Which subcommand has which is spec.ts.
  */
 import { CATALOGUE } from "../netbackup/catalogue.ts";
-import { QUESTION_FACTS } from "../netbackup/facts.ts";
+import { HOST_FACTS, QUESTION_FACTS, SITE_FACTS } from "../netbackup/facts.ts";
+import { POLICY_SWITCHES } from "../netbackup/policy-settings.ts";
 import { TABLES } from "../netbackup/question.ts";
 import {
   address,
@@ -35,7 +36,7 @@ import {
 } from "./values.ts";
 
 /** Objects of the daemon, or a file, that a word names. What completion offers. */
-export type Named = "rule" | "servergroup" | "server" | "healthcheck" | "file";
+export type Named = "rule" | "servergroup" | "server" | "healthcheck" | "host" | "file";
 
 /** One `key=value` of an option. */
 export interface KeySpec<V> {
@@ -276,6 +277,29 @@ export const OPTIONS = Object.freeze({
   notNeeded: flag("a", "also flows that are not needed", { property: "all", value: true }),
   allHosts: flag("H", "between all bound hosts", { property: "hosts", value: true }),
   portFile: text("f", "FILE", "set what this cloudstore.conf says", "file"),
+  hostAddress: text("a", "ADDR[/LEN]", "the host's address, or the prefix of several hosts", null, {
+    property: "address",
+  }),
+  hostRoles: text("r", "ROLE[@VERSION],...", "what they are", null, { words: ROLES, property: "roles" }),
+  hostFacts: text("c", "FACT=VALUE,...", "what else is known of them", null, {
+    words: [...HOST_FACTS.keys()].map((name) => `${name}=`),
+    property: "facts",
+  }),
+  policySettings: text(
+    "c",
+    "NAME=VALUE,...",
+    "switches, features and settings of the site; unknown takes one back",
+    null,
+    {
+      words: [...POLICY_SWITCHES.keys(), ...SITE_FACTS.keys()].map((name) => `${name}=`),
+      property: "settings",
+    },
+  ),
+  verbosePolicy: flag("v", "with permitted flows, counters and refused packets"),
+  policyForm: text("x", "FORM", "nft, csv (RFC 4180), json, table or config", null, {
+    words: ["nft", "csv", "json", "table", "config"],
+    property: "form",
+  }),
   json: flag("-json", "objects as JSON instead of lines"),
   packet: keys("i", "PACKET", "a packet; of TCP the first of a connection", [
     PACKET_KEYS.source,

@@ -4,7 +4,7 @@
  */
 import { utterance } from "./bind.ts";
 import type { Change, Command, SubcommandName } from "./command.ts";
-import type { AnyKey, OptionSpec, TextOption } from "./options.ts";
+import type { AnyKey, OptionSpec } from "./options.ts";
 import { SUBCOMMANDS } from "./spec.ts";
 import { type Said, utterQuery } from "./utter-query.ts";
 
@@ -36,11 +36,8 @@ function printWords(subcommand: SubcommandName, said: Said): string {
   return [spec.long, ...options, ...separator, ...said.operands].join(" ").replace(CONTROLS, "?");
 }
 
-const NO_TEXTS = new Map<TextOption, string>();
-
 /** The canonical line of one change, without newline. Control characters, which no stored object holds, become `?`. */
-export const printChange = (change: Change): string =>
-  printWords(change.kind, { ...utterance(change), texts: NO_TEXTS });
+export const printChange = (change: Change): string => printWords(change.kind, utterance(change));
 
 /** The canonical line of a command; several changes are joined by `; `. */
 export function printCommand(command: Command): string {

@@ -155,7 +155,12 @@ export interface FileUse {
 }
 
 /** Subcommands that may name a file of the caller's. */
-const USE_FILES: readonly string[] = ["import-config", "export-config", "set-port"] satisfies SubcommandName[];
+const USE_FILES: readonly string[] = [
+  "import-config",
+  "export-config",
+  "export-policy",
+  "set-port",
+] satisfies SubcommandName[];
 
 /** What a correct command line wants of the caller's files; null: nothing. */
 export function fileUse(argv: readonly string[]): FileUse | null {
@@ -169,7 +174,7 @@ export function fileUse(argv: readonly string[]): FileUse | null {
     return { access: "read", file: value.file, preserve: value.preserve, dryRun: value.dryRun, isImport: true };
   if (value.kind === "port-file")
     return { access: "read", file: value.file, preserve: false, dryRun: false, isImport: false };
-  if (value.kind !== "export-config") return null;
+  if (value.kind !== "export-config" && value.kind !== "export-policy") return null;
   return { access: "write", file: value.file, preserve: false, dryRun: false, isImport: false };
 }
 
@@ -349,6 +354,7 @@ function suitsOrigin(command: Command, options: RunOptions): boolean {
   const isHttp = options.origin === "http";
   switch (command.kind) {
     case "export-config":
+    case "export-policy":
       return !(isHttp && command.file !== null);
     case "import-config":
       return options.input !== undefined && !(isHttp && command.file !== null);

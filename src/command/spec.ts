@@ -34,6 +34,8 @@ export interface SubcommandSpec {
     readonly placeholder: string;
     /** What operands name that exists already; null: nothing does. */
     readonly names: Named | null;
+    /** The property that stands for it in a JSON body. */
+    readonly property: string;
     readonly min: number;
     readonly max: number;
     tooFew(): Failure;
@@ -53,6 +55,7 @@ export interface SubcommandSpec {
 interface RowExtra {
   readonly options?: readonly OptionSpec[];
   readonly operand?: string;
+  readonly property?: string;
   readonly names?: Named;
   readonly min?: number;
   readonly max?: number;
@@ -80,7 +83,7 @@ function row(
   summary: string,
   extra: RowExtra = {},
 ) {
-  const { operand = "NAME", names = null, min = 0, max = 0 } = extra;
+  const { operand = "NAME", names = null, property = "name", min = 0, max = 0 } = extra;
   const usage = () => failure("E-USAGE", `${long} ${synopsis}`.trim());
   const tooMany = extra.tooMany === "usage" ? usage : (extra.tooMany ?? (() => failure("E-ARGS")));
   const spec: SubcommandSpec = {
@@ -90,7 +93,7 @@ function row(
     summary,
     right,
     options: extra.options ?? [],
-    operands: { placeholder: operand, names, min, max, tooFew: extra.tooFew ?? usage, tooMany },
+    operands: { placeholder: operand, names, property, min, max, tooFew: extra.tooFew ?? usage, tooMany },
     missingOptionArgument: extra.missingOptionArgument ?? "E-OPTARG",
     goOnAfter: extra.goOnAfter ?? [],
     namesOperand: extra.namesOperand ?? false,
@@ -106,6 +109,7 @@ const O = OPTIONS;
 const RULE = "/rules/{name}";
 const GROUP = "/servergroups/{name}";
 const CHECK = "/healthchecks/{name}";
+const HOST = "/netbackup/hosts/{name}";
 const LISTED = "E-OPTARG-LIST";
 
 /** The table. Its order is that of usage and reference. */
@@ -404,6 +408,64 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
       operand: "NAME=PORT",
       max: MANY,
       routes: [route("PUT", "/netbackup/ports/{name}", "Set a port of NetBackup", "port")],
+    },
+  ),
+  "create-host": row(
+    "create-host",
+    "create-hst",
+    "config",
+    "-a ADDR[/LEN] -r ROLE[@VERSION],... [-c FACT=VALUE,...] NAME",
+    "bind an address to roles of NetBackup (addition)",
+    {
+      options: [O.hostAddress, O.hostRoles, O.hostFacts],
+      min: 1,
+      max: 1,
+      routes: [route("POST", "/netbackup/hosts", "Bind an address to roles of NetBackup", "properties")],
+    },
+  ),
+  "delete-host": row("delete-host", "delete-hst", "config", "NAME...", "unbind hosts of NetBackup (addition)", {
+    min: 1,
+    names: "host",
+    max: MANY,
+    routes: [route("DELETE", HOST, "Unbind a host")],
+  }),
+  "show-host": row("show-host", "show-hst", "show", "[[-p] -o FIELD,...] [NAME...]", "list bound hosts (addition)", {
+    options: [O.parsable, O.fields, O.json],
+    names: "host",
+    max: MANY,
+    missingOptionArgument: LISTED,
+    routes: [route("GET", "/netbackup/hosts", "Bound hosts"), route("GET", HOST, "One bound host")],
+  }),
+  "set-policy": row(
+    "set-policy",
+    "set-pol",
+    "config",
+    "[-c NAME=VALUE,...] [off|monitor|enforce]",
+    "say what NetBackup hosts may do among themselves (addition)",
+    {
+      options: [O.policySettings],
+      operand: "MODE",
+      property: "mode",
+      max: 1,
+      routes: [route("PATCH", "/netbackup/policy", "Change the flow policy", "properties")],
+    },
+  ),
+  "show-policy": row("show-policy", "show-pol", "show", "[-v]", "tell the flow policy and what it did (addition)", {
+    options: [O.verbosePolicy, O.json],
+    routes: [route("GET", "/netbackup/policy", "The flow policy, its counters and what it refused")],
+  }),
+  "export-policy": row(
+    "export-policy",
+    "export-pol",
+    "show",
+    "[-x nft|csv|json|table|config] [FILE]",
+    "write the flow policy for another firewall (addition)",
+    {
+      options: [O.policyForm],
+      operand: "FILE",
+      names: "file",
+      max: 1,
+      routes: [route("GET", "/netbackup/policy/export", "The flow policy for another firewall", "query")],
     },
   ),
   explain: row(

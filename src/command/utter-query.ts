@@ -10,6 +10,7 @@ import {
   FLOW_CHANGE_DEFAULTS,
   FLOW_FIELDS,
   HISTORY_FIELDS,
+  HOST_FIELDS,
   RULE_FIELDS,
   RULE_ITEM_FIELDS,
   SERVER_FIELDS,
@@ -102,6 +103,12 @@ function sayAsked(query: Query): Parts {
     }
     case "show-flows":
       return sayFlows(query);
+    case "show-host":
+      return { ...sayOutput(query.output, HOST_FIELDS.defaults), operands: query.names };
+    case "show-policy":
+      return { flags: [query.verbose && OPTIONS.verbosePolicy] };
+    case "export-policy":
+      return { texts: [[OPTIONS.policyForm, query.form === "nft" ? null : query.form]], operands: [query.file] };
     case "explain": {
       const { protocol, source, destination, sourcePort, destinationPort } = query.packet;
       const values: readonly (readonly [AnyKey, unknown])[] = [

@@ -211,6 +211,51 @@ const portSettingSchema = z.object({
   flows: z.array(z.string()).nullable().describe("the only flows that it is for; null: all of its own"),
 });
 
+const hostSchema = z.object({
+  name: z.string(),
+  address: z.string().describe("an address, or ADDRESS/LENGTH"),
+  roles: z.array(z.object({ role: z.string(), version: z.string().nullable() })),
+  facts: z.record(z.string(), z.union([z.string(), z.boolean()])),
+});
+const policyCount = { packets: z.string(), bytes: z.string() };
+const policyEnds = {
+  flow: z.string().describe("table and row of the ports guide"),
+  source: z.array(z.string()).describe("bound hosts"),
+  destination: z.array(z.string()),
+  protocol: z.string(),
+  need: z.enum(NEEDS),
+  condition: z.string().nullable(),
+};
+const policySchema = z.object({
+  mode: z.enum(["off", "monitor", "enforce"]),
+  settings: z.record(z.string(), z.string()).describe("switches, and what is known of the site"),
+  hosts: z.int().describe("bound hosts"),
+  flows: z.array(z.object({ ...policyEnds, service: z.string(), port: z.string() })).describe("what may be opened"),
+  unresolved: z
+    .array(z.object({ ...policyEnds, set: z.string().describe("the command that names the ports") }))
+    .describe("permitted, but the site has to name the ports first"),
+  counters: z.object({
+    flows: z.array(z.object({ flow: z.string(), ...policyCount })),
+    message: z.object(policyCount).describe("ICMP errors, neighbour discovery and echo"),
+    noPorts: z.object(policyCount).describe("fragments and others that show no ports"),
+    refusals: z.array(z.object({ refusal: z.string(), ...policyCount })),
+  }),
+  refused: z
+    .array(
+      z.object({
+        source: z.string(),
+        sourcePort: z.int().nullable(),
+        destination: z.string(),
+        destinationPort: z.int().nullable(),
+        protocol: z.int().describe("IP protocol number"),
+        refusal: z.string(),
+        packets: z.string(),
+        lastAt: z.string(),
+      }),
+    )
+    .describe("the last 64, the latest first"),
+});
+
 const planSchema = z.object({
   changes: z.array(
     z.object({
@@ -242,6 +287,8 @@ export const VIEW_SCHEMAS = Object.freeze({
   "netbackup-service": serviceSchema,
   "netbackup-flow": netbackupFlowSchema,
   "netbackup-port": portSettingSchema,
+  "netbackup-host": hostSchema,
+  "netbackup-policy": policySchema,
 });
 
 export type ServerView = z.infer<typeof serverSchema>;
@@ -251,5 +298,7 @@ export type ResultView = z.infer<typeof resultSchema>;
 export type FlowView = z.infer<typeof flowSchema>;
 export type ServiceView = z.infer<typeof serviceSchema>;
 export type NetBackupFlowView = z.infer<typeof netbackupFlowSchema>;
+export type HostView = z.infer<typeof hostSchema>;
+export type PolicyView = z.infer<typeof policySchema>;
 export type PortSettingView = z.infer<typeof portSettingSchema>;
 export type StickyView = z.infer<typeof stickySchema>;

@@ -11,7 +11,10 @@ import { explain } from "../engine/explain.ts";
 import { type Address, addressKey } from "../model/address.ts";
 import type { Config } from "../model/config.ts";
 import { findRule } from "../model/lookup.ts";
+import { type NetBackupState, NO_NETBACKUP } from "../model/netbackup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
+import { policyOf } from "../netbackup/policy.ts";
+import { policyTable } from "../netbackup/policy-nft.ts";
 import { type Caller, DAEMON_CALLER } from "./caller.ts";
 import type { Clock } from "./clock.ts";
 import { compile, deadlineFits, rulesOfInterest, serversInUse } from "./compile.ts";
@@ -29,6 +32,7 @@ import { type HealthSource, Unprobed } from "./health-status.ts";
 import { type InterestRule, interestOf, isSameInterest } from "./interest.ts";
 import type { NameService } from "./names.ts";
 import { assignPlaces, NO_PLACES, type Places, releasePlaces } from "./places.ts";
+import { policyCounts } from "./policy.ts";
 import {
   EngineBlocked,
   type EngineControl,
@@ -99,6 +103,8 @@ export class Controller {
   private turn: Promise<unknown> = Promise.resolve();
   private drainTimer: { cancel(): void } | null = null;
   private closed = false;
+  /** What the kernel's rules of the flow policy were made of. */
+  private filtered: NetBackupState = NO_NETBACKUP;
   private readonly healthSource: HealthSource;
 
   /** Loads the saved configuration; nothing is in force before start(). */
@@ -143,6 +149,8 @@ export class Controller {
       configAfter: (id, current) => this.configAfter(id, current),
       natEntriesFrom: (place) => engine.flowsFrom(place),
       persistEntriesFrom: (place) => engine.stickyFrom(place),
+      policyCounts: async () =>
+        policyCounts(engine.policy(), await this.parts.kernel.filterCounts(), clock.nowMs(), clock.wallMs()),
       explain: (packet) => {
         const explanation = explain(this.state.image, engine.live(), packet);
         return { explanation, egressName: explanation.egress && engine.portName(explanation.egress.port) };
@@ -245,6 +253,7 @@ export class Controller {
       await breathe();
       await kernel.widen(state.interest);
       kernel.watch(watchList(before, state));
+      await this.filterTransit(after.netbackup);
       if (record !== null) store.save(before.config, after, record);
     } catch (error) {
       staged.discard();
@@ -311,9 +320,24 @@ export class Controller {
     this.scheduleDrainPoll(FIRST_DRAIN_POLL_MS);
   }
 
+  /** The kernel applies the flow policy to what it forwards. */
+  private async filterTransit(state: NetBackupState): Promise<void> {
+    if (state === this.filtered) return;
+    const wasOff = this.filtered.mode === "off";
+    if (state.mode !== "off")
+      await this.parts.kernel.filter((exempt) =>
+        policyTable(policyOf(state), { counting: "named", flags: "owner", exempt }),
+      );
+    else if (!wasOff) await this.parts.kernel.filter(null);
+    this.filtered = state;
+  }
+
   /** A step before publishing failed: the kernel goes back to what was. */
   private async takeBack(before: State): Promise<void> {
     const { kernel, log } = this.parts;
+    await this.filterTransit(before.config.netbackup).catch((error) =>
+      log.error("the flow policy could not be taken back", { reason: messageOf(error) }),
+    );
     kernel.watch(watchList(before));
     await kernel
       .narrow(before.interest)

@@ -53,6 +53,10 @@ export class NoEngine implements EngineControl {
     return NOTHING_LIVE;
   }
 
+  policy(): { counters: []; refused: [] } {
+    return { counters: [], refused: [] };
+  }
+
   portName(): null {
     return null;
   }
@@ -64,6 +68,8 @@ export const NO_KERNEL: KernelControl = {
   check: () => null,
   widen: async () => undefined,
   narrow: async () => undefined,
+  filter: async () => undefined,
+  filterCounts: async () => ({ counters: new Map(), refused: [] }),
   isLocal: () => false,
   ownAddresses: () => NO_ADDRESSES,
   watch: () => undefined,

@@ -4,6 +4,7 @@
  */
 import type { EngineCounters, FlowSnapshot, Interest, Placed, StickySnapshot, TableImage } from "../engine/engine.ts";
 import type { LiveTables } from "../engine/explanation.ts";
+import type { PolicyFigures } from "../engine/policy.ts";
 import type { Address } from "../model/address.ts";
 import type { Config, Rule } from "../model/config.ts";
 import type { Failure } from "../model/result.ts";
@@ -33,8 +34,24 @@ export interface EngineControl {
   stickyFrom(from: number): Iterable<Placed<StickySnapshot>>;
   /** What `explain` reads of the tables now. */
   live(): LiveTables;
+  /** What the flow policy counted and refused. */
+  policy(): PolicyFigures;
   /** Name of the device behind a port of the engine; null when there is none. */
   portName(index: number): string | null;
+}
+
+/** What the kernel's rules of the flow policy counted, by the names of their counters and sets. */
+export interface TransitCounts {
+  readonly counters: ReadonlyMap<string, { readonly packets: bigint; readonly bytes: bigint }>;
+  readonly refused: readonly {
+    readonly set: string;
+    readonly source: Address;
+    readonly destination: Address;
+    readonly protocol: number;
+    readonly port: number | null;
+    readonly packets: bigint;
+    readonly ageMs: number;
+  }[];
 }
 
 export interface KernelControl {
@@ -44,6 +61,13 @@ export interface KernelControl {
   widen(interest: Interest): Promise<void>;
   /** From now on exactly `interest` belongs to the engine. Throws KernelRefused. */
   narrow(interest: Interest): Promise<void>;
+  /**
+   * Applies a flow policy to what the kernel forwards; null: none. Throws KernelRefused; then nothing has changed.
+   * @param make the text of the nft table, from conditions of packets that the engine has judged
+   */
+  filter(make: ((exempt: readonly string[]) => string) | null): Promise<void>;
+  /** What it counted and refused so far. */
+  filterCounts(): Promise<TransitCounts>;
   /** Is this an address of the box? */
   isLocal(address: Address): boolean;
   /** Addresses of the box that its health probes may come from; the same list as long as it says the same. */

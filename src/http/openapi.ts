@@ -209,6 +209,13 @@ export const exportOperation = (route: Route): Operation => ({
   },
 });
 
+/** `GET /v1/netbackup/policy/export`. */
+export const policyExportOperation = (route: Route): Operation => ({
+  ...namesOf([route]),
+  parameters: queryOf(route),
+  responses: { 200: text("The text that export-policy writes."), ...refusals(...EVERYWHERE, 400) },
+});
+
 /** `PUT /v1/config`. */
 export const importOperation = (route: Route): Operation => ({
   ...namesOf([route]),

@@ -3,11 +3,13 @@
  * through command/json.ts, a reading one is a view of command/views.ts. Only what a path shows is listed here, because
  * rows do not say it.
  */
+import { findHost } from "../command/apply-policy.ts";
 import type { Change } from "../command/command.ts";
 import { failure } from "../command/errors.ts";
 import type { CommandHost } from "../command/host.ts";
 import { fromHttp, ROUTES } from "../command/json.ts";
 import { portSettingViews } from "../command/netbackup-listings.ts";
+import { hostView } from "../command/policy-listings.ts";
 import { lacksRight, perform } from "../command/run.ts";
 import type { Route } from "../command/spec.ts";
 import {
@@ -32,6 +34,7 @@ import { registerExplain } from "./explain.ts";
 import { registerNetBackupList } from "./netbackup.ts";
 import { resourceOperation, type Shown } from "./openapi.ts";
 import { inOrder, type ListItem, type Place, pageOf, readPaging } from "./paging.ts";
+import { registerPolicy, registerPolicyExport } from "./policy.ts";
 import { httpFailure, problemResponse } from "./problem.ts";
 import { rightCheck } from "./rights.ts";
 import { registerRollback } from "./rollback.ts";
@@ -75,6 +78,11 @@ const ONE: Readonly<Record<string, One>> = {
     read: (config, { name }) => mapFound(findHealthCheck(config, name!), healthCheckView),
     missing: failure("E-ENOENT"),
   },
+  "/v1/netbackup/hosts/{name}": {
+    view: "netbackup-host",
+    read: (config, { name }) => mapFound(findHost(config, name!), hostView),
+    missing: failure("E-ENOENT"),
+  },
 };
 
 const LISTS: Readonly<Record<string, List>> = {
@@ -108,6 +116,10 @@ const LISTS: Readonly<Record<string, List>> = {
         .toSorted((a, b) => a.ruleId - b.ruleId || a.serverId - b.serverId)
         .map((result) => ({ place: [result.ruleId, result.serverId], view: () => resultView(config, result) })),
   },
+  "/v1/netbackup/hosts": {
+    view: "netbackup-host",
+    read: (_host, config) => byId(config.netbackup.hosts, hostView),
+  },
   "/v1/netbackup/ports": {
     view: "netbackup-port",
     read: (_host, config) => inOrder(portSettingViews(config)),
@@ -131,6 +143,8 @@ const SPECIAL: Readonly<Record<string, (app: App, parts: RouteParts, route: Rout
     registerExplain(app, parts, route, resourceOperation([route], { view: "explanation", isList: false })),
   "GET /v1/netbackup/services": (app, parts, route) => registerNetBackupList(app, parts, route, "netbackup-service"),
   "GET /v1/netbackup/flows": (app, parts, route) => registerNetBackupList(app, parts, route, "netbackup-flow"),
+  "GET /v1/netbackup/policy": registerPolicy,
+  "GET /v1/netbackup/policy/export": registerPolicyExport,
   "GET /v1/statistics": (app, parts, route) =>
     registerStatistics(app, parts, resourceOperation([route], { view: "statistics", isList: false })),
   "GET /v1/statistics/stream": registerStream,

@@ -21,6 +21,7 @@ import { readMessages } from "./netlink-codec.ts";
 import { NetworkWatch } from "./network-watch.ts";
 import { NextHops } from "./next-hops.ts";
 import { openPassPath, type PassPath } from "./pass.ts";
+import { type FilterCounts, type MakeFilter, PolicyFilter } from "./policy-filter.ts";
 import { ProbeDetours } from "./probe-detours.ts";
 import { findProbeDetour, findProbeWay, type ProbeDetourAnswer, type ProbeWayAnswer } from "./probe-way.ts";
 import { missingRequirement } from "./requirements.ts";
@@ -74,6 +75,10 @@ export interface Kernel {
   widen(interest: Interest): Promise<void>;
   /** From now on exactly `interest` belongs to the engine. Rejects with one line; then nothing has changed. */
   narrow(interest: Interest): Promise<void>;
+  /** Applies a flow policy to what the kernel forwards; null: none. Rejects with one line; then nothing has changed. */
+  filter(make: MakeFilter | null): Promise<void>;
+  /** What it counted and refused. */
+  filterCounts(): Promise<FilterCounts>;
   isLocal(address: Address): boolean;
   /** Addresses of the box, without those that hold on one link only; the same list as long as it says the same. */
   ownAddresses(): readonly Address[];
@@ -144,6 +149,7 @@ export function openPacketMode(host: Host, options: ModeOptions): Promise<Kernel
       ports: new Map(host.devices.map((device, port) => [device.index, port])),
       describePorts: () => host.devices.map((device) => ethernetPort(host.network, device)),
       passDescriptors: passes.map(({ fd }) => fd),
+      judged: [`meta mark ${PASS_MARK}`],
       checkConfig: () => null,
     };
   });
@@ -163,6 +169,7 @@ export function openTunMode(host: Host, tun: string, options: ModeOptions): Prom
         ...host.devices.map((device) => ethernetPort(host.network, device)),
       ],
       passDescriptors: [],
+      judged: [`iifname ${JSON.stringify(tun)}`, `oifname ${JSON.stringify(tun)}`],
       checkConfig: (config, isLocal) => addressRefusal(addressesOf(config), isLocal),
     };
   });
@@ -175,6 +182,8 @@ interface Mode {
   readonly ports: ReadonlyMap<number, number>;
   describePorts(): Port[];
   readonly passDescriptors: readonly number[];
+  /** nft conditions of forwarded packets that the engine has judged, or is going to. */
+  readonly judged: readonly string[];
   checkConfig(config: Config, isLocal: (address: Address) => boolean): string | null;
 }
 
@@ -202,7 +211,8 @@ async function open(
     const mode = await build(nft, (step) => undo.push(step));
     const detours = new ProbeDetours(nft);
     undo.push(() => detours.remove());
-    return assemble(host, { ...mode, detours }, options, unwind, (step) => undo.push(step));
+    const filter = new PolicyFilter(nft, mode.judged);
+    return assemble(host, { ...mode, detours, filter }, options, unwind, (step) => undo.push(step));
   } catch (error) {
     await unwind();
     throw new HostRefused((error as Error).message);
@@ -211,7 +221,7 @@ async function open(
 
 function assemble(
   host: Host,
-  mode: Mode & { readonly detours: ProbeDetours },
+  mode: Mode & { readonly detours: ProbeDetours; readonly filter: PolicyFilter },
   options: ModeOptions,
   close: () => Promise<void>,
   defer: Defer,
@@ -248,6 +258,8 @@ function assemble(
       await mode.owner.narrow(interest);
       kept.reserve(localPorts(interest, isLocal));
     },
+    filter: (make) => mode.filter.load(make),
+    filterCounts: () => mode.filter.counts(),
     isLocal,
     ownAddresses: () => own,
     probeWay: (server, vip) => findProbeWay(network, nextHops, server, vip),

@@ -9,6 +9,8 @@ const native = bind({
 });
 
 const MESSAGE_BYTES = 64 * 1024;
+/** Of an answer; what is longer is cut. */
+const ANSWER_BYTES = 1024 * 1024;
 /** Pause between two looks at a running transaction; a small one takes less than two of them. */
 const POLL_MS = 1;
 
@@ -42,8 +44,20 @@ export class Nft {
    * @param action what it does, for the error: `change the guard`. Rejects with NftError; then nothing has changed.
    */
   run(text: string, action: string): Promise<void> {
-    const turn = this.#last.then(() => this.#transact(text, action));
-    this.#last = turn.catch(() => undefined);
+    return this.#inTurn(text, action, MESSAGE_BYTES).then(() => undefined);
+  }
+
+  /** What nftables answers to commands that list something. Rejects with NftError. */
+  query(text: string, action: string): Promise<string> {
+    return this.#inTurn(text, action, ANSWER_BYTES);
+  }
+
+  #inTurn(text: string, action: string, capacity: number): Promise<string> {
+    const turn = this.#last.then(() => this.#transact(text, action, capacity));
+    this.#last = turn.then(
+      () => undefined,
+      () => undefined,
+    );
     return turn;
   }
 
@@ -55,15 +69,16 @@ export class Nft {
     native().ilb_nft_close(this.#handle);
   }
 
-  async #transact(text: string, action: string): Promise<void> {
+  async #transact(text: string, action: string, capacity: number): Promise<string> {
     const bytes = new TextEncoder().encode(`${text}\n`);
     checked(native().ilb_nft_submit(this.#handle, bytes, bytes.length), action);
-    const message = new Uint8Array(MESSAGE_BYTES);
+    const message = new Uint8Array(capacity);
+    const said = () => new TextDecoder().decode(message.subarray(0, message.indexOf(0)));
     for (;;) {
       const result = native().ilb_nft_poll(this.#handle, message, message.length);
-      if (result === 0) return;
+      if (result === 0) return said();
       if (result === 1) {
-        const details = new TextDecoder().decode(message.subarray(0, message.indexOf(0)));
+        const details = said();
         throw new NftError(`cannot ${action}: ${firstLine(details)}`, details);
       }
       if (errnoName(-result) !== "EAGAIN") checked(result, action);

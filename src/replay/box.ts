@@ -169,6 +169,7 @@ function engineControl(engine: WasmEngine): EngineControl {
     flowsFrom: (place) => engine.host.flowsFrom(place),
     stickyFrom: (place) => engine.host.stickyFrom(place),
     live: () => engine.host.live(),
+    policy: () => engine.policy(),
     portName: () => null,
   };
 }
@@ -182,6 +183,8 @@ function neighbourhood(engine: WasmEngine): KernelControl {
     check: () => null,
     widen: async () => undefined,
     narrow: async () => undefined,
+    filter: async () => undefined,
+    filterCounts: async () => ({ counters: new Map(), refused: [] }),
     isLocal: () => false,
     ownAddresses: () => NO_ADDRESSES,
     hints: () => [],

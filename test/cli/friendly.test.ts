@@ -125,7 +125,7 @@ describe("completion", () => {
     expect(words("create-rule", "-i", "vip=192.0.2.1,")).toEqual(["port=", "protocol="]);
     expect(words("create-rule", "-e", "-m", "lbalg=h")).toEqual(["hash-ip", "hash-ip-port", "hash-ip-vip"]);
     expect(words("show-rule", "-po", "rulename,v")).toEqual(["vip"]);
-    expect(words("help", "export")).toEqual(["export-config"]);
+    expect(words("help", "export-c")).toEqual(["export-config"]);
     expect(words("completion", "")).toEqual(["bash", "zsh", "fish"]);
     expect(words("nosuch", "")).toEqual([]);
   });

@@ -20,13 +20,15 @@ import type { Config } from "../../src/model/config.ts";
 import { EMPTY_CONFIG } from "../../src/model/config.ts";
 import type { Failure } from "../../src/model/result.ts";
 
-export type Step = "check" | "stage" | "widen" | "save" | "adopt";
+export type Step = "check" | "stage" | "widen" | "filter" | "save" | "adopt";
 
 export class FakeWorld {
   readonly calls: string[] = [];
   readonly failAt = new Set<Step>();
   image: TableImage | null = null;
   interest: Interest | null = null;
+  /** Text of the nft table of the flow policy. */
+  filter: string | null = null;
   watched: ReadonlyMap<number, Address> = new Map();
   saved: Config = EMPTY_CONFIG;
   readonly changes: ChangeRecord[] = [];
@@ -59,6 +61,7 @@ export class FakeWorld {
     flowsFrom: () => [],
     stickyFrom: () => [],
     live: () => this.live,
+    policy: () => ({ counters: [], refused: [] }),
     portName: (index) => `eth${index}`,
   };
 
@@ -75,6 +78,12 @@ export class FakeWorld {
       this.calls.push("narrow");
       this.interest = interest;
     },
+    filter: async (make) => {
+      this.calls.push(make === null ? "filter off" : "filter");
+      if (this.failAt.has("filter")) throw new KernelRefused("nft said no");
+      this.filter = make === null ? null : make(["meta mark 1"]);
+    },
+    filterCounts: async () => ({ counters: new Map(), refused: [] }),
     ownAddresses: () => this.own,
     isLocal: (address) => this.local.has(address.value),
     watch: (addresses) => {

@@ -4,6 +4,7 @@ import { apply } from "../../src/command/apply.ts";
 import type { Change, CreateRule, NewServer } from "../../src/command/command.ts";
 import type { ChangeContext } from "../../src/command/host.ts";
 import type { Address, Family } from "../../src/model/address.ts";
+import { applyMask } from "../../src/model/address.ts";
 import { type Config, EMPTY_CONFIG, type PortRange, type TestOptions } from "../../src/model/config.ts";
 import { effectiveTimers, serverId } from "../../src/model/lookup.ts";
 
@@ -165,9 +166,52 @@ const setPort = fc.oneof(
   }),
 );
 
+const hostName = fc.constantFrom("h1", "media-2", "net.a", "H_4");
+const createHost = fc
+  .record({
+    kind: fc.constant("create-host" as const),
+    name: hostName,
+    address: family.chain(address),
+    bits: fc.nat({ max: 128 }),
+    roles: fc.uniqueArray(
+      fc.record({
+        role: fc.constantFrom("client", "media-server", "master-server"),
+        version: fc.option(fc.constantFrom("6.5", "7.0.1", "7.5")),
+      }),
+      { minLength: 1, maxLength: 3, selector: ({ role }) => role },
+    ),
+    facts: fc.constantFrom(
+      [],
+      [["resilient", true] as const],
+      [["model", "5230"] as const, ["domain", "east"] as const],
+    ),
+  })
+  .map(({ bits, address: whole, ...rest }) => {
+    const prefixLength = whole.family === 4 ? bits % 33 : bits;
+    return { ...rest, prefixLength, address: applyMask(whole, prefixLength) };
+  });
+
+const setPolicy = fc
+  .record({
+    kind: fc.constant("set-policy" as const),
+    mode: fc.option(fc.constantFrom("off" as const, "monitor" as const, "enforce" as const)),
+    settings: fc.uniqueArray(
+      fc.constantFrom(
+        ["outside", "drop"] as const,
+        ["undecided", "deny"] as const,
+        ["source-ports", "non-reserved"] as const,
+        ["permit", "none"] as const,
+        ["feature.grt", "true"] as const,
+        ["setting.vmware-transport", "unknown"] as const,
+      ),
+      { selector: ([name]) => name },
+    ),
+  })
+  .filter(({ mode, settings }) => mode !== null || settings.length > 0);
+
 /** Any change that bind could make, whether or not a configuration takes it. */
 export const anyChange: fc.Arbitrary<Change> = fc.oneof(
-  { weight: 4, arbitrary: createRule },
+  { weight: 6, arbitrary: createRule },
   fc.record({
     kind: fc.constantFrom("delete-rule" as const, "enable-rule" as const, "disable-rule" as const),
     name: fc.option(name(19)),
@@ -195,6 +239,9 @@ export const anyChange: fc.Arbitrary<Change> = fc.oneof(
   })),
   fc.record({ kind: fc.constantFrom("enable-server" as const, "disable-server" as const), serverId: serverIdText }),
   setPort,
+  createHost,
+  fc.record({ kind: fc.constant("delete-host" as const), name: hostName }),
+  setPolicy,
   createHealthCheck,
   fc.record({ kind: fc.constant("delete-healthcheck" as const), name: name(19) }),
 );
@@ -243,6 +290,9 @@ function settle(change: Change, pick: number): Change {
     case "delete-healthcheck":
       return { ...change, name: check };
     case "set-port":
+    case "create-host":
+    case "delete-host":
+    case "set-policy":
       return change;
     default:
       return { ...change, name: change.name === null ? null : rule };

@@ -9,6 +9,7 @@ import {
   FLOW_FIELDS,
   GROUP_FIELDS,
   HISTORY_FIELDS,
+  HOST_FIELDS,
   RULE_FIELDS,
   RULE_ITEM_FIELDS,
   SERVER_FIELDS,
@@ -163,7 +164,15 @@ const flows = fc
     }));
   });
 
+const hosts = fc.record({ kind: fc.constant("show-host" as const), output: output(HOST_FIELDS), names: words });
+const policy = fc.record({ kind: fc.constant("show-policy" as const), verbose: fc.boolean() });
+
 const file = fc.option(word);
+const policyExport = fc.record({
+  kind: fc.constant("export-policy" as const),
+  form: fc.constantFrom("nft" as const, "csv" as const, "json" as const, "table" as const, "config" as const),
+  file,
+});
 const withJson = <T extends object>(asked: fc.Arbitrary<T>, json: fc.Arbitrary<boolean>) =>
   fc.tuple(asked, json).map(([query, flag]) => ({ ...query, json: flag }));
 
@@ -173,7 +182,8 @@ export const anyReading: fc.Arbitrary<Reading> = fc.oneof(
   { weight: 3, arbitrary: withJson(statistics, fc.constant(false)) },
   { weight: 2, arbitrary: withJson(plain, fc.boolean()) },
   withJson(packet, fc.boolean()),
-  { weight: 2, arbitrary: withJson(fc.oneof(services, flows), fc.constant(false)) },
+  { weight: 2, arbitrary: withJson(fc.oneof(services, flows, hosts, policyExport), fc.constant(false)) },
+  withJson(policy, fc.boolean()),
   fc.record({ kind: fc.constant("export-config" as const), file }),
   fc.record({ kind: fc.constant("import-config" as const), preserve: fc.boolean(), dryRun: fc.boolean(), file }),
   fc.record({ kind: fc.constant("rollback" as const), id: fc.nat(), dryRun: fc.boolean() }),
