@@ -35,7 +35,7 @@ export interface FilterCounts {
 
 const TABLE = "inet netbackup";
 const COUNTER = /counter (\w+) \{\s*packets (\d+) bytes (\d+)/g;
-const SET = /set (\w+)_[46] \{[^{}]*elements = \{([^}]*)\}/g;
+const SET = /set (\w+)_[46] \{[^{}]*?timeout (\S+)\s[^{}]*elements = \{([^}]*)\}/g;
 const SET_NAME = /^ {2}set (\w+_[46]) \{[^}]*flags dynamic/gm;
 const PROTOCOLS: Readonly<Record<string, number>> = { icmp: 1, tcp: 6, udp: 17, "ipv6-icmp": 58, icmpv6: 58 };
 const UNIT_MS: Readonly<Record<string, number>> = { d: 86_400_000, h: 3_600_000, m: 60_000, s: 1000, ms: 1 };
@@ -45,14 +45,13 @@ const durationMs = (text: string): number =>
   [...text.matchAll(/(\d+)(ms|[dhms])/g)].reduce((sum, [, number, unit]) => sum + Number(number) * UNIT_MS[unit!]!, 0);
 
 /** One element of a set of refused tuples; null when it cannot be read. */
-function readElement(set: string, text: string): FilterRefused | null {
+function readElement(set: string, timeoutMs: number, text: string): FilterRefused | null {
   const [key = "", ...rest] = text.trim().split(" counter ");
   const [source, destination, protocol, port] = key.split(" . ").map((part) => part.trim());
   const from = parseAddress(source ?? "");
   const to = parseAddress(destination ?? "");
   const figures = rest.join(" ");
   const packets = /packets (\d+)/.exec(figures)?.[1];
-  const timeout = /timeout (\S+)/.exec(figures)?.[1];
   const expires = /expires (\S+)/.exec(figures)?.[1];
   if (from === null || to === null || packets === undefined || expires === undefined) return null;
   return {
@@ -62,7 +61,7 @@ function readElement(set: string, text: string): FilterRefused | null {
     protocol: PROTOCOLS[protocol ?? ""] ?? Number(protocol),
     port: port === undefined ? null : Number(port),
     packets: BigInt(packets),
-    ageMs: timeout === undefined ? 0 : Math.max(0, durationMs(timeout) - durationMs(expires)),
+    ageMs: Math.max(0, timeoutMs - durationMs(expires)),
   };
 }
 
@@ -88,7 +87,7 @@ export class PolicyFilter {
     try {
       await this.#nft.run(`${removal}${text ?? ""}`, `load the flow policy (nft table ${TABLE})`);
     } catch (error) {
-      if (error instanceof NftError && this.#loaded === null && /exist|permitted/i.test(error.message))
+      if (error instanceof NftError && this.#loaded === null && /exist|permitted|supported/i.test(error.message))
         throw new Error(`there is an nft table ${TABLE} of somebody else: remove it first (nft delete table ${TABLE})`);
       throw error;
     }
@@ -114,16 +113,16 @@ export class PolicyFilter {
   }
 
   async #read(table: string): Promise<FilterCounts> {
+    // One question at a time: several in one run spoil what libnftables remembers of the table.
     const sets = [...table.matchAll(SET_NAME)].map(([, name]) => `list set ${TABLE} ${name}`);
-    const text = await this.#nft.query(
-      [`list counters table ${TABLE}`, ...sets].join("\n"),
-      "read the flow policy's counters",
-    );
+    let text = "";
+    for (const question of [`list counters table ${TABLE}`, ...sets])
+      text += await this.#nft.query(question, "read the flow policy's counters");
     const counters = [...text.matchAll(COUNTER)].map(
       ([, name, packets, bytes]) => [name!, { packets: BigInt(packets!), bytes: BigInt(bytes!) }] as const,
     );
-    const refused = [...text.matchAll(SET)].flatMap(([, set, elements]) =>
-      elements!.split(",").flatMap((element) => readElement(set!, element) ?? []),
+    const refused = [...text.matchAll(SET)].flatMap(([, set, timeout, elements]) =>
+      elements!.split(",").flatMap((element) => readElement(set!, durationMs(timeout!), element) ?? []),
     );
     return { counters: new Map(counters), refused };
   }
