@@ -4,7 +4,7 @@ import { GOALS, groupOf } from "../goals.ts";
 import type { BenchRow } from "../row.ts";
 
 const BENCH = join(import.meta.dir, "..");
-const GROUPS = ["engine", "memory", "start", "tcp", "udp", "cps", "rps", "rtt"];
+const GROUPS = ["engine", "memory", "start", "tcp", "udp", "cps", "rps", "rtt", "health"];
 
 /** Place of a row: groups as above, in each the rows with goals in the order of goals.ts, fixtures together. */
 function placeOf(row: BenchRow): number {

@@ -20,6 +20,7 @@ const CHARTS: Readonly<Record<string, { readonly title: string; readonly groups:
   throughput: { title: "TCP throughput and UDP packet rate", groups: ["tcp", "udp"] },
   connections: { title: "Connections and requests per second", groups: ["cps", "rps"] },
   latency: { title: "Round trip and start", groups: ["rtt", "start"] },
+  health: { title: "Health checks", groups: ["health"] },
 };
 
 const STYLE = `

@@ -243,15 +243,15 @@ ALWAYS void rewrite(uint8_t *ip, uint32_t shape, const struct ilb_pair_record *p
   uint8_t *port = ip + 20 + (reverse ? 0 : 2);
   const uint32_t before = load16(port), after = translated_port(before, pair, reverse);
   store16(port, (uint16_t)after);
-  uint8_t *at = ip + 20 + (shape & SHAPE_TCP ? 16 : 6);
-  const uint32_t sum = load16(at);
+  uint8_t *l4 = ip + 20;
   if (shape & SHAPE_PARTIAL) {
-    store16(at, (uint16_t)fold(sum + delta));
+    uint8_t *at = l4 + (shape & SHAPE_TCP ? 16 : 6);
+    store16(at, (uint16_t)fold(load16(at) + delta));
   } else if (shape & SHAPE_TCP) {
-    store16(at, (uint16_t)updated(sum, delta + delta16(before, after)));
-  } else if (sum) {
-    const uint32_t mended = updated(sum, delta + delta16(before, after));
-    store16(at, (uint16_t)(mended ? mended : 0xffff));
+    store16(l4 + 16, (uint16_t)updated(load16(l4 + 16), delta + delta16(before, after)));
+  } else if (load16(l4 + 6)) {
+    const uint32_t mended = updated(load16(l4 + 6), delta + delta16(before, after));
+    store16(l4 + 6, (uint16_t)(mended ? mended : 0xffff));
   }
 }
 
@@ -277,8 +277,10 @@ ALWAYS uint32_t forward(const struct bases *b, struct ilb_descriptor *d, const s
   }
   uint8_t *entry = bucket + ((size_t)__builtin_ctz(ways) << 2);
   const uint32_t meta = load32(entry + 48);
-  const uint32_t hop_index = (meta >> ILB_META_HOP_SHIFT) & 0xff;
-  if (meta & (ILB_META_SLOW | ILB_META_RECORD) || hop_index == ILB_HOP_IN_RECORD) return 0;
+  /* Index of the client hop, META_SLOW in an upper bit: one comparison for both. */
+  const uint32_t turned = meta >> ILB_META_HOP_SHIFT | meta << (32 - ILB_META_HOP_SHIFT);
+  const uint32_t hop_index = turned & (0xff | (uint32_t)ILB_META_SLOW << (32 - ILB_META_HOP_SHIFT));
+  if (hop_index >= ILB_HOP_IN_RECORD || meta & ILB_META_RECORD) return 0;
   struct ilb_pair_record *pair = b->pairs + (meta >> ILB_META_PAIR_SHIFT);
   const uint64_t hop = b->client_hops[hop_index];
   uint8_t *ip = b->memory + notes->layer3;
@@ -313,8 +315,10 @@ ALWAYS uint32_t forward(const struct bases *b, struct ilb_descriptor *d, const s
   if (meta & ILB_META_REVERSE) rewrite(ip, shape, pair, 1);
   else rewrite(ip, shape, pair, 0);
   if (shape & SHAPE_LINK) {
-    store64(ip - 14, (to & MAC_BITS) | (from << 48));
-    store32(ip - 6, (uint32_t)(from >> 16));
+    /* Each store but the last runs two bytes too far, into what the next one writes. */
+    store64(ip - 14, to);
+    store64(ip - 8, from);
+    store16(ip - 2, IPV4_TYPE);
   }
   const uint32_t due = now + pair->idle_timeout_ms;
   if ((int32_t)(due - load32(entry + 32)) > 0) store32(entry + 32, due + ILB_DEADLINE_STEP_MS);

@@ -146,6 +146,13 @@ describe("the catalogue", () => {
     for (const id of Object.keys(GOALS)) expect(ids).toContain(id);
   });
 
+  test("every row is in a chart", async () => {
+    for (const { id } of await findRows())
+      expect(
+        [...charts([{ ...summarise(rowOf(), { ours: [1], peer: [1] }, {}, 0), id }], "").values()].join(),
+      ).toContain(id);
+  });
+
   test("rows of one fixture follow each other", () => {
     const rows = [
       rowOf({ id: "tcp.8.nft", fixture: "lab" }),
