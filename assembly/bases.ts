@@ -22,7 +22,7 @@ export let counters: usize = 0;
 export let ruleStates: usize = 0;
 export let flowHeader: usize = 0;
 export let buckets: usize = 0;
-export let bucketMask: u32 = 0;
+export let bucketCount: u32 = 0;
 export let slotRecords: usize = 0;
 export let flows: usize = 0;
 export let flowCount: u32 = 0;
@@ -83,7 +83,7 @@ export function attach(mapOffset: usize): bool {
   ruleStates = map.ruleStates;
   flowHeader = map.flowHeader;
   buckets = map.buckets;
-  bucketMask = map.bucketMask;
+  bucketCount = map.bucketCount;
   slotRecords = map.slotRecords;
   flows = map.flows;
   flowCount = map.flowCount;

@@ -1,9 +1,9 @@
 /**
  * The flow table: fingerprint -> entry, in buckets of four that fill one cache line each. An entry lies in one of two
- * buckets; `index ^ (key & mask)` leads from either to the other. Knows keys, deadlines and metas, not what flows mean;
+ * buckets, whose indexes add up to a number that the key tells; so either leads to the other. Knows keys, deadlines and metas, not what flows mean;
  * but when an entry moves it tells the flow record its new slot.
  */
-import { bucketMask, buckets, flows, slotRecords } from "./bases";
+import { bucketCount, buckets, flows, slotRecords } from "./bases";
 import { BUCKET_SIZE, FLOW_RECORD_SIZE, FlowRecord, META_REVERSE, NONE } from "./gen/layout";
 import { totals } from "./state";
 
@@ -18,18 +18,26 @@ export function bucketAt(index: u32): usize {
   return buckets + (<usize>index << 6);
 }
 
+/** A hash brought down to an index of a bucket (Lemire 2019), so that the table may have any size. */
+// @ts-ignore: decorator
+@inline
+function scaled(hash: u32): u32 {
+  return <u32>((<u64>hash * bucketCount) >>> 32);
+}
+
 /** Index of the bucket that is tried first. */
 // @ts-ignore: decorator
 @inline
 export function firstBucket(key: u64): u32 {
-  return <u32>(key >>> 32) & bucketMask;
+  return scaled(<u32>(key >>> 32));
 }
 
-/** Index of the other bucket of a key; bit 0 of every key is set, so it is another one. */
+/** Index of the other bucket of a key; one key in as many as there are buckets has the same again. */
 // @ts-ignore: decorator
 @inline
 export function otherBucket(index: u32, key: u64): u32 {
-  return index ^ (<u32>key & bucketMask);
+  const both = scaled(<u32>key);
+  return both - index + (both < index ? bucketCount : 0);
 }
 
 /** Bits of the ways of a bucket that hold `key`. */
@@ -151,7 +159,7 @@ function makeRoomIn(bucket: u32, depth: u32): u32 {
 }
 
 /**
- * Adds an entry. The key must not be in the table. At most two entries are moved: the table is never more than half full
+ * Adds an entry. The key must not be in the table. At most two entries are moved: the table is never much more than half full
  * (docs/memory.md), so that more would not be worth its time.
  * @returns its slot, NONE when there is no room
  */
@@ -174,13 +182,6 @@ export function insertEntry(key: u64, deadlineMs: u32, meta: u32, record: u32): 
 /** Empties a slot. */
 export function removeEntry(slot: u32): void {
   store<u64>(keyAddress(slot), 0);
-}
-
-/** Number of buckets. */
-// @ts-ignore: decorator
-@inline
-export function bucketCount(): u32 {
-  return bucketMask + 1;
 }
 
 if (BUCKET_SIZE != 64) ERROR("a bucket is one cache line");

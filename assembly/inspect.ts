@@ -3,7 +3,8 @@
  * else it may be is left to processPacket(). Reads frames and descriptors, changes neither, decides nothing.
  */
 import { swap16 } from "./address";
-import { buckets, bucketMask, descriptors, scratch } from "./bases";
+import { buckets, descriptors, scratch } from "./bases";
+import { bucketAt, firstBucket } from "./flow-table";
 import { DESCRIPTOR_SIZE, Descriptor, ETHERNET_HEADER, MAX_PORTS, PortKind, SCRATCH_SIZE, Scratch } from "./gen/layout";
 import { tupleKey4, tupleKey6 } from "./hash";
 import { IPV4_TYPE, IPV6_TYPE, TCP, UDP } from "./parse";
@@ -110,7 +111,7 @@ function shapeOfIpv4(descriptor: Descriptor, notes: Scratch, link: u32): u32 {
   }
   const key = tupleKey4(load<u32>(ip, 12), load<u32>(ip, 16), load<u32>(ip, 20), protocol);
   notes.key = key;
-  notes.bucket = <u32>buckets + ((<u32>(key >>> 32) & bucketMask) << 6);
+  notes.bucket = <u32>bucketAt(firstBucket(key));
   notes.layer3 = <u32>ip;
   return shape;
 }
@@ -175,7 +176,7 @@ function shapeOfIpv6(descriptor: Descriptor, notes: Scratch, link: u32): u32 {
   }
   const key = tupleKey6(load<u64>(ip, 8), load<u64>(ip, 16), load<u64>(ip, 24), load<u64>(ip, 32), load<u32>(ip, 40), protocol);
   notes.key = key;
-  notes.bucket = <u32>buckets + ((<u32>(key >>> 32) & bucketMask) << 6);
+  notes.bucket = <u32>bucketAt(firstBucket(key));
   notes.layer3 = <u32>ip;
   return shape;
 }

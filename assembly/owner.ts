@@ -3,7 +3,7 @@
  * fragments of a packet, lies in the tables of one worker; the others hand over to it. Asked only by the slow path, and
  * only when there are several workers: what the fast path finds in its own table is its own.
  */
-import { bucketMask, isIlb, workerCount, workerIndex } from "./bases";
+import { isIlb, workerCount, workerIndex } from "./bases";
 import { bucketAt, findSlot, firstBucket, matchWays, otherBucket } from "./flow-table";
 import { find, kindOf, remember } from "./fragments";
 import {

@@ -4,10 +4,10 @@
  * to processPacket(), which decides the same about everyday packets, only slower.
  */
 import { swap16 } from "./address";
-import { bucketMask, buckets, descriptors, nextHopCount, nextHops, scratch } from "./bases";
+import { buckets, descriptors, nextHopCount, nextHops, scratch } from "./bases";
 import { delta16, updated, updatedPartial, udpChecksum } from "./checksum";
 import { flowAt, indexedHop, serverPortBeOf, sourceHeadOf, sourceTailOf } from "./flows";
-import { bucketAt, matchWays, recordOf } from "./flow-table";
+import { bucketAt, matchWays, otherBucket, recordOf } from "./flow-table";
 import {
   DEADLINE_STEP_MS,
   DESCRIPTOR_SIZE,
@@ -74,7 +74,7 @@ function forwardRun(index: u32, count: u32, now: u32, isIpv6: bool): u32 {
     let bucket: usize = notes.bucket;
     let ways = matchWays(bucket, key);
     if (!ways) {
-      bucket = buckets + ((bucket - buckets) ^ ((<usize>key & bucketMask) << 6));
+      bucket = bucketAt(otherBucket(<u32>((bucket - buckets) >>> 6), key));
       ways = matchWays(bucket, key);
       if (!ways) break;
     }

@@ -2,12 +2,12 @@
  * Expiry (specification E.4): in slices between batches, each bounded, so that everything is visited once in
  * SWEEP_PERIOD_MS as long as a slice is called at least once in SWEEP_SLICE_MS. No timer per flow.
  */
-import { buckets } from "./bases";
+import { bucketCount } from "./bases";
 import { sweepFragments } from "./fragments";
 import { FRAGMENT_SETS, META_PAIR_SHIFT, META_REVERSE, SWEEP_BEHIND_MS, SWEEP_PERIOD_MS, SWEEP_SLICE } from "./gen/layout";
 import { giveUpExpired } from "./held";
 import { flowAt, isOver, removeFlow } from "./flows";
-import { bucketAt, bucketCount, DEADLINES, deadlineOf, matchWays, METAS, metaOf, recordOf, setDeadline } from "./flow-table";
+import { bucketAt, DEADLINES, deadlineOf, matchWays, METAS, metaOf, recordOf, setDeadline } from "./flow-table";
 import { comparePairs, isDrained, pairAt, sweepPairs } from "./pairs";
 import { sweepPools } from "./nat-ports";
 import { flowMemory, isPast, state, totals } from "./state";
@@ -15,12 +15,11 @@ import { sweepStickies } from "./sticky";
 
 /** Removes what is over in `count` buckets from the cursor on. */
 function sweepBuckets(count: u32, now: u32): void {
-  const all = bucketCount();
   let index = state().bucketCursor;
   const draining = state().drainingPairs != 0;
   for (let done: u32 = 0; done < count; done++) {
     if (draining || lateWays(bucketAt(index), now)) sweepBucket(index << 2, draining, now);
-    index = (index + 1) & (all - 1);
+    if (++index == bucketCount) index = 0;
   }
   state().bucketCursor = index;
 }
@@ -66,7 +65,7 @@ function share(total: u32, elapsed: u32): u32 {
 
 /** Milliseconds for which one slice can do what is due in the largest table; at least one. */
 function sliceMs(): u32 {
-  const largest = max(bucketCount(), max(flowMemory().stickiesTop, flowMemory().poolsTop));
+  const largest = max(bucketCount, max(flowMemory().stickiesTop, flowMemory().poolsTop));
   return max(<u32>1, <u32>((<u64>SWEEP_SLICE * SWEEP_PERIOD_MS) / largest));
 }
 
@@ -88,7 +87,7 @@ export function sweepSlice(now: u32): bool {
   sweepFragments(due, s.sweptMs, now);
   sweepPairs(share(flowMemory().pairsTop, due));
   if (due != 0) {
-    sweepBuckets(share(bucketCount(), due), now);
+    sweepBuckets(share(bucketCount, due), now);
     sweepStickies(share(flowMemory().stickiesTop, due), now);
     sweepPools(share(flowMemory().poolsTop, due), now);
   }
@@ -103,7 +102,7 @@ export function sweepAll(now: u32): void {
   comparePairs();
   sweepPairs(flowMemory().pairsTop);
   s.bucketCursor = 0;
-  sweepBuckets(bucketCount(), now);
+  sweepBuckets(bucketCount, now);
   s.stickyCursor = 0;
   sweepStickies(flowMemory().stickiesTop, now);
   s.poolCursor = 0;

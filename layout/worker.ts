@@ -28,7 +28,7 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["ruleStates", "u32", "RuleState records"],
       ["flowHeader", "u32", "the FlowHeader record, start of the flow memory"],
       ["buckets", "u32", "Bucket records"],
-      ["bucketMask", "u32", "number of buckets minus 1"],
+      ["bucketCount", "u32", "number of buckets"],
       ["slotRecords", "u32", "u32 per slot of the buckets: index of the flow record"],
       ["flows", "u32", "FlowRecords"],
       ["flowCount", "u32", "number of FlowRecords"],

@@ -57,7 +57,7 @@ struct bases {
   struct ilb_worker_counters *counters;
   uint64_t *reasons;
   uint8_t *buckets;
-  uint32_t bucket_mask;
+  uint32_t bucket_count;
   struct ilb_pair_record *pairs;
   const uint64_t *client_hops;
 };
@@ -88,7 +88,7 @@ int32_t TWIN(attach)(uint8_t *memory, uint32_t map_offset) {
     .counters = (void *)(memory + map->counters),
     .reasons = (void *)(memory + map->counters + sizeof(struct ilb_worker_counters)),
     .buckets = memory + map->buckets,
-    .bucket_mask = map->bucket_mask,
+    .bucket_count = map->bucket_count,
     .pairs = (void *)(memory + map->pairs),
     .client_hops = (const void *)(memory + map->client_hops),
   };
@@ -117,6 +117,9 @@ ALWAYS uint64_t tuple_key(const uint32_t *k, uint32_t source, uint32_t destinati
 }
 
 /* --- flow table --- */
+
+/* A hash brought down to an index of a bucket. */
+ALWAYS uint32_t scaled(const struct bases *b, uint32_t hash) { return (uint32_t)((uint64_t)hash * b->bucket_count >> 32); }
 
 /* Bits of the ways of a bucket that hold `key`. */
 ALWAYS uint32_t match_ways(const uint8_t *bucket, uint64_t key) {
@@ -185,7 +188,7 @@ ALWAYS uint32_t shape_of(const struct bases *b, const struct ilb_descriptor *d, 
   }
   const uint64_t key = tuple_key(b->hash_keys, load32(ip + 12), load32(ip + 16), load32(ip + 20), protocol);
   notes->key = key;
-  notes->bucket = (uint32_t)(b->buckets - b->memory) + (((uint32_t)(key >> 32) & b->bucket_mask) << 6);
+  notes->bucket = (uint32_t)(b->buckets - b->memory) + (scaled(b, (uint32_t)(key >> 32)) << 6);
   notes->layer3 = (uint32_t)(ip - b->memory);
   return shape;
 }
@@ -271,7 +274,8 @@ ALWAYS uint32_t forward(const struct bases *b, struct ilb_descriptor *d, const s
   uint8_t *bucket = b->memory + notes->bucket;
   uint32_t ways = match_ways(bucket, key);
   if (!ways) {
-    bucket = b->buckets + ((size_t)(bucket - b->buckets) ^ ((size_t)((uint32_t)key & b->bucket_mask) << 6));
+    const uint32_t index = (uint32_t)((bucket - b->buckets) >> 6), both = scaled(b, (uint32_t)key);
+    bucket = b->buckets + ((size_t)(both - index + (both < index ? b->bucket_count : 0)) << 6);
     ways = match_ways(bucket, key);
     if (!ways) return 0;
   }

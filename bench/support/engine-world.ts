@@ -6,6 +6,7 @@ import { ensureWasm } from "../../scripts/build-wasm.ts";
 import { readModule, viewsOf } from "../../src/engine/abi.ts";
 import type { EngineLimits, TableImage } from "../../src/engine/engine.ts";
 import { EngineHost, fixedHashKey, type WorkerSeat } from "../../src/engine/host.ts";
+import { pageAdvice } from "../../src/engine/memory.ts";
 import type { PolicyTables } from "../../src/engine/policy.ts";
 import { WorkerEngine } from "../../src/engine/worker-engine.ts";
 import {
@@ -18,6 +19,7 @@ import {
   Verdict,
 } from "../../src/gen/layout.ts";
 import type { Address } from "../../src/model/address.ts";
+import { useHugePages } from "../../src/native/system.ts";
 import {
   ACK,
   BOX_CLIENT_MAC,
@@ -176,6 +178,8 @@ export class EngineWorld implements Side, FramePlaces {
     };
     const moduleBytes = await readModule();
     const host = EngineHost.create({ limits: limitsOf(all), workers: 1, hashKey: fixedHashKey(), moduleBytes });
+    // As the daemon does: without it millions of flows cost a walk of the page tables each.
+    useHugePages(host.memory.buffer, pageAdvice(host.map).huge);
     const world = new EngineWorld(host, all);
     world.#open();
     return world;

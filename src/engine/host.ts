@@ -199,7 +199,7 @@ export class EngineHost {
       ruleStates: worker.ruleStates,
       flowHeader: worker.flowMemory,
       buckets: worker.buckets,
-      bucketMask: counts.buckets - 1,
+      bucketCount: counts.buckets,
       slotRecords: worker.slotRecords,
       flows: worker.flows,
       flowCount: counts.flows,

@@ -210,8 +210,8 @@ function countsOf(limits: EngineLimits, workers: number): WorkerCounts {
   const pairs = Math.min(2 * limits.maxPairs, MAX_PAIR_RECORDS);
   const pools = Math.min(2 * pairs, MAX_POOLS);
   return {
-    // Two entries per flow, four per bucket, so the table is at most half full.
-    buckets: Math.max(64, powerOfTwo(flows)),
+    // Two entries per flow, four per bucket, so 8 of 15 slots are in use at most.
+    buckets: Math.max(64, Math.ceil((flows * 15) / 16)),
     flows,
     rules: limits.maxRules,
     pairs,
