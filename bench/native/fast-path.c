@@ -33,7 +33,7 @@ enum {
   SHAPE_LINK = 1 << 22,
   SHAPE_IPV4 = 1 << 23,
 };
-enum { NEEDS_CSUM = 1, TTL_STEP = 0xfffe, IPV4_TYPE = 0x0008, STATE_FLAGS = 0x0700, NO_LINK = 1, NO_WAY = 0x10000 };
+enum { NEEDS_CSUM = 1, TTL_STEP = 0xfffe, IPV4_TYPE = 0x0008, STATE_FLAGS = 0x0700, NO_LINK = 1, NO_WAY = 0x10000, MANY_BUCKETS = 1 << 16 };
 /* Of the first eight bytes of an IPv4 header: version, header length, MF and offset. */
 #define FIRST_BITS 0xff3f0000000000ffull
 #define FIRST_PLAIN 0x45
@@ -223,6 +223,24 @@ ALWAYS void touch_buckets(const struct bases *b, uint32_t count) {
 #endif
 }
 
+/* The same for the other buckets of what is not in its first one; worth its time from MANY_BUCKETS on. */
+ALWAYS void touch_other_buckets(const struct bases *b, uint32_t count) {
+  uint64_t sum = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    const uint64_t key = b->scratch[i].key;
+    const uint8_t *bucket = b->memory + b->scratch[i].bucket;
+    if (match_ways(bucket, key)) continue;
+    const uint32_t index = (uint32_t)((bucket - b->buckets) >> 6), both = scaled(b, (uint32_t)key);
+    const uint8_t *other = b->buckets + ((size_t)(both - index + (both < index ? b->bucket_count : 0)) << 6);
+#if TWIN_PREFETCH
+    __builtin_prefetch(other);
+#else
+    sum += load64(other);
+#endif
+  }
+  b->state->touched = sum;
+}
+
 /* --- second pass --- */
 
 /* The new port of the end that is translated, as stored. @param before as loaded */
@@ -360,6 +378,7 @@ uint32_t TWIN(process)(uint32_t count, uint32_t now) {
   b.state->uncounted = 0;
   inspect(&b, count);
   touch_buckets(&b, count);
+  if (b.bucket_count >= MANY_BUCKETS) touch_other_buckets(&b, count);
   uint32_t quick = 0, open_way = NO_WAY;
   for (uint32_t i = 0; i < count; i++) {
     if (b.scratch[i].shape && forward(&b, b.descriptors + i, b.scratch + i, now, &open_way)) quick++;
