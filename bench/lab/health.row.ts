@@ -46,6 +46,12 @@ async function load(pid: number, milliseconds: number): Promise<number> {
   return ((processorMs(pid) - usedMs) / (performance.now() - startMs)) * 100;
 }
 
+/** Commands of ip(8), one a line. */
+async function batch(lab: Lab, namespace: string, lines: readonly string[]): Promise<void> {
+  const done = await lab.exec(namespace, ["ip", "-batch", "-"], lines.join("\n"));
+  if (done.exitCode !== 0) throw new Error(`ip -batch: ${done.stderr.trim()}`);
+}
+
 /** The servers, all in one namespace, on a wire of their own to the box. */
 async function connect(lab: Lab): Promise<void> {
   const { box } = lab.names;
@@ -61,8 +67,14 @@ async function connect(lab: Lab): Promise<void> {
   await lab.must(box, ["sh", "-ec", near]);
   await lab.must(server, ["ip", "route", "replace", "default", "via", lab.addresses.boxBack]);
   const addresses = Array.from({ length: SERVERS }, (_, index) => `address add ${addressOf(index)}/32 dev eth0`);
-  const added = await lab.exec(server, ["ip", "-batch", "-"], addresses.join("\n"));
-  if (added.exitCode !== 0) throw new Error(`addresses of servers: ${added.stderr.trim()}`);
+  await batch(lab, server, addresses);
+  // The kernel keeps some thousand neighbours of all namespaces together; permanent ones do not count.
+  const mac = (await lab.must(server, ["cat", "/sys/class/net/eth0/address"])).trim();
+  const neighbours = Array.from(
+    { length: SERVERS },
+    (_, index) => `neighbour add ${addressOf(index)} lladdr ${mac} dev back nud permanent`,
+  );
+  await batch(lab, lab.names.box, neighbours);
   await lab.start(server, ["python3", "-c", ACCEPTOR]).line(/^ready$/);
 }
 
