@@ -40,6 +40,9 @@ export const GOALS: Readonly<Record<string, Goal>> = {
   "engine.sweep": limit(0.5),
   // Milliseconds.
   "engine.publish.10k": limit(1, 0.2),
+  // At most 1.3 times the cost without.
+  "engine.policy.1k": ratio(0.77, 0.85),
+  "engine.policy.1m": ratio(0.77, 0.85),
   "engine.checksum.1500": ratio(0.7, 0.9),
   "tcp.1.nft": ratio(0.65, 0.85),
   "tcp.8.nft": ratio(0.5, 0.8),

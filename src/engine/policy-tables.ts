@@ -45,9 +45,15 @@ function requireFit(what: string, needed: number, room: number): void {
   if (needed > room) throw new ImageTooLarge(`${what} of the flow policy: ${needed} needed, room for ${room}`);
 }
 
+/** Without flows that can never be the first to fit: all their ports belong to one before them. */
+const withoutShadowed = (list: readonly PermittedFlow[]): PermittedFlow[] =>
+  list.filter(
+    ({ ports: { min, max } }, index) => !list.slice(0, index).some(({ ports }) => ports.min <= min && max <= ports.max),
+  );
+
 /** The flows of one protocol, in their order, eight by eight. */
 function blocksOf(list: readonly PermittedFlow[], protocol: Protocol): PermittedFlow[][] {
-  const own = list.filter((flow) => flow.protocol === protocol);
+  const own = withoutShadowed(list.filter((flow) => flow.protocol === protocol));
   return Array.from({ length: Math.ceil(own.length / POLICY_LANES) }, (_, index) =>
     own.slice(index * POLICY_LANES, (index + 1) * POLICY_LANES),
   );

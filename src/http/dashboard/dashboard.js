@@ -5,6 +5,8 @@
 
 const KEEP = 120;
 const KEEP_EVENTS = 20;
+/** How often the flow policy is asked for, milliseconds. */
+const POLICY_MS = 5000;
 const histories = new Map();
 let previous = null;
 /** The id of the last health event: what comes after a break begins behind it. */
@@ -171,6 +173,63 @@ function showHealth(event) {
   element("no-health").hidden = true;
 }
 
+/** A few names, and how many more. */
+const some = (names) =>
+  names.length <= 3 ? names.join(", ") : `${names.slice(0, 2).join(", ")} and ${names.length - 2} more`;
+const PROTOCOLS = { 1: "icmp", 6: "tcp", 17: "udp", 58: "icmp" };
+
+/** The flow policy: what may pass and how often it did, and what was refused. Hidden where no host is bound. */
+function showPolicy(policy) {
+  element("policy").hidden = policy.hosts === 0;
+  element("policy-mode").textContent = policy.mode;
+  const refusals = policy.counters.refusals.map(({ refusal, packets }) => `${packets} ${refusal}`);
+  element("policy-refusals").textContent = refusals.join(", ");
+  const counts = new Map(policy.counters.flows.map(({ flow, packets }) => [flow, packets]));
+  const permitted = element("permitted").tBodies[0];
+  permitted.replaceChildren(
+    ...policy.flows.map((one) => {
+      const cells = [
+        [some(one.source), ""],
+        [some(one.destination), ""],
+        [`${one.port}/${one.protocol}`, "number"],
+        [counts.get(one.flow) ?? "0", "number"],
+        [one.flow, "optional"],
+      ];
+      const key = `${one.flow} ${one.source[0]} ${one.destination[0]} ${one.port} ${one.protocol}`;
+      return row(permitted, key, "", cells, null);
+    }),
+  );
+  const refused = element("refused").tBodies[0];
+  refused.replaceChildren(
+    ...policy.refused.map((one) => {
+      const port = one.refusal === "reply-is-syn" ? `from ${one.sourcePort}` : (one.destinationPort ?? "–");
+      const cells = [
+        [one.source, ""],
+        [one.destination, ""],
+        [`${port}/${PROTOCOLS[one.protocol] ?? one.protocol}`, "number"],
+        [one.packets, "number"],
+        [one.refusal, "optional"],
+      ];
+      return row(
+        refused,
+        `${one.source} ${one.destination} ${port} ${one.protocol} ${one.refusal}`,
+        "refused",
+        cells,
+        null,
+      );
+    }),
+  );
+  element("no-refused").hidden = policy.refused.length > 0;
+}
+
+/** Asks for the flow policy; what goes wrong, the stream tells too. */
+async function askPolicy() {
+  const token = sessionStorage.getItem("token");
+  const headers = { accept: "application/json", ...(token && { authorization: `Bearer ${token}` }) };
+  const answer = await fetch("v1/netbackup/policy", { headers, cache: "no-store" });
+  if (answer.ok) showPolicy(await answer.json());
+}
+
 function tile(id, value) {
   element(id).textContent = short(value);
   draw(element(`${id}-plot`), remember(`tile ${id}`, value));
@@ -217,6 +276,9 @@ element("login").addEventListener("submit", (event) => {
   event.preventDefault();
   sessionStorage.setItem("token", new FormData(event.target).get("token"));
 });
+
+setInterval(() => void askPolicy().catch(() => undefined), POLICY_MS);
+void askPolicy().catch(() => undefined);
 
 for (;;) {
   await follow().catch((error) => say(error.message, true));
