@@ -13,6 +13,7 @@ import type { Log } from "./control/ports.ts";
 import { type OpenedStore, openStore } from "./control/store.ts";
 import type { RunOptions } from "./daemon-options.ts";
 import { type DataPlane, openDataPlane, refusedDataPlane } from "./data-plane.ts";
+import { ConnectionTests } from "./health/connection-tests.ts";
 import { isEvent, panicEvent, transitionEvent } from "./health/describe.ts";
 import { Monitor, type Transition } from "./health/monitor.ts";
 import { SystemProber } from "./health/system-prober.ts";
@@ -91,6 +92,7 @@ class Daemon {
   private plane: DataPlane | null = null;
   private controller: Controller | null = null;
   private monitor: Monitor | null = null;
+  private readonly connectionTests = new ConnectionTests();
   private ready = false;
   private readonly healthEvents = new HealthEvents(Date.now());
   private app: Promise<App> | null = null;
@@ -130,6 +132,7 @@ class Daemon {
       clock,
       log,
       healthSource: monitor,
+      connections: this.connectionTests,
     });
     this.controller = controller;
     const inForce = await controller.start();
@@ -175,6 +178,7 @@ class Daemon {
   /** @param wasReady when not, the start was refused, and a database that it has made goes with it */
   private async takeApart(wasReady: boolean): Promise<void> {
     this.monitor?.close();
+    this.connectionTests.close();
     await Promise.all([...this.servers.map((server) => server.stop()), this.controller?.close()]);
     await this.plane?.stop();
     await this.team?.stop();

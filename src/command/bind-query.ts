@@ -5,6 +5,7 @@
 import { ok, type Result } from "../model/result.ts";
 import { bindShowFlows, bindShowServices } from "./bind-netbackup.ts";
 import { readPolicyForm } from "./bind-policy.ts";
+import { bindTestConnection } from "./bind-test.ts";
 import type { Asked, Change, Command, Output, ShowHealth, ShowStatistics, SubcommandName } from "./command.ts";
 import { type ErrorCode, failed, failure, keyFailure } from "./errors.ts";
 import {
@@ -18,6 +19,7 @@ import {
   HISTORY_FIELDS,
   HOST_FIELDS,
   isExplicit,
+  REACH_FIELDS,
   RULE_FIELDS,
   RULE_ITEM_FIELDS,
   SERVER_FIELDS,
@@ -297,16 +299,27 @@ const OF_LINES: readonly OptionSpec[] = [
   OPTIONS.form,
 ];
 
-function bindAsked(request: Request, kind: Asked["kind"]): Result<Command> {
-  const asked = QUERY_BINDERS[kind](request);
-  if (!asked.ok) return asked;
+/** `--json`, which goes with nothing that lays out lines. */
+function bindJson(request: Request): Result<boolean> {
   const json = request.flags.has(OPTIONS.json);
   const given = (option: OptionSpec): boolean =>
     option.kind === "text" ? request.texts.has(option) : option.kind === "flag" && request.flags.has(option);
   const ofLines = json ? OF_LINES.find(given) : undefined;
-  return ofLines === undefined
-    ? ok({ ...asked.value, json })
-    : failed("E-EXCLUSIVE", dash(OPTIONS.json), dash(ofLines));
+  return ofLines === undefined ? ok(json) : failed("E-EXCLUSIVE", dash(OPTIONS.json), dash(ofLines));
+}
+
+function bindAsked(request: Request, kind: Asked["kind"]): Result<Command> {
+  const asked = QUERY_BINDERS[kind](request);
+  if (!asked.ok) return asked;
+  const json = bindJson(request);
+  return json.ok ? ok({ ...asked.value, json: json.value }) : json;
+}
+
+function bindTest(request: Request): Result<Command> {
+  const output = bindOutput(request, REACH_FIELDS, REACH_FIELDS.defaults);
+  if (!output.ok) return output;
+  const json = bindJson(request);
+  return json.ok ? bindTestConnection(request, output.value, json.value) : json;
 }
 
 type QueryName = Exclude<SubcommandName, Change["kind"]>;
@@ -326,6 +339,8 @@ function bindKind(request: Request, kind: QueryName): Result<Command> {
       return bindImport(request);
     case "rollback":
       return bindRollback(request);
+    case "test-connection":
+      return bindTest(request);
     default:
       return bindAsked(request, kind);
   }

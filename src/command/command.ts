@@ -299,6 +299,23 @@ export interface PortFile {
   readonly file: string;
 }
 
+/** Opens connections to a host of NetBackup, one after the other, and tells which were answered. */
+export interface TestConnection {
+  readonly kind: "test-connection";
+  /** Name or address, IPv6 without brackets. */
+  readonly host: string;
+  /** Id of the service whose daemon is the last step; null: the one that the guide names. */
+  readonly service: string | null;
+  /** For all of it. */
+  readonly seconds: number;
+  /** Go on behind the first answer. */
+  readonly all: boolean;
+  /** The web ports of OpsCenter instead. */
+  readonly webPairs: boolean;
+  readonly output: Output;
+  readonly json: boolean;
+}
+
 /** Back to the configuration as it was after a change of the history; 0: before the first. */
 export interface Rollback {
   readonly kind: "rollback";
@@ -313,6 +330,7 @@ export type Command =
   | ExportConfig
   | ImportConfig
   | PortFile
+  | TestConnection
   | Rollback;
 
 /** All subcommands by their long names. */
@@ -321,4 +339,5 @@ export type SubcommandName =
   | Query["kind"]
   | ExportConfig["kind"]
   | ImportConfig["kind"]
+  | TestConnection["kind"]
   | Rollback["kind"];

@@ -8,6 +8,7 @@ import {
   HEALTH_FIELDS,
   HISTORY_FIELDS,
   HOST_FIELDS,
+  REACH_FIELDS,
   RESULT_FIELDS,
   RULE_FIELDS,
   SERVER_FIELDS,
@@ -26,5 +27,6 @@ export const FIELDS_OF: Partial<Readonly<Record<SubcommandName, readonly string[
   "show-services": allFields(SERVICE_FIELDS),
   "show-flows": allFields(FLOW_FIELDS),
   "show-host": allFields(HOST_FIELDS),
+  "test-connection": allFields(REACH_FIELDS),
   history: allFields(HISTORY_FIELDS),
 });

@@ -179,6 +179,16 @@ export const POLICY_FLOW_WIDTHS = {
 } as const satisfies Record<string, Width>;
 export type PolicyFlowField = keyof typeof POLICY_FLOW_WIDTHS;
 
+/** test-connection. An IPv6 address stands in brackets before its port. */
+export const REACH_WIDTHS = {
+  STEP: 8,
+  LOCAL: [22, 48],
+  REMOTE: [22, 48],
+  RESULT: 13,
+  USEC: 8,
+} as const satisfies Record<string, Width>;
+export type ReachField = keyof typeof REACH_WIDTHS;
+
 const all = (widths: Readonly<Record<string, Width>>): string[] => Object.keys(widths);
 
 const defaultRuleFields: readonly RuleField[] = ["RULENAME", "STATUS", "LBALG", "TYPE", "PROTOCOL", "VIP", "PORT"];
@@ -195,6 +205,7 @@ export const HISTORY_FIELDS: FieldSet = { widths: HISTORY_WIDTHS, defaults: all(
 export const SERVICE_FIELDS: FieldSet = { widths: SERVICE_WIDTHS, defaults: all(SERVICE_WIDTHS).slice(0, 6) };
 export const HOST_FIELDS: FieldSet = { widths: HOST_WIDTHS, defaults: all(HOST_WIDTHS) };
 export const POLICY_FLOW_FIELDS: FieldSet = { widths: POLICY_FLOW_WIDTHS, defaults: all(POLICY_FLOW_WIDTHS) };
+export const REACH_FIELDS: FieldSet = { widths: REACH_WIDTHS, defaults: all(REACH_WIDTHS) };
 const flowFields = all(FLOW_WIDTHS).filter((field) => field !== ("GROUP" satisfies FlowField));
 export const FLOW_FIELDS: FieldSet = { widths: FLOW_WIDTHS, defaults: flowFields.slice(1) };
 /** Of the difference that an upgrade makes. */

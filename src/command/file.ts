@@ -93,6 +93,7 @@ async function readStep(line: FileLine, resolver: Resolver, right: ImportOptions
   if (spec.long === "import-config") return failed("E-RECURSIVE");
   if (spec.long === "export-config" || spec.long === "export-policy") return failed("E-EXPORT-IN-IMPORT");
   if (spec.long === "rollback") return failed("E-ROLLBACK-IN-IMPORT");
+  if (spec.long === "test-connection") return failed("E-TEST-IN-IMPORT");
   const request = scan(spec, line.words.slice(1), true);
   if (!request.ok) return request;
   const named = hasNames(request.value) ? await lookUpNames(request.value, resolver) : request;

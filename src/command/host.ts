@@ -62,6 +62,28 @@ export interface FlowCount {
   readonly flows: number;
 }
 
+/** How an attempt to connect has ended. */
+export interface Connected {
+  /** `unreachable`: somebody on the way, or this machine, says that it cannot be reached. */
+  readonly result: "connected" | "refused" | "timeout" | "unreachable";
+  /** Where it came from; null: it never had an address. */
+  readonly local: { readonly address: Address; readonly port: number } | null;
+  readonly microseconds: number;
+}
+
+/** Makes TCP connections from this machine for one test, sends nothing over them and ends them at once. */
+export interface Connector {
+  /**
+   * Not before the attempt before has ended. Rejects when the caller has gone.
+   * @returns E-NBCONNECT when nothing is known of the target because something is missing here
+   */
+  connect(target: Address, port: number, timeoutMs: number): Promise<Result<Connected>>;
+  /** Milliseconds of a clock that never goes back. */
+  nowMs(): number;
+  /** To be called once, when the test is over. */
+  close(): void;
+}
+
 /** What would become of a packet, and the name of the device that it would leave by. */
 export interface LocatedExplanation {
   readonly explanation: Explanation;
@@ -168,6 +190,8 @@ export interface CommandHost {
   persistEntriesFrom(place: number): Iterable<Placed<StickySnapshot>>;
   /** What would become of a packet now; nothing changes. Absent: this process has no tables. */
   explain?(packet: ExplainedPacket): LocatedExplanation;
+  /** For one test of a path; null: too many are under way. Absent: this process connects to nobody. */
+  connector?(): Connector | null;
   /** First address of a host name, by the daemon's resolver; null when it does not resolve. */
   resolveHost(name: string, family?: Family): Promise<Address | null>;
   /** Name of an address, null if none. */

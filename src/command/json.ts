@@ -22,6 +22,7 @@ import type { AnyKey, FlagOption, TextOption } from "./options.ts";
 import { type Given, lookUpNames, parseValue, type Request } from "./request.ts";
 import { valueSchema } from "./schema.ts";
 import { ROUTES, type Route, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
+import { TEST_BODY } from "./test-body.ts";
 import { ports as portsCodec, type Resolver } from "./values.ts";
 
 export { stringify } from "./views.ts";
@@ -71,6 +72,7 @@ function propertiesSchema(route: Route): z.ZodType {
 export function requestSchema(route: Route): z.ZodType | null {
   if (route.body === null || route.body === "text" || route.body === "query") return null;
   if (route.body === "port") return PORT_BODY;
+  if (route.body === "test") return TEST_BODY;
   if (route.body === "properties") return propertiesSchema(route);
   return z.strictObject(Object.fromEntries(Object.keys(route.body).map((property) => [property, z.boolean()])));
 }
@@ -268,6 +270,7 @@ export async function queryFromHttp(
     kind === "changes" ||
     kind === "export-config" ||
     kind === "import-config" ||
+    kind === "test-connection" ||
     kind === "rollback"
   )
     throw new Error(`${route.method} ${route.path} is no query`);

@@ -2,10 +2,11 @@
  * Keys and options of the one grammar: every keyword of a `key=value` argument and every option letter is spelled here
  * and nowhere else. Which subcommand has which is spec.ts.
  */
-import { CATALOGUE } from "../netbackup/catalogue.ts";
+import { CATALOGUE, serviceOf } from "../netbackup/catalogue.ts";
 import { HOST_FACTS, QUESTION_FACTS, SITE_FACTS } from "../netbackup/facts.ts";
 import { POLICY_SWITCHES } from "../netbackup/policy-settings.ts";
 import { TABLES } from "../netbackup/question.ts";
+import { DAEMONS, DEFAULT_DAEMON } from "../netbackup/reach.ts";
 import {
   address,
   addressRange,
@@ -276,6 +277,19 @@ export const OPTIONS = Object.freeze({
   bothWays: flag("b", "both directions", { property: "both", value: true }),
   notNeeded: flag("a", "also flows that are not needed", { property: "all", value: true }),
   allHosts: flag("H", "between all bound hosts", { property: "hosts", value: true }),
+  testedService: text(
+    "t",
+    "SERVICE",
+    `whose daemon is the last step; default ${serviceOf(DEFAULT_DAEMON).name}`,
+    null,
+    {
+      words: DAEMONS.map((id) => serviceOf(id).name),
+      property: "service",
+    },
+  ),
+  testSeconds: text("w", "SECONDS", "for all of it, 1 to 20; default 9", null, { property: "seconds" }),
+  everyStep: flag("a", "go on behind the first answer", { property: "all", value: true }),
+  webPairs: flag("O", "find the web ports of OpsCenter instead", { property: "opscenter", value: true }),
   portFile: text("f", "FILE", "set what this cloudstore.conf says", "file"),
   hostAddress: text("a", "ADDR[/LEN]", "the host's address, or the prefix of several hosts", null, {
     property: "address",

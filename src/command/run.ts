@@ -19,6 +19,7 @@ import type {
   Rollback,
   ShowStatistics,
   SubcommandName,
+  TestConnection,
 } from "./command.ts";
 import { completionScript } from "./completion-scripts.ts";
 import { errorText, failed, failure } from "./errors.ts";
@@ -35,8 +36,10 @@ import { hasNames, lookUpNames, type Request } from "./request.ts";
 import type { Resolver } from "./service-names.ts";
 import { FRAME_WORDS, findSubcommand, SUBCOMMANDS, type SubcommandSpec, unknownSubcommand } from "./spec.ts";
 import { listStatistics } from "./statistics.ts";
+import { type TestFindings, testLines, testOf, testView } from "./test-connection.ts";
 import { scan } from "./text.ts";
 import { subcommandHelp, usageList } from "./usage.ts";
+import { stringify } from "./views.ts";
 
 /** A piece of output. Pieces come in the order in which they are to be written. */
 export interface Chunk {
@@ -206,7 +209,9 @@ async function* inChunks(listing: Listing): AsyncGenerator<Chunk, Result<void>, 
 }
 
 /** Hands every piece on at once. */
-async function* asTheyCome(listing: Listing): AsyncGenerator<Chunk, Result<void>, void> {
+async function* asTheyCome<T>(
+  listing: AsyncGenerator<string, Result<T>, void>,
+): AsyncGenerator<Chunk, Result<T>, void> {
   for (;;) {
     const step = await listing.next();
     if (step.done) return step.value;
@@ -408,6 +413,22 @@ async function* runPortFile(
   return status;
 }
 
+/** Lines as they come, or one object at the end. Status 1 when no way is open. */
+async function* runTest(command: TestConnection, host: CommandHost): AsyncGenerator<Chunk, number, void> {
+  const done: Result<boolean> = command.json
+    ? yield* testJson(command, host)
+    : yield* asTheyCome(testLines(command, host));
+  if (!done.ok) yield refuse(done.failure);
+  return done.ok && done.value ? 0 : 1;
+}
+
+async function* testJson(command: TestConnection, host: CommandHost): AsyncGenerator<Chunk, Result<boolean>, void> {
+  const found = await testOf(command, host);
+  if (!found.ok) return found;
+  yield { stdout: `${stringify(testView(command, found.value))}\n` };
+  return ok(found.value.via !== null);
+}
+
 /** Objects, whether by `--json` or by the form of flows. */
 const asksForJson = (query: Query): boolean => query.json || (query.kind === "show-flows" && query.form === "json");
 
@@ -423,6 +444,8 @@ function runCommand(command: Command, host: CommandHost, options: RunOptions): A
       return runPortFile(command, host, options);
     case "rollback":
       return runRollback(command, host);
+    case "test-connection":
+      return runTest(command, host);
     case "show-statistics":
       return report(asTheyCome(command.json ? listJson(command, null, host) : statisticsOf(command, host)));
     default:
@@ -539,4 +562,14 @@ export async function rollBack(
 ): Promise<Result<Plan | null>> {
   const allowed = authorize(SUBCOMMANDS[command.kind].right, printCommand(command), options);
   return allowed.ok ? goBack(command, host) : allowed;
+}
+
+/** Tries the ports of a host. Checks the right first (E-AUTH). */
+export async function testHost(
+  command: TestConnection,
+  host: CommandHost,
+  options: Pick<RunOptions, "right">,
+): Promise<Result<TestFindings>> {
+  const allowed = authorize(SUBCOMMANDS[command.kind].right, printCommand(command), options);
+  return allowed.ok ? testOf(command, host) : allowed;
 }

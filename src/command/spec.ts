@@ -18,9 +18,9 @@ export interface Route {
   readonly summary: string;
   /**
    * `properties`: the subcommand's keys and flags. `query`: the same as query parameters. An object: exactly that body
-   * selects the subcommand. `text`: import text. `port`: the port of the path's name.
+   * selects the subcommand. `text`: import text. `port`: the port of the path's name. `test`: what test-connection is told.
    */
-  readonly body: "properties" | "query" | "text" | "port" | Readonly<Record<string, boolean>> | null;
+  readonly body: "properties" | "query" | "text" | "port" | "test" | Readonly<Record<string, boolean>> | null;
 }
 
 export interface SubcommandSpec {
@@ -466,6 +466,21 @@ export const SUBCOMMANDS: Readonly<Record<SubcommandName, SubcommandSpec>> = Obj
       names: "file",
       max: 1,
       routes: [route("GET", "/netbackup/policy/export", "The flow policy for another firewall", "query")],
+    },
+  ),
+  "test-connection": row(
+    "test-connection",
+    "test-conn",
+    "config",
+    "[-a] [-O | -t SERVICE] [-w SECONDS] [[-p] -o FIELD,...] HOST",
+    "try the ports of a NetBackup host in order: PBX, VNETD, daemon (addition)",
+    {
+      options: [O.everyStep, O.webPairs, O.testedService, O.testSeconds, O.parsable, O.fields, O.json],
+      operand: "HOST",
+      min: 1,
+      max: 1,
+      missingOptionArgument: LISTED,
+      routes: [route("POST", "/netbackup/test", "Try the ports of a NetBackup host in order", "test")],
     },
   ),
   explain: row(

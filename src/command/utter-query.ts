@@ -3,7 +3,8 @@
  * law that tests hold). The way back of changes is in bind.ts.
  */
 import type { AskedRole } from "../netbackup/question.ts";
-import type { Command, Output, Query, ShowFlows, ShowStatistics } from "./command.ts";
+import { DEFAULT_TEST_SECONDS } from "./bind-test.ts";
+import type { Command, Output, Query, ShowFlows, ShowStatistics, TestConnection } from "./command.ts";
 import {
   AUDIT_FIELDS,
   type FieldSet,
@@ -11,6 +12,7 @@ import {
   FLOW_FIELDS,
   HISTORY_FIELDS,
   HOST_FIELDS,
+  REACH_FIELDS,
   RULE_FIELDS,
   RULE_ITEM_FIELDS,
   SERVER_FIELDS,
@@ -152,6 +154,16 @@ function sayFlows({ question, form, output }: ShowFlows): Parts {
 
 const sayCount = (limit: number | null): string | null => (limit === null ? null : BigInt(limit).toString());
 
+function sayTest(test: TestConnection): Said {
+  const { flags = [], texts = [] } = sayOutput(test.output, REACH_FIELDS.defaults);
+  const seconds = test.seconds === DEFAULT_TEST_SECONDS ? null : String(test.seconds);
+  return say({
+    flags: [...flags, test.all && OPTIONS.everyStep, test.webPairs && OPTIONS.webPairs, test.json && OPTIONS.json],
+    texts: [...texts, [OPTIONS.testedService, test.service], [OPTIONS.testSeconds, seconds]],
+    operands: [test.host],
+  });
+}
+
 /** Takes a command that is no row of changes apart. */
 export function utterQuery(command: Exclude<Command, { kind: "changes" }>): Said {
   switch (command.kind) {
@@ -164,6 +176,8 @@ export function utterQuery(command: Exclude<Command, { kind: "changes" }>): Said
       });
     case "port-file":
       return say({ texts: [[OPTIONS.portFile, command.file]] });
+    case "test-connection":
+      return sayTest(command);
     case "rollback":
       return say({ flags: [command.dryRun && OPTIONS.dryRun], operands: [String(command.id)] });
     default: {

@@ -256,6 +256,22 @@ const policySchema = z.object({
     .describe("the last 64, the latest first"),
 });
 
+const connectionTestSchema = z.object({
+  host: z.string(),
+  address: z.string().describe("the address that was tried"),
+  via: z.string().nullable().describe("what answered first: PBX, VNETD, DAEMON, or a pair of web ports; null: nothing"),
+  hint: z.string().nullable().describe("what to look at when it is not what was expected"),
+  steps: z.array(
+    z.object({
+      step: z.string(),
+      local: endpointSchema.nullable().describe("null: the connection never had an address"),
+      remote: endpointSchema,
+      result: z.enum(["connected", "refused", "timeout", "unreachable"]),
+      microseconds: z.int(),
+    }),
+  ),
+});
+
 const planSchema = z.object({
   changes: z.array(
     z.object({
@@ -289,6 +305,7 @@ export const VIEW_SCHEMAS = Object.freeze({
   "netbackup-port": portSettingSchema,
   "netbackup-host": hostSchema,
   "netbackup-policy": policySchema,
+  "connection-test": connectionTestSchema,
 });
 
 export type ServerView = z.infer<typeof serverSchema>;
@@ -301,4 +318,5 @@ export type NetBackupFlowView = z.infer<typeof netbackupFlowSchema>;
 export type HostView = z.infer<typeof hostSchema>;
 export type PolicyView = z.infer<typeof policySchema>;
 export type PortSettingView = z.infer<typeof portSettingSchema>;
+export type ConnectionTestView = z.infer<typeof connectionTestSchema>;
 export type StickyView = z.infer<typeof stickySchema>;

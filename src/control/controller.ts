@@ -5,7 +5,7 @@
  */
 import type { Change } from "../command/command.ts";
 import { errorText, failed } from "../command/errors.ts";
-import type { ChangeContext, CommandHost } from "../command/host.ts";
+import type { ChangeContext, CommandHost, Connector } from "../command/host.ts";
 import { type EngineCounters, ImageTooLarge, type Interest, type TableImage } from "../engine/engine.ts";
 import { explain } from "../engine/explain.ts";
 import { type Address, addressKey } from "../model/address.ts";
@@ -61,6 +61,14 @@ export interface ControllerParts {
   readonly externalTest?: NonNullable<ChangeContext["externalTest"]>;
   /** Who knows what health checks found. Default: nobody probes. */
   readonly healthSource?: HealthSource;
+  /** Connections that commands ask for. Default: there are none. */
+  readonly connections?: ConnectionSource;
+}
+
+/** Who connects to hosts for commands. */
+export interface ConnectionSource {
+  /** For one test; null: too many are under way. @param gone fires when its caller has left */
+  open(gone: AbortSignal | undefined): Connector | null;
 }
 
 /** Everything that one change replaces as a whole. */
@@ -134,7 +142,7 @@ export class Controller {
 
   /** The face that commands see, bound to one caller. `gone` ends sleep() and so an endless statistics listing. */
   hostFor(caller: Caller, gone?: AbortSignal): CommandHost {
-    const { engine, names, clock, store } = this.parts;
+    const { engine, names, clock, store, connections } = this.parts;
     return {
       config: () => this.state.config,
       transact: (audit, change) => this.transact(caller, audit, change),
@@ -155,6 +163,7 @@ export class Controller {
         const explanation = explain(this.state.image, engine.live(), packet);
         return { explanation, egressName: explanation.egress && engine.portName(explanation.egress.port) };
       },
+      ...(connections && { connector: () => connections.open(gone) }),
       resolveHost: (name, family) => names.resolveHost(name, family),
       reverseLookup: (address) => names.reverseLookup(address),
       resolveService: (name, prefer) => names.resolveService(name, prefer),

@@ -255,6 +255,20 @@ export const rollbackOperation = (route: Route): Operation => ({
   },
 });
 
+/** `POST /v1/netbackup/test`. */
+export const testOperation = (route: Route): Operation => {
+  const body = requestBody([route]);
+  return {
+    ...namesOf([route]),
+    parameters: [],
+    ...(body && { requestBody: body }),
+    responses: {
+      200: answer("What was tried, and what answered, if anything did.", both(ref("connection-test"))),
+      ...refusals(...ALWAYS, ...WITH_BODY, 404, 501),
+    },
+  };
+};
+
 const lineBody = (name: string, schema: JsonSchema): JsonSchema => ({
   type: "object",
   required: [name],

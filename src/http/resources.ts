@@ -32,6 +32,7 @@ import { registerExport, registerImport } from "./config.ts";
 import { addEndpoint } from "./endpoint.ts";
 import { registerExplain } from "./explain.ts";
 import { registerNetBackupList } from "./netbackup.ts";
+import { registerNetBackupTest } from "./netbackup-test.ts";
 import { resourceOperation, type Shown } from "./openapi.ts";
 import { inOrder, type ListItem, type Place, pageOf, readPaging } from "./paging.ts";
 import { registerPolicy, registerPolicyExport } from "./policy.ts";
@@ -145,6 +146,7 @@ const SPECIAL: Readonly<Record<string, (app: App, parts: RouteParts, route: Rout
   "GET /v1/netbackup/flows": (app, parts, route) => registerNetBackupList(app, parts, route, "netbackup-flow"),
   "GET /v1/netbackup/policy": registerPolicy,
   "GET /v1/netbackup/policy/export": registerPolicyExport,
+  "POST /v1/netbackup/test": registerNetBackupTest,
   "GET /v1/statistics": (app, parts, route) =>
     registerStatistics(app, parts, resourceOperation([route], { view: "statistics", isList: false })),
   "GET /v1/statistics/stream": registerStream,

@@ -28,7 +28,7 @@ test("ILB-001 no arguments at all are an incomplete line and the usage list", as
     first: "ilbadm: the command line is incomplete (more arguments expected)",
     second: "Usage:",
   });
-  expect(lines.length).toBe(2 + 22 + 4 + 9 + 2 + 1); // the original subcommands; show-audit, history, rollback, explain; of NetBackup; help, completion
+  expect(lines.length).toBe(2 + 22 + 4 + 10 + 2 + 1); // the original subcommands; show-audit, history, rollback, explain; of NetBackup; help, completion
 });
 
 test("ILB-002 an unknown subcommand is refused", async () => {

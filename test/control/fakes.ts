@@ -1,6 +1,6 @@
 /** Recording stand-ins for engine, kernel, store and clock: every call lands in one list, in order; any step can fail. */
 import type { Clock } from "../../src/control/clock.ts";
-import { Controller } from "../../src/control/controller.ts";
+import { type ConnectionSource, Controller } from "../../src/control/controller.ts";
 import type { HealthSource } from "../../src/control/health-status.ts";
 import type { NameService } from "../../src/control/names.ts";
 import { type EngineControl, type KernelControl, KernelRefused, type Log } from "../../src/control/ports.ts";
@@ -113,7 +113,7 @@ export class FakeWorld {
     close: () => undefined,
   };
 
-  controller(saved: Config = EMPTY_CONFIG, healthSource?: HealthSource): Controller {
+  controller(saved: Config = EMPTY_CONFIG, healthSource?: HealthSource, connections?: ConnectionSource): Controller {
     this.saved = saved;
     return new Controller({
       engine: this.engine,
@@ -123,6 +123,7 @@ export class FakeWorld {
       clock: this.clock,
       log: SILENT,
       ...(healthSource && { healthSource }),
+      ...(connections && { connections }),
     });
   }
 

@@ -1,6 +1,6 @@
 /** The HTTP application over recording fakes, for tests that need no daemon. */
 import type { Caller } from "../../src/control/caller.ts";
-import type { Controller } from "../../src/control/controller.ts";
+import type { ConnectionSource, Controller } from "../../src/control/controller.ts";
 import { HealthEvents } from "../../src/control/health-events.ts";
 import { type App, createApp } from "../../src/http/app.ts";
 import { RefusalAudit } from "../../src/http/rights.ts";
@@ -20,14 +20,15 @@ export interface Ask {
 
 export class TestApp {
   readonly world = new FakeWorld();
-  readonly controller: Controller = this.world.controller();
+  readonly controller: Controller;
   readonly app: App;
   readonly healthEvents = new HealthEvents(1);
   /** Messages of errors that it logged. */
   readonly errors: string[] = [];
 
-  private constructor() {
-    const { controller } = this;
+  private constructor(connections?: ConnectionSource) {
+    const controller = this.world.controller(undefined, undefined, connections);
+    this.controller = controller;
     this.app = createApp({
       version: "1.2.3",
       log: { debug() {}, info() {}, warn() {}, error: (message) => this.errors.push(message) },
@@ -41,8 +42,8 @@ export class TestApp {
     });
   }
 
-  static async start(): Promise<TestApp> {
-    const app = new TestApp();
+  static async start(connections?: ConnectionSource): Promise<TestApp> {
+    const app = new TestApp(connections);
     await app.controller.start();
     return app;
   }

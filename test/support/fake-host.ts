@@ -2,7 +2,14 @@
  * A CommandHost in memory: the configuration is a variable, the clock stands until somebody sleeps, counters and table
  * entries are what the test sets. Host and service names come from two maps, so no test asks a resolver.
  */
-import type { ChangeContext, CommandHost, HealthResult, RuleSample, StatisticsSample } from "../../src/command/host.ts";
+import type {
+  ChangeContext,
+  CommandHost,
+  Connector,
+  HealthResult,
+  RuleSample,
+  StatisticsSample,
+} from "../../src/command/host.ts";
 import { type Chunk, type RunOptions, run } from "../../src/command/run.ts";
 import type { FlowSnapshot, Placed, StickySnapshot } from "../../src/engine/engine.ts";
 import { type Address, formatAddress, parseAddress } from "../../src/model/address.ts";
@@ -54,6 +61,12 @@ export class FakeHost implements CommandHost {
   sticky: StickySnapshot[] = [];
   healthResults?: () => readonly HealthResult[];
   externalTest: NonNullable<ChangeContext["externalTest"]> = () => "executable";
+  /** Ports that answer, and how; any other is silent and takes the whole of its time. */
+  readonly answers = new Map<number, "connected" | "refused" | "unreachable">();
+  /** What was tried. */
+  readonly tried: { readonly target: string; readonly port: number; readonly timeoutMs: number }[] = [];
+  /** Tests that may still begin. */
+  freeTests = 1;
   readonly #rules = new Map<number, RuleCounters>();
   readonly #pairs = new Map<string, { packets: bigint; bytes: bigint }>();
 
@@ -146,6 +159,27 @@ export class FakeHost implements CommandHost {
     this.looked.push(name);
     const ports = this.services.get(name.toLowerCase());
     return ports?.[prefer] ?? ports?.tcp ?? ports?.udp ?? null;
+  }
+
+  /** An answer takes a millisecond. Local ports rise from 40924. */
+  connector(): Connector | null {
+    if (this.freeTests === 0) return null;
+    this.freeTests--;
+    return {
+      nowMs: () => this.nowMs,
+      connect: async (target, port, timeoutMs) => {
+        this.tried.push({ target: formatAddress(target), port, timeoutMs });
+        const result = this.answers.get(port) ?? "timeout";
+        const tookMs = result === "timeout" ? timeoutMs : 1;
+        this.nowMs += tookMs;
+        const address = parseAddress(target.family === 4 ? "192.0.2.5" : "2001:db8::5")!;
+        const local = result === "unreachable" ? null : { address, port: 40922 + 2 * this.tried.length };
+        return ok({ result, local, microseconds: tookMs * 1000 });
+      },
+      close: () => {
+        this.freeTests++;
+      },
+    };
   }
 
   async sleep(milliseconds: number): Promise<void> {

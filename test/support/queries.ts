@@ -10,6 +10,7 @@ import {
   GROUP_FIELDS,
   HISTORY_FIELDS,
   HOST_FIELDS,
+  REACH_FIELDS,
   RULE_FIELDS,
   RULE_ITEM_FIELDS,
   SERVER_FIELDS,
@@ -166,6 +167,18 @@ const flows = fc
 
 const hosts = fc.record({ kind: fc.constant("show-host" as const), output: output(HOST_FIELDS), names: words });
 const policy = fc.record({ kind: fc.constant("show-policy" as const), verbose: fc.boolean() });
+const connectionTest = fc
+  .record({
+    kind: fc.constant("test-connection" as const),
+    host: fc.constantFrom("media1", "media1.example.com", "192.0.2.20", "2001:db8::20"),
+    service: fc.option(fc.constantFrom("bprd", "nbcssc", "vnetd")),
+    seconds: fc.integer({ min: 1, max: 20 }),
+    all: fc.boolean(),
+    webPairs: fc.boolean(),
+    output: output(REACH_FIELDS),
+    json: fc.constant(false),
+  })
+  .map((asked) => ({ ...asked, service: asked.webPairs ? null : asked.service }));
 
 const file = fc.option(word);
 const policyExport = fc.record({
@@ -184,6 +197,8 @@ export const anyReading: fc.Arbitrary<Reading> = fc.oneof(
   withJson(packet, fc.boolean()),
   { weight: 2, arbitrary: withJson(fc.oneof(services, flows, hosts, policyExport), fc.constant(false)) },
   withJson(policy, fc.boolean()),
+  { weight: 2, arbitrary: withJson(fc.oneof(services, flows), fc.constant(false)) },
+  connectionTest,
   fc.record({ kind: fc.constant("export-config" as const), file }),
   fc.record({ kind: fc.constant("import-config" as const), preserve: fc.boolean(), dryRun: fc.boolean(), file }),
   fc.record({ kind: fc.constant("rollback" as const), id: fc.nat(), dryRun: fc.boolean() }),
