@@ -251,45 +251,6 @@ describe.skipIf(!hasNamespaces)("connections of a server that is found dead", ()
   );
 });
 
-/** Addresses of one server whose port says nothing. Of their probes about a hundred hang at any time. */
-const DEAF = Array.from({ length: 230 }, (_, index) => `198.51.100.${index < 80 ? 20 + index : 21 + index}`);
-/** An event every 1 to 4 s, which hangs for 2. */
-const HANGING = "hc-test=tcp,hc-timeout=2,hc-count=1,hc-interval=3";
-
-describe.skipIf(!hasNamespaces)("hundreds of servers that say nothing", () => {
-  test(
-    "while their probes hang another server is found out and taken back",
-    async () => {
-      await withLab({}, async (lab) => {
-        const { names } = lab;
-        const [, victim] = await Promise.all([0, 1, 2].map((index) => lab.startServer(index)));
-        const add = DEAF.map((address) => `ip address add ${address}/24 dev eth0`).join("; ");
-        await lab.must(names.servers[0]!, ["sh", "-ec", `${add}; ${firewall(9000, "drop")}`]);
-        await lab.startDaemon();
-        const members = DEAF.map((address) => `${address}:9000`).join(",");
-        await lab.configure("create-servergroup", "-s", `server=${members}`, "deaf");
-        await lab.configure("create-healthcheck", "-n", "-h", HANGING, "deaf");
-        const method = ["-m", "type=HALF-NAT", "-h", "hc-name=deaf", "-o", "servergroup=deaf"];
-        await lab.configure("create-rule", "-e", "-i", `vip=${vipOf(lab)},port=9000`, ...method, "deaf");
-        await createCheckedRule(lab, { type: "HALF-NAT", test: "tcp" });
-        await reachStates(
-          lab,
-          DEAF.map(() => "dead"),
-          "deaf",
-        );
-        await reachStates(lab, ["alive", "alive", "alive"]);
-        await victim!.stop("SIGKILL");
-        await reachStates(lab, ["alive", "dead", "alive"]);
-        await lab.startServer(1);
-        await reachStates(lab, ["alive", "alive", "alive"]);
-        const audit = await lab.configure("show-audit");
-        expect(audit.match(/health of _web\.[02] in www: /g)).toBeNull();
-      });
-    },
-    TEST_TIMEOUT_MS,
-  );
-});
-
 describe.skipIf(!hasNamespaces)("one-armed, the VIP being the box's only address", () => {
   test.each(FAMILIES.slice(0, isFullRun ? 2 : 1).map((family) => ({ family })))(
     "over IPv$family: answers to probes, ICMP errors too, come back to the VIP, and no statistics count them",
