@@ -117,7 +117,7 @@ describe.each([4, 6] as const)("over IPv%d", (family) => {
         const none = await found(lab, "-t", "bprd", "-w", "2", second);
         expect([none.exitCode, none.via, none.steps.at(-1)!.remote.port]).toEqual([1, null, 13720]);
         const audit = await lab.configure("show-audit", "-p", "-o", "result,command");
-        expect(audit).toContain("ok:test-connection --json -O ");
+        expect(audit).toContain("ok:test-connection -O --json ");
       });
     },
     TEST_TIMEOUT_MS,
