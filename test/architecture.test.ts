@@ -36,7 +36,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     "device/device.ts",
   ],
   // What is to be checked comes from the configuration, what was found goes to the controller's interface.
-  health: ["model", "command", "control", "native", "engine/engine.ts"],
+  health: ["model", "netbackup", "command", "control", "native", "engine/engine.ts"],
   http: ["gen", "model", "netbackup", "command", "control", "native", "engine/engine.ts"],
   // Types alone: no code of the server or of the layout gets into a program that uses it.
   client: ["gen/api.ts"],

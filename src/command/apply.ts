@@ -85,7 +85,7 @@ function createRule(config: Config, change: CreateRule): Result<Config> {
   return next(config, { rules: ruleLists.append(config.rules, rule) }, true);
 }
 
-/** tcp and udp tests need a rule of that protocol, what talks over TCP a TCP rule; the others fit both. */
+/** tcp and udp tests need a rule of that protocol, NBU and what talks over TCP a TCP rule; the others fit both. */
 const suits = ({ kind }: HealthTest, protocol: Rule["protocol"]): boolean => {
   if (kind === "ping" || kind === "external" || kind === "dns") return true;
   return protocol === (kind === "udp" ? "udp" : "tcp");

@@ -143,6 +143,7 @@ export const RESULT_CELLS: Readonly<Record<ResultField, (row: ResultRow) => stri
   NEXT: ({ result }) => (result.nextAtMs === null ? "" : timeOfDay(result.nextAtMs)),
   RTT: ({ result }) => String(result.rttMicroseconds),
   CERT_UNTIL: ({ result: { certificateUntilMs } }) => (certificateUntilMs == null ? "" : dayOf(certificateUntilMs)),
+  VIA: ({ result }) => result.via ?? "",
   REASON: ({ result }) => reasonOf(result),
 };
 

@@ -98,6 +98,7 @@ export const RESULT_WIDTHS = {
   NEXT: 9,
   RTT: 9,
   CERT_UNTIL: 11,
+  VIA: 7,
   REASON: 40,
 } as const satisfies Record<string, Width>;
 export type ResultField = keyof typeof RESULT_WIDTHS;

@@ -35,6 +35,8 @@ export interface HealthResult {
   readonly reason?: string | null;
   /** Until when the certificate is valid that the server showed last, wall clock; null: none was seen. */
   readonly certificateUntilMs?: number | null;
+  /** Of NBU tests: the first step that answers, `none`: none does; null: not known, or another test. */
+  readonly via?: string | null;
   /** Failing, and still offered: too few servers of the rule would remain (hc-panic). Absent: no. */
   readonly isKept?: boolean;
   /** Changes of status that results have brought, and checks that passive signals have asked for; absent: 0. */

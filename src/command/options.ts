@@ -236,7 +236,10 @@ export const OPTIONS = Object.freeze({
   byServer: flag("s", "one line per server (as without options)"),
   allGroupFields: flag("f", "all fields as a table"),
   verboseGroup: flag("v", "all fields as a table"),
-  verboseResults: flag("v", "with the reason of the last failure, in words"),
+  verboseResults: flag(
+    "v",
+    "with the end of the certificate, how NetBackup answers, and the reason of the last failure (additions)",
+  ),
   servers: keys("s", "server=HOSTSPEC,...", "servers to add", [KEYS.servers]),
   serverIds: keys("s", "server=ID,...", "servers to remove", [KEYS.serverIds]),
   addEnabled: flag("e", "accepted; servers are always added enabled"),

@@ -419,11 +419,11 @@ export const serverIdText: Codec<string> = {
 
 export const healthTest: Codec<string> = {
   kind: "health test",
-  help: "tcp, udp, ping or the absolute path of an executable; additions: HTTP, HTTPS, GRPC, DNS, http://HOST/PATH or https://HOST/PATH",
+  help: "tcp, udp, ping or the absolute path of an executable; additions: HTTP, HTTPS, GRPC, DNS, http://HOST/PATH, https://HOST/PATH, or NBU (PBX, VNETD, daemon)",
   parse: good,
   print: (value) => value,
   json: TEXT,
-  examples: ["tcp", "udp", "ping", "HTTP", "HTTPS", "GRPC", "DNS", "http://", "https://"],
+  examples: ["tcp", "udp", "ping", "HTTP", "HTTPS", "GRPC", "DNS", "NBU", "http://", "https://"],
 };
 
 /** A text that has to look like something. */

@@ -79,6 +79,7 @@ const resultSchema = z.object({
   rtt: z.int().describe("microseconds, 0: unknown"),
   reason: z.string().nullable().describe("the last failure in words; null after a success or without any"),
   certificateUntil: time.nullable().describe("when the certificate ends that the server showed last; null: none seen"),
+  via: z.string().nullable().describe("of NBU tests: PBX, VNETD, DAEMON, or none; null: not known, or another test"),
   kept: z.boolean().describe("failing, and offered all the same: too few servers of the rule would remain (hc-panic)"),
 });
 

@@ -115,6 +115,7 @@ export function resultView(config: Config, result: HealthResult): ResultView | n
     rtt: result.rttMicroseconds,
     reason: result.reason ?? null,
     certificateUntil: result.certificateUntilMs == null ? null : new Date(result.certificateUntilMs).toISOString(),
+    via: result.via ?? null,
     kept: result.isKept ?? false,
   };
 }

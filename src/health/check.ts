@@ -18,6 +18,8 @@ export type Step = { readonly kind: "ping" } | { readonly kind: "test"; readonly
 interface Seen {
   /** Until when the server's certificate is valid, wall clock; absent: it showed none. */
   readonly certificateUntilMs?: number;
+  /** On which step a NetBackup host answers, `none`: on none; absent: that was not asked. */
+  readonly via?: string;
 }
 
 export type Outcome =
@@ -50,6 +52,7 @@ export class Check {
   #rttMicroseconds = 0;
   #reason: string | null = null;
   #certificateUntilMs: number | null = null;
+  #via: string | null = null;
   #event: Event | null = null;
   /** Wall clock, milliseconds: end of the last event, or else when the check was made or enabled. */
   lastAtMs: number;
@@ -105,6 +108,7 @@ export class Check {
       this.#run = 0;
       this.#rttMicroseconds = 0;
       this.#reason = null;
+      this.#via = null;
       this.lastAtMs = atMs;
     } else this.nextAtMs = null;
     return true;
@@ -129,6 +133,8 @@ export class Check {
     }
     if (outcome.certificateUntilMs !== undefined) this.#certificateUntilMs = outcome.certificateUntilMs;
     const wasPing = event.needsPing || this.#plan.check.test.kind === "ping";
+    // What was found before says nothing any more once a server does not answer.
+    if (outcome.via !== undefined || outcome.kind === "failure") this.#via = outcome.via ?? null;
     if (outcome.kind === "failure") return this.#failed(event, wasPing, outcome.reason, random);
     this.#measured(outcome.rttMicroseconds);
     if (event.needsPing) {
@@ -153,6 +159,7 @@ export class Check {
       rttMicroseconds: this.#rttMicroseconds,
       reason: this.#reason,
       certificateUntilMs: this.#certificateUntilMs,
+      via: this.#via,
     };
   }
 

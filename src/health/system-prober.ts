@@ -10,6 +10,7 @@ import { isTalk } from "../model/health-test.ts";
 import { NativeError } from "../native/library.ts";
 import { type ProbeKind, ProbeSockets, type ProbeWay, ProgramRuns } from "../native/probe.ts";
 import type { Outcome, Step } from "./check.ts";
+import { startNetBackupTest } from "./netbackup-test.ts";
 import type { CheckPlan } from "./plan.ts";
 import type { Prober } from "./prober.ts";
 import { type FindDetour, Talks } from "./talks.ts";
@@ -75,8 +76,17 @@ export class SystemProber implements Prober {
     this.#beatSoon();
     if (step.kind === "test" && plan.check.test.kind === "external") return this.#startProgram(plan, step.port, done);
     if (step.kind === "test" && isTalk(plan.check.test.kind)) return this.#startTalk(plan, step.port, done);
-    const kind = step.kind === "ping" ? "ping" : (plan.check.test.kind as ProbeKind);
-    return this.#startProbe(plan, kind, step.kind === "test" ? step.port : 0, done);
+    const { timeoutSeconds, test } = plan.check;
+    if (step.kind === "test" && test.kind === "nbu")
+      return startNetBackupTest(
+        plan,
+        step.port,
+        (port, timeoutMs, ended) => this.#startProbe(plan, "tcp", port, timeoutMs / 1000, ended),
+        () => this.#clock.nowMs(),
+        done,
+      );
+    const kind = step.kind === "ping" ? "ping" : (test.kind as ProbeKind);
+    return this.#startProbe(plan, kind, step.kind === "test" ? step.port : 0, timeoutSeconds, done);
   }
 
   close(): void {
@@ -93,9 +103,15 @@ export class SystemProber implements Prober {
     for (let looks = 0; this.#programs.poll() > 0 && looks < LAST_LOOKS; looks++) Bun.sleepSync(1);
   }
 
-  #startProbe(plan: CheckPlan, kind: ProbeKind, port: number, done: (outcome: Outcome) => void): () => void {
-    const seconds = plan.check.timeoutSeconds;
-    const timeoutMs = Math.min(seconds * 1000 * (kind === "udp" ? UDP_WAIT : 1), 0xffff_ffff);
+  #startProbe(
+    plan: CheckPlan,
+    kind: ProbeKind,
+    port: number,
+    seconds: number,
+    done: (outcome: Outcome) => void,
+  ): () => void {
+    this.#beatSoon();
+    const timeoutMs = Math.min(Math.ceil(seconds * 1000 * (kind === "udp" ? UDP_WAIT : 1)), 0xffff_ffff);
     const isDirect = plan.type === "DSR";
     const found = isDirect ? this.#ways.wayTo(plan.server, plan.vip) : NO_WAY_NEEDED;
     if (found.kind !== "way") return this.#tell(found, done);

@@ -12,7 +12,8 @@ const WORDS: Readonly<Record<string, string>> = {
   EPERM: "forbidden by a firewall of this box",
 };
 
-export const timeoutWords = (seconds: number): string => `timeout after ${seconds} s`;
+/** To a tenth of a second, as far as it is not a whole number. */
+export const timeoutWords = (seconds: number): string => `timeout after ${Math.round(seconds * 10) / 10} s`;
 
 export function outcomeOf({ kind, code, rttMicroseconds }: ProbeResult, probe: ProbeKind, seconds: number): Outcome {
   if (kind === "success") return { kind, rttMicroseconds };

@@ -69,7 +69,7 @@ export interface TestOptions {
 }
 
 export interface HealthTest {
-  readonly kind: "tcp" | "udp" | "ping" | "external" | TalkKind;
+  readonly kind: "tcp" | "udp" | "ping" | "nbu" | "external" | TalkKind;
   readonly text: string;
   /** Absent: none were given. */
   readonly options?: TestOptions;

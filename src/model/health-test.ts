@@ -10,7 +10,7 @@ const PATH = /^\/(?:(?![#,\\])[!-~])*$/;
 const MAX_PATH_LENGTH = 1024;
 const URL = /^(https?):\/\/([^/?#]*)(.*)$/i;
 
-const BUILT_IN = ["tcp", "udp", "ping", "http", "https", "grpc", "dns"] as const;
+const BUILT_IN = ["tcp", "udp", "ping", "nbu", "http", "https", "grpc", "dns"] as const;
 
 /** Host and path of a test that was given as a URL. */
 export interface UrlParts {

@@ -475,9 +475,9 @@ rule1         hc1           _sg1.4        un-init  0    04:45:17 04:45:52 0
     const verbose = (await outputOf(host, "show-hc-result -v rule1")).trimEnd().split("\n");
     expect(verbose.map((line, index) => line.startsWith(plain[index]!))).toEqual(plain.map(() => true));
     const reasons = verbose.map((line, index) => line.slice(plain[index]!.length).trim());
-    const none = "--         ";
+    const none = "--         --     ";
     const late = `${none}timeout after 2 s`;
-    expect(reasons).toEqual(["CERT_UNTIL REASON", late, `${none}--`, late, `${none}--`, `${none}--`]);
+    expect(reasons).toEqual(["CERT_UNTIL VIA    REASON", late, `${none}--`, late, `${none}--`, `${none}--`]);
   });
 
   test("ILB-138 a rule without health check, or none at all, has no results", async () => {

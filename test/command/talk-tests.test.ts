@@ -181,7 +181,7 @@ t             5       3       30       Y        tcp                             
         certificateUntilMs,
       },
     ];
-    expect(await outputOf(host, "show-hc-result -v")).toEndWith(" 9        2027-03-04 --\n");
+    expect(await outputOf(host, "show-hc-result -v")).toEndWith(" 9        2027-03-04 --     --\n");
     expect(JSON.parse(await outputOf(host, "show-hc-result --json"))[0].certificateUntil).toBe(
       "2027-03-04T05:06:07.000Z",
     );

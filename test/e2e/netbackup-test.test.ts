@@ -1,5 +1,5 @@
 /**
- * test-connection through a real daemon whose packet engine owns the wire: listeners, ports that refuse
+ * test-connection and hc-test=NBU through a real daemon whose packet engine owns the wire: listeners, ports that refuse
  * and ports that drop, in namespaces.
  */
 import { describe, expect, test } from "bun:test";
@@ -54,6 +54,24 @@ async function found(lab: Lab, ...words: readonly string[]): Promise<Found & { r
   return { exitCode, ...(JSON.parse(stdout) as Found) };
 }
 const resultsOf = ({ steps }: Found) => steps.map(({ step, result }) => `${step} ${result}`);
+
+interface Result {
+  readonly rule: string;
+  readonly server: string;
+  readonly status: string;
+  readonly via: string | null;
+  readonly reason: string | null;
+}
+
+/** Results as soon as the two servers of every rule have these states. The test's own time limit ends it. */
+async function reach(lab: Lab, wanted: Readonly<Record<string, readonly [string, string]>>): Promise<Result[]> {
+  for (;;) {
+    const results: Result[] = JSON.parse(await lab.configure("show-hc-result", "--json"));
+    const isAsWanted = ({ rule, server, status }: Result) => wanted[rule]?.[Number(server.split(".")[1])] === status;
+    if (results.length === 2 * Object.keys(wanted).length && results.every(isAsWanted)) return results;
+    await Bun.sleep(50);
+  }
+}
 
 /** A rule whose servers are the engine's, so that their answers reach the kernel by the probes' ports alone. */
 async function createRule(lab: Lab, name: string, port: number, hc: string): Promise<void> {
@@ -123,3 +141,42 @@ describe.each([4, 6] as const)("over IPv%d", (family) => {
     TEST_TIMEOUT_MS,
   );
 });
+
+test.skipIf(!isPossible)(
+  "NBU-032 a server that answers on VNETD alone is alive by way of it, and dead for a rule that needs 1556",
+  async () => {
+    await withLab({ families: [4], servers: 2 }, async (lab) => {
+      const vnetd = await listen(lab, 0, VNETD);
+      await lab.startDaemon({ io: "packet" });
+      await lab.configure(
+        "create-servergroup",
+        "-s",
+        `server=${lab.addresses.server(0)},${lab.addresses.server(1)}`,
+        "sg",
+      );
+      const check = "hc-test=nbu,hc-timeout=1,hc-count=1,hc-interval=2";
+      await lab.configure("create-healthcheck", "-h", check, "hc");
+      await createRule(lab, "any", 1600, "hc-name=hc");
+      await createRule(lab, "daemon", BPCD, "hc-name=hc,hc-port=ANY");
+      await createRule(lab, "needs", PBX, `hc-name=hc,hc-port=${PBX}`);
+      const results = await reach(lab, { any: ["alive", "dead"], daemon: ["alive", "dead"], needs: ["dead", "dead"] });
+      const told = results.map(({ rule, via, reason }) => `${rule} ${via}: ${reason}`);
+      const nothing = "none: PBX connection refused, VNETD connection refused, DAEMON connection refused";
+      expect(told).toEqual([
+        "any VNETD: null",
+        `any ${nothing}`,
+        "daemon VNETD: null",
+        `daemon ${nothing}`,
+        "needs VNETD: port 1556: connection refused",
+        "needs none: port 1556: connection refused",
+      ]);
+      await vnetd.stop("SIGKILL");
+      await listen(lab, 0, PBX);
+      const after = await reach(lab, { any: ["alive", "dead"], daemon: ["alive", "dead"], needs: ["alive", "dead"] });
+      expect(after.filter(({ rule, status }) => rule === "needs" && status === "alive").map(({ via }) => via)).toEqual([
+        "PBX",
+      ]);
+    });
+  },
+  TEST_TIMEOUT_MS,
+);
