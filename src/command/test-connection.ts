@@ -46,10 +46,14 @@ async function begin(test: TestConnection, host: CommandHost): Promise<Result<Be
         ? failed("E-NBBUSY")
         : ok({ address, connector });
   // A transaction that changes nothing is what the audit log gets its records from.
-  const recorded = await host.transact(printCommand(test), (config) => (begun.ok ? ok(config) : begun));
-  if (recorded.ok) return begun;
-  connector?.close();
-  return recorded;
+  let isRecorded = false;
+  try {
+    const recorded = await host.transact(printCommand(test), (config) => (begun.ok ? ok(config) : begun));
+    isRecorded = recorded.ok;
+    return recorded.ok ? begun : recorded;
+  } finally {
+    if (!isRecorded) connector?.close();
+  }
 }
 
 /** The steps of a test as they end; the return value is what was found, or why it could not be done. */
