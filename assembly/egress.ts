@@ -28,8 +28,9 @@ export function leaveToServer(packet: View, hop: u32, isDirect: bool, now: u32):
   }
   if (hop >= nextHopCount) return Reason.NoRoute;
   const record = nextHops + <usize>hop * NEXT_HOP_RECORD_SIZE;
-  const destination = atomic.load<u64>(record);
-  const source = atomic.load<u64>(record, 8);
+  // Aligned words, so each is whole, as in quick.ts; an atomic load would be a locked instruction here, which waits for every store before it.
+  const destination = load<u64>(record);
+  const source = load<u64>(record, 8);
   const hopState = <u32>(destination >>> 56);
   if (hopState == HopState.None) return Reason.NoRoute;
   if (hopState == HopState.Unresolved) return Reason.NextHopUnresolved;

@@ -4,7 +4,7 @@ import { Algorithm, ImageRule, NONE, RULE_STICKY, View } from "./gen/layout";
 import { crc32 } from "./hash";
 import { enabledMember, memberAt, membersUpTo } from "./image";
 import { pairAt } from "./pairs";
-import { ruleState } from "./state";
+import { ruleState, state } from "./state";
 import { findSticky, stickyAt } from "./sticky";
 
 /** Index of the member that takes the next flow, NONE when none may. Round robin advances, whatever comes of the pick. */
@@ -46,20 +46,49 @@ function byHash(rule: ImageRule, clientTail: u64, clientPort: u32, vipTail: u64)
 }
 
 /**
+ * The member that choose() is going to pick for a packet further on in the batch, after those that this was asked for
+ * before. Moves no turn.
+ */
+export function foresee(rule: ImageRule, clientTail: u64, clientPort: u32, vipTail: u64): u32 {
+  if (rule.enabledCount == 0) return NONE;
+  if (rule.algorithm != Algorithm.RoundRobin) return byHash(rule, clientTail, clientPort, vipTail);
+  const turn = ruleState(rule);
+  const order = state().lookAheads;
+  if (turn.aheadOrder != order) {
+    turn.aheadOrder = order;
+    turn.aheadCursor = turn.cursor;
+  }
+  const index = memberInTurn(rule, turn.aheadCursor);
+  if (index != NONE) turn.aheadCursor = cursorAfter(rule, index);
+  return index;
+}
+
+/**
  * The turn goes from the server added last to the one added first and then round. The cursor is a sequence number, not
  * an index: when its server leaves, the turn is its successor's, and a server added later comes right after the round.
  */
 function roundRobin(rule: ImageRule): u32 {
   const turn = ruleState(rule);
+  const index = memberInTurn(rule, turn.cursor);
+  if (index != NONE) turn.cursor = cursorAfter(rule, index);
+  return index;
+}
+
+/** Index of the first enabled member from a cursor on, NONE when there is none. */
+function memberInTurn(rule: ImageRule, cursor: u32): u32 {
   const count = rule.memberCount;
-  let index = membersUpTo(rule, turn.cursor);
+  let index = membersUpTo(rule, cursor);
   for (let tried: u32 = 0; tried < count; tried++) {
     index = (index == 0 ? count : index) - 1;
-    if (!memberAt(rule, index).enabled) continue;
-    turn.cursor = index == 0 ? NONE : memberAt(rule, index - 1).insertSequence;
-    return index;
+    if (memberAt(rule, index).enabled) return index;
   }
   return NONE;
+}
+
+// @ts-ignore: decorator
+@inline
+function cursorAfter(rule: ImageRule, index: u32): u32 {
+  return index == 0 ? NONE : memberAt(rule, index - 1).insertSequence;
 }
 
 /** The four bytes that go into the CRC, first byte lowest. IPv6 uses the last 32 bits of addresses. */
