@@ -20,7 +20,7 @@ export function descriptorAt(index: u32): Descriptor {
   return changetype<Descriptor>(descriptors + <usize>index * DESCRIPTOR_SIZE);
 }
 
-/** So many do not fit a cache that is near; then a look ahead is worth its time. */
+/** So many do not fit a cache that is near; then a look ahead is worth its time (test/differential has such a table). */
 const MANY_BUCKETS: u32 = 1 << 16;
 
 /** What the first pass found out about a descriptor. */
@@ -50,7 +50,7 @@ export function processBatch(count: u32, now: u32): u32 {
 /** Decides about an inspected batch in order. @returns how many packets of established flows were forwarded on the fast path */
 function carry(count: u32, now: u32): u32 {
   let quick = count;
-  let looksAhead = bucketCount >= MANY_BUCKETS;
+  let seen: u32 = bucketCount < MANY_BUCKETS ? count : 0;
   let index: u32 = 0;
   while (true) {
     index = forwardIpv4(index, count, now);
@@ -58,7 +58,7 @@ function carry(count: u32, now: u32): u32 {
     const from = index;
     if (notesAt(index).shape & SHAPE_IPV6) index = forwardIpv6(index, count, now);
     if (index != from) continue;
-    if (looksAhead && notesAt(index).shape == 0) looksAhead = !lookAhead(index, count);
+    if (index >= seen && notesAt(index).shape == 0) seen = lookAhead(index, count);
     decide(descriptorAt(index), now);
     quick--;
     index++;

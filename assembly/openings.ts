@@ -18,16 +18,21 @@ import { flowMemory, port, state } from "./state";
 /** Scratch.shape of a slow packet that has been looked at here; no bit of any other shape. */
 const SHAPE_OPENING: u32 = 1 << 26;
 
+/** Packets that are looked at together: what they need fits the nearest cache, beside the packets themselves. */
+const WINDOW: u32 = 16;
+
 /**
- * Looks at the slow packets from `index` to `count` - 1, if the first of them is a segment that opens a connection.
- * @returns whether it was: then there is nothing left to look at in this batch
+ * Looks at slow packet `index` and those among the next ones, if it is a segment that opens a connection.
+ * @param count packets of the batch
+ * @returns index of the first packet that has not been looked at
  */
-export function lookAhead(index: u32, count: u32): bool {
+export function lookAhead(index: u32, count: u32): u32 {
   state().lookAheads += 1;
-  if (!foreseeFlow(index)) return false;
+  if (!foreseeFlow(index)) return index;
+  count = min(count, index + WINDOW);
   for (let next = index + 1; next < count; next++) if (notesOf(next).shape == 0) foreseeFlow(next);
   touch(index, count);
-  return true;
+  return count;
 }
 
 // @ts-ignore: decorator
@@ -104,6 +109,8 @@ function touch(index: u32, count: u32): void {
     const notes = notesOf(index);
     if (notes.shape != SHAPE_OPENING) continue;
     sum += touchKey(notes.key) + touchKey(notes.reverseKey);
+    // Or the first pass over the next batch, which does not know slow packets from others, would touch its bucket again.
+    notes.key = 0;
     if (!record) continue;
     const flow = flowAt(record - 1);
     if (isFull) {

@@ -7,7 +7,7 @@ import { Reason } from "../../src/gen/layout.ts";
 import { engineWithPorts } from "../fuzz/instrument.ts";
 import { seedFromEnvironment } from "../support/random.ts";
 import { run } from "./run.ts";
-import { FEW_PORTS, tightStage } from "./stage.ts";
+import { FEW_PORTS, LARGE, tightStage } from "./stage.ts";
 import { wasmSubject, workersSubject } from "./subject.ts";
 
 const SLICE_PACKETS = 5_000;
@@ -37,6 +37,15 @@ describe("the WebAssembly engine agrees with the reference", () => {
     const times = (reason: Reason): bigint => reasons.reduce((sum, counts) => sum + counts[reason]!, 0n);
     expect(times(Reason.NoPort)).toBeGreaterThan(0n);
   }, 120_000);
+
+  test.each(["ilb", "modern"] as const)(
+    "and so it does with a table so large that it looks ahead at what opens flows, --compat %s",
+    (compat) => {
+      const { failure } = run(wasmSubject(first, compat, LARGE), first, SLICE_PACKETS);
+      expect(failure ?? "").toBe("");
+    },
+    120_000,
+  );
 
   test.each([2, 3])(
     "and so do %i workers, whoever receives which frame",

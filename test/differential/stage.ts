@@ -48,6 +48,9 @@ export const ROOMY: Stage = {
   leastStepMs: 0,
 };
 
+/** A flow table of more than 65,536 buckets: in such a one the engine looks ahead. */
+export const LARGE: Stage = { ...ROOMY, limits: { ...ROOMY.limits, maxFlows: 80_000 } };
+
 const tight = (maxFlows: number, maxSticky: number, mostRules: number, mostServers: number): Stage => ({
   ...ROOMY,
   limits: { maxFlows, maxRules: 64, maxPairs: mostRules * mostServers, maxSticky },
