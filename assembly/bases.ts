@@ -57,6 +57,7 @@ export let policyCounters: usize = 0;
 export let policyRefused: usize = 0;
 export let policyCache4: usize = 0;
 export let policyCache6: usize = 0;
+export let policyPairs: usize = 0;
 
 /**
  * Ties this instance to one worker's region.
@@ -113,6 +114,7 @@ export function attach(mapOffset: usize): bool {
   policyRefused = map.policyRefused;
   policyCache4 = map.policyCache4;
   policyCache6 = map.policyCache6;
+  policyPairs = map.policyPairs;
   // Another instance may have adopted it for the worker already.
   useImage(changetype<WorkerState>(map.state).image);
   return true;

@@ -67,7 +67,7 @@ function foresee4(notes: Scratch, ip: usize): bool {
   const key = tupleKey4(load<u32>(ip, 12), load<u32>(ip, 16), load<u32>(ip, 20), TCP);
   notes.key = key;
   notes.shape = SHAPE_OPENING;
-  notes.reverseKey = foreseeReverse(0, mapped(load<u32>(ip, 12)), 0, mapped(load<u32>(ip, 16)), load<u32>(ip, 20), key);
+  notes.aside = foreseeReverse(0, mapped(load<u32>(ip, 12)), 0, mapped(load<u32>(ip, 16)), load<u32>(ip, 20), key);
   return true;
 }
 
@@ -75,7 +75,7 @@ function foresee6(notes: Scratch, ip: usize): bool {
   const key = tupleKey6(load<u64>(ip, 8), load<u64>(ip, 16), load<u64>(ip, 24), load<u64>(ip, 32), load<u32>(ip, 40), TCP);
   notes.key = key;
   notes.shape = SHAPE_OPENING;
-  notes.reverseKey = foreseeReverse(load<u64>(ip, 8), load<u64>(ip, 16), load<u64>(ip, 24), load<u64>(ip, 32), load<u32>(ip, 40), key);
+  notes.aside = foreseeReverse(load<u64>(ip, 8), load<u64>(ip, 16), load<u64>(ip, 24), load<u64>(ip, 32), load<u32>(ip, 40), key);
   return true;
 }
 
@@ -108,7 +108,7 @@ function touch(index: u32, count: u32): void {
   for (; index < count; index++) {
     const notes = notesOf(index);
     if (notes.shape != SHAPE_OPENING) continue;
-    sum += touchKey(notes.key) + touchKey(notes.reverseKey);
+    sum += touchKey(notes.key) + touchKey(notes.aside);
     // Or the first pass over the next batch, which does not know slow packets from others, would touch its bucket again.
     notes.key = 0;
     if (!record) continue;

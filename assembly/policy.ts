@@ -1,11 +1,11 @@
 /**
  * The flow policy (docs/packet-path.md, "Policy"): which class the addresses of a packet belong to, and whether a flow
- * between the two permits it. Stateless: what it remembers are classes of addresses, which follow from the tables alone.
+ * between the two permits it. Stateless: what it remembers of addresses follows from the tables alone.
  * Decides about one packet, counts it, and remembers what it refused; who asks, and what becomes of the packet, is
  * policy-batch.ts.
  */
 import { isMapped, swap16, unmapped } from "./address";
-import { policy, policyCache4, policyCache6, policyCounters, policyRefused } from "./bases";
+import { policy, policyCache4, policyCache6, policyCounters, policyPairs, policyRefused } from "./bases";
 import {
   NONE,
   POLICY_BLOCK_SIZE,
@@ -22,6 +22,8 @@ import {
   POLICY_NON_RESERVED,
   POLICY_OUTSIDE,
   POLICY_OUTSIDE_DROP,
+  POLICY_PAIRS,
+  POLICY_PAIR_CACHE_SIZE,
   POLICY_RANGE_SIZE,
   POLICY_REFUSED,
   POLICY_REFUSED_SIZE,
@@ -31,6 +33,7 @@ import {
   PolicyCache6,
   PolicyHeader,
   PolicyList,
+  PolicyPairCache,
   PolicyRange,
   PolicyRefused,
   Reason,
@@ -67,7 +70,7 @@ export function isRefusal(counter: u32): bool {
 
 // --- classes ---
 
-/** Forgets the classes of addresses when they were those of another policy. Before every batch. */
+/** Forgets what is known of addresses when it was another policy that told it. Before every batch. */
 export function forgetOtherClasses(): void {
   const s = state();
   if (s.policyEpoch == header().epoch) return;
@@ -75,6 +78,7 @@ export function forgetOtherClasses(): void {
   memory.fill(policyCache4, 0, <usize>POLICY_CACHE4 * POLICY_CACHE4_SIZE);
   learnKind4(0, changetype<PolicyCache4>(policyCache4));
   memory.fill(policyCache6, 0, <usize>POLICY_CACHE6 * POLICY_CACHE6_SIZE);
+  memory.fill(policyPairs, 0, <usize>POLICY_PAIRS * POLICY_PAIR_CACHE_SIZE);
 }
 
 /** The class of an address by its number, 0: not bound. The ranges hold every address. */
@@ -139,12 +143,19 @@ function listOf(from: u32, to: u32): PolicyList {
 function findFlow(from: u32, to: u32, protocol: u32, port: u32): u32 {
   const list = listOf(from, to);
   const isTcp = protocol == TCP;
-  let at = <usize>header().blocks + <usize>(list.first + (isTcp ? 0 : <u32>list.tcpBlocks)) * POLICY_BLOCK_SIZE;
-  const end = at + <usize>(isTcp ? list.tcpBlocks : list.udpBlocks) * POLICY_BLOCK_SIZE;
+  const first = <usize>header().blocks + <usize>(list.first + (isTcp ? 0 : <u32>list.tcpBlocks)) * POLICY_BLOCK_SIZE;
+  return findBlock(first, isTcp ? list.tcpBlocks : list.udpBlocks, port);
+}
+
+/** The first of the flows in `count` blocks that has the port, NONE when there is none. */
+// @ts-ignore: decorator
+@inline
+function findBlock(at: usize, count: u32, port: u32): u32 {
   const ports = i16x8.splat(<i16>port);
-  for (; at < end; at += POLICY_BLOCK_SIZE) {
-    const lanes = i16x8.bitmask(v128.and(i16x8.ge_u(ports, v128.load(at)), i16x8.le_u(ports, v128.load(at, 16))));
-    if (lanes) return load<u16>(at + (<usize>ctz(lanes) << 1), 32);
+  for (; count; count--, at += POLICY_BLOCK_SIZE) {
+    // Two bits per lane, so that the lowest is where its counter lies.
+    const lanes = i8x16.bitmask(v128.and(i16x8.ge_u(ports, v128.load(at)), i16x8.le_u(ports, v128.load(at, 16))));
+    if (lanes) return load<u16>(at + <usize>ctz(lanes), 32);
   }
   return NONE;
 }
@@ -170,6 +181,77 @@ export function judgePorts(from: u32, to: u32, protocol: u32, sourcePort: u32, d
   if (reply != NONE && !isOpening) return reply;
   if (forward != NONE) return POLICY_RESERVED_SOURCE;
   return reply == NONE ? POLICY_NO_FLOW : POLICY_REPLY_IS_SYN;
+}
+
+// --- pairs of IPv4 addresses ---
+
+/** Word of a pair about which the policy has nothing to say. */
+const PAIR_UNTOUCHED: u32 = 1;
+/** Bits of a word with the number of blocks, and what is added to their place so that no word is one of the others. */
+export const PAIR_BLOCKS: u32 = 15;
+const PAIR_BIAS: u32 = 16;
+if (POLICY_PAIRS != 1 << 12) ERROR("policyPair() takes twelve bits");
+
+/**
+ * What judgePorts() says to an everyday IPv4 packet, if one look-up for both addresses is enough to tell.
+ * @param word from policyPair(); @param portsBe both ports, as loaded; @param firstPort, firstBlock of the functions of that name
+ * @returns NONE: judgeAddresses() has to say
+ */
+// @ts-ignore: decorator
+@inline
+export function judgePair(word: u32, portsBe: u32, firstPort: u32, firstBlock: usize): u32 {
+  const forward = findBlock(firstBlock + (word & ~PAIR_BLOCKS), word & PAIR_BLOCKS, swap16(portsBe >>> 16));
+  return firstPort == 0 || swap16(portsBe & 0xffff) >= firstPort ? forward : NONE;
+}
+
+/** The word of a pair of addresses. @param pairs policyPairs; @param isTcp 1 for TCP, 0 for UDP */
+// @ts-ignore: decorator
+@inline
+export function policyPair(addresses: u64, pairs: usize, isTcp: u32): u32 {
+  const cached = pairs + <usize>((addresses * 0x9e3779b97f4a7c15) >>> 52) * POLICY_PAIR_CACHE_SIZE;
+  if (load<u64>(cached) != addresses) learnPair(addresses, changetype<PolicyPairCache>(cached));
+  return load<u32>(cached + <usize>(isTcp << 2), offsetof<PolicyPairCache>("udp"));
+}
+
+function learnPair(addresses: u64, cached: PolicyPairCache): void {
+  const from = kindOf4(<u32>addresses);
+  const to = kindOf4(<u32>(addresses >>> 32));
+  cached.addresses = addresses;
+  if (from == 0 || to == 0) {
+    const word: u32 = judgeOutside(from, to) == NONE ? PAIR_UNTOUCHED : 0;
+    cached.tcp = word;
+    cached.udp = word;
+    return;
+  }
+  const list = listOf(from, to);
+  cached.tcp = wordOf(list.first, list.tcpBlocks);
+  cached.udp = wordOf(list.first + list.tcpBlocks, list.udpBlocks);
+}
+
+function wordOf(first: u32, count: u32): u32 {
+  return count > PAIR_BLOCKS ? 0 : (first * POLICY_BLOCK_SIZE + PAIR_BIAS) | count;
+}
+
+/** What judgePair() leaves: replies, refusals, and lists that are too long for a word. @returns as judgePorts */
+export function judgeAddresses(word: u32, addresses: u64, portsBe: u32, isTcp: u32, firstBlock: usize): u32 {
+  if (word == PAIR_UNTOUCHED) return NONE;
+  const sourcePort = swap16(portsBe & 0xffff);
+  if (word > PAIR_BLOCKS && findBlock(firstBlock + (word & ~PAIR_BLOCKS), word & PAIR_BLOCKS, swap16(portsBe >>> 16)) == NONE) {
+    const back = policyPair(rotr<u64>(addresses, 32), policyPairs, isTcp);
+    const reply: u32 = back > PAIR_BLOCKS ? findBlock(firstBlock + (back & ~PAIR_BLOCKS), back & PAIR_BLOCKS, sourcePort) : NONE;
+    if (reply != NONE) return reply;
+  }
+  return judgePorts(kindOf4(<u32>addresses), kindOf4(<u32>(addresses >>> 32)), isTcp ? TCP : UDP, sourcePort, swap16(portsBe >>> 16), false);
+}
+
+/** The lowest port from which flows may begin. */
+export function firstSourcePort(): u32 {
+  return header().flags & POLICY_NON_RESERVED ? FIRST_PORT_FOR_ALL : 0;
+}
+
+/** Where the first block of permitted flows lies, as words have it. */
+export function firstPolicyBlock(): usize {
+  return <usize>header().blocks - PAIR_BIAS;
 }
 
 /** A packet that shows no ports. */
@@ -219,12 +301,12 @@ export function judgeParsed(packet: View): u32 {
 
 // --- counting ---
 
-/** One packet more of a counter. @param bytes its IP total length */
+/** More packets of a counter. @param bytes their IP total lengths */
 // @ts-ignore: decorator
 @inline
-export function countJudged(counter: u32, bytes: u32): void {
+export function countJudged(counter: u32, packets: u32, bytes: u64): void {
   const own = policyCounters + <usize>counter * POLICY_COUNTER_SIZE;
-  v128.store(own, i64x2.add(v128.load(own), i64x2.replace_lane(i64x2.splat(1), 1, bytes)));
+  v128.store(own, i64x2.add(v128.load(own), i64x2.replace_lane(i64x2.splat(packets), 1, bytes)));
 }
 
 /** The Reason under which a refused packet is dropped. */

@@ -304,4 +304,5 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
   ["POLICY_REFUSED", 64, "Refused tuples that a worker remembers."],
   ["POLICY_CACHE4", 4096, "IPv4 addresses whose class is remembered; a power of two."],
   ["POLICY_CACHE6", 1024, "IPv6 addresses whose class is remembered; a power of two."],
+  ["POLICY_PAIRS", 4096, "Pairs of IPv4 addresses of which it is remembered what may be opened; a power of two."],
 ];

@@ -100,4 +100,13 @@ export const POLICY_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["pad0", "u32", "zero"],
     ],
   },
+  PolicyPairCache: {
+    doc: "What one IPv4 address that a worker met may open to another: a word per protocol, 0: nothing is known; 1: the policy has nothing to say; else where its blocks begin, bytes from the first block plus 16, and their number in the lowest four bits.",
+    size: 16,
+    fields: [
+      ["addresses", "u64", "source and destination, as they follow each other in a header"],
+      ["udp", "u32", "word of UDP"],
+      ["tcp", "u32", "word of TCP, right behind it"],
+    ],
+  },
 };

@@ -61,7 +61,7 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["policyRefused", "u32", "POLICY_REFUSED PolicyRefused records"],
       ["policyCache4", "u32", "POLICY_CACHE4 PolicyCache4 records"],
       ["policyCache6", "u32", "POLICY_CACHE6 PolicyCache6 records, right behind them"],
-      ["pad0", "u32", "zero"],
+      ["policyPairs", "u32", "POLICY_PAIRS PolicyPairCache records"],
     ],
   },
   WorkerState: {
@@ -353,7 +353,11 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["layer3", "u32", "offset of the IP header"],
       ["shape", "u32", "SHAPE_… flags and IP total length; 0: slow packet"],
       ["mtuBytes", "u32", "SHAPE_PARTIAL: layer-3 bytes to compare with an MTU"],
-      ["reverseKey", "u64", "segments that open a connection: fingerprint of the server's packets, as foreseen"],
+      [
+        "aside",
+        "u64",
+        "without a flow policy, segments that open a connection: fingerprint of the server's packets, as foreseen; with one: the counter of the packet, NONE: it has nothing to say",
+      ],
     ],
   },
   View: {

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0xdd87e12cu
+#define ILB_LAYOUT_FINGERPRINT 0x8b5ec124u
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64

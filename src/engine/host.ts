@@ -228,6 +228,7 @@ export class EngineHost {
       policyRefused: worker.policyRefused,
       policyCache4: worker.policyCache4,
       policyCache6: worker.policyCache6,
+      policyPairs: worker.policyPairs,
     };
     for (const [field, value] of Object.entries(values))
       this.#set(worker.map + WorkerMap[field as keyof typeof values], value);

@@ -36,10 +36,12 @@ import {
   POLICY_CACHE4,
   POLICY_CACHE6,
   POLICY_COUNTERS,
+  POLICY_PAIRS,
   POLICY_REFUSED,
   PolicyCache4,
   PolicyCache6,
   PolicyCounter,
+  PolicyPairCache,
   PolicyRefused,
   PoolRecord,
   PortInterval,
@@ -115,6 +117,7 @@ export interface WorkerRegions {
   readonly policyRefused: number;
   readonly policyCache4: number;
   readonly policyCache6: number;
+  readonly policyPairs: number;
   /** The flow memory: a run of whole pages that holds indexes and ids only. */
   readonly flowMemory: number;
   readonly flowMemoryBytes: number;
@@ -274,6 +277,7 @@ function workerRegions(layout: Layout, counts: WorkerCounts, control: number): W
   const policyRefused = layout.take(POLICY_REFUSED * PolicyRefused.size);
   const policyCache4 = layout.take(POLICY_CACHE4 * PolicyCache4.size);
   const policyCache6 = layout.take(POLICY_CACHE6 * PolicyCache6.size);
+  const policyPairs = layout.take(POLICY_PAIRS * PolicyPairCache.size);
   const flowMemory = layout.take(FlowHeader.size, REGION_ALIGNMENT);
   const clientHops = layout.take(CLIENT_HOPS * 8);
   const regions = {
@@ -308,6 +312,7 @@ function workerRegions(layout: Layout, counts: WorkerCounts, control: number): W
     policyRefused,
     policyCache4,
     policyCache6,
+    policyPairs,
     flowMemory,
     flowMemoryBytes,
     ...regions,

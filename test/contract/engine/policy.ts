@@ -107,6 +107,46 @@ export function policy(ground: Ground): void {
     expect(told(world, to(13_724, { flags: "A" }))).toEqual([Verdict.Forward, "FlowFound", {}]);
   });
 
+  test("NBU-036 what is known of two hosts holds while rules change under the same policy", () => {
+    const world = bench(rules());
+    const same: PolicyTables = { ...TABLES, sourcePorts: "non-reserved", hosts: BOTH };
+    const segment = (destinationPort: number, sourcePort = 40_000): Uint8Array =>
+      to(destinationPort, { flags: "A", sourcePort });
+    for (const sourcePort of [40_000, 1023]) world.send(arriving(to(1556, { sourcePort })));
+    // Three images, so that each of the two places for them is used with and without what went before.
+    for (const own of [rules(), rules().slice(0, 2), rules()]) {
+      world.engine.publish({ ...imageOf(++generation, own), policy: same });
+      for (let time = 0; time < 2; time++) {
+        expect(told(world, segment(1556))).toEqual([Verdict.Forward, "FlowFound", { pbx: 1 }]);
+        expect(told(world, segment(1556, 1023))[2]).toEqual({ "reserved-source": 1 });
+        expect(told(world, segment(13_724))[2]).toEqual({ "no-flow": 1 });
+        expect(told(world, segment(13_724, 443))[2]).toEqual({ back: 1 });
+      }
+    }
+  });
+
+  test("NBU-036 of more than a hundred flows between two hosts the first that fits is counted", () => {
+    const own = [ruleOf({ id: 1, slot: 1, ports: { min: 1, max: 65_535 } })];
+    const world = bench(own);
+    // Every other port from 5000 on, and at last all of them.
+    const flows = Array.from({ length: 140 }, (_, flow) => ({
+      flow: flow + 3,
+      protocol: "tcp" as const,
+      ports: flow === 139 ? { min: 5000, max: 6000 } : onePort(5000 + 2 * flow),
+    }));
+    judge(world, { pairs: [{ from: 1, to: 2, flows }] }, own);
+    for (const [port, flow] of [
+      [5000, 3],
+      [5200, 103],
+      [5276, 141],
+      [5277, 142],
+    ] as const) {
+      world.send(arriving(to(port)));
+      expect(told(world, to(port, { flags: "A" }))).toEqual([Verdict.Forward, "FlowFound", { [`flow ${flow}`]: 1 }]);
+    }
+    expect(told(world, to(4999, { flags: "A" }))[2]).toEqual({ "no-flow": 1 });
+  });
+
   test("NBU-037 replies pass by their source port, but no segment with SYN and without ACK", () => {
     const world = judged({ hosts: [bound(CLIENT, 2), bound(VIP, 1)] });
     // The client answers what the VIP opened: from 1556 to whatever port.
