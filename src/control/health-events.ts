@@ -53,7 +53,7 @@ export class HealthEvents {
 
   /** Resolves when there is something behind number `id`, or `gone` fires; at once if that is so already. */
   until(id: number, gone: AbortSignal): Promise<void> {
-    if (gone.aborted || id < this.#nextId - 1) return Promise.resolve();
+    if (gone.aborted || this.#events.some((event) => event.id > id)) return Promise.resolve();
     return new Promise((resolve) => {
       const done = (): void => {
         gone.removeEventListener("abort", done);

@@ -6,7 +6,7 @@ import { zeroPairCounters } from "../../src/engine/engine.ts";
 import { metricsText } from "../../src/http/metrics.ts";
 import { HEALTH_EVENT_SCHEMA } from "../../src/http/statistics.ts";
 import { type Family, parseExposition } from "../support/prometheus.ts";
-import { TestApp } from "./support.ts";
+import { FIRST_EVENT, TestApp } from "./support.ts";
 
 const dead = (server: string): HealthEvent => ({
   atMs: 1_700_000_000_000,
@@ -51,7 +51,7 @@ describe("statistics/stream", () => {
     const asked = stream.next();
     app.healthEvents.add([dead("_sg1.0"), dead("_sg1.1")]);
     const first = await asked;
-    expect(first).toMatchObject({ type: "health", id: "1" });
+    expect(first).toMatchObject({ type: "health", id: String(FIRST_EVENT) });
     expect(HEALTH_EVENT_SCHEMA.parse(first.data)).toEqual({
       time: "2023-11-14T22:13:20.000Z",
       kind: "status",
@@ -62,7 +62,11 @@ describe("statistics/stream", () => {
       reason: "timeout after 2 s",
       text: "health of _sg1.0 in r1: alive -> dead (timeout after 2 s)",
     });
-    expect(await stream.next()).toMatchObject({ type: "health", id: "2", data: { server: "_sg1.1" } });
+    expect(await stream.next()).toMatchObject({
+      type: "health",
+      id: String(FIRST_EVENT + 1),
+      data: { server: "_sg1.1" },
+    });
     let came = false;
     const statistics = stream.next().finally(() => {
       came = true;
@@ -81,17 +85,17 @@ describe("statistics/stream", () => {
     const types = [await stream.next(), await stream.next(), await stream.next()].map(({ type, id }) => [type, id]);
     expect(types).toEqual([
       ["message", undefined],
-      ["health", "1"],
-      ["health", "2"],
+      ["health", String(FIRST_EVENT)],
+      ["health", String(FIRST_EVENT + 1)],
     ]);
     await stream.leave();
-    const again = await follow(app, { "last-event-id": "1" });
+    const again = await follow(app, { "last-event-id": String(FIRST_EVENT) });
     expect((await again.next()).type).toBe("message");
-    expect((await again.next()).id).toBe("2");
+    expect((await again.next()).id).toBe(String(FIRST_EVENT + 1));
     await again.leave();
     const strange = await follow(app, { "last-event-id": "what" });
     await strange.next();
-    expect((await strange.next()).id).toBe("1");
+    expect((await strange.next()).id).toBe(String(FIRST_EVENT));
     await strange.leave();
   });
 

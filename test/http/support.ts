@@ -8,6 +8,9 @@ import { FakeWorld } from "../control/fakes.ts";
 
 export const ADMIN: Caller = { name: "root", rights: new Set(["show", "enable", "config"]) };
 
+/** Number of the first health event: of the size of a wall clock, as a daemon's. */
+export const FIRST_EVENT = 1_795_000_000_000;
+
 export interface Ask {
   readonly caller?: Caller;
   /** Default: GET, or POST with a body. */
@@ -22,7 +25,7 @@ export class TestApp {
   readonly world = new FakeWorld();
   readonly controller: Controller;
   readonly app: App;
-  readonly healthEvents = new HealthEvents(1);
+  readonly healthEvents = new HealthEvents(FIRST_EVENT);
   /** Messages of errors that it logged. */
   readonly errors: string[] = [];
 
