@@ -218,6 +218,8 @@ int ilb_run_poll(struct ilb_run *runs, uint32_t count) {
   static bool had_runs = false;
   int taken = 0;
   for (uint32_t i = 0; i < count; i++) {
+    /* A run may come and go between two looks and still leave descendants. */
+    if (runs[i].state != ILB_RUN_FREE) had_runs = true;
     if (runs[i].state == ILB_RUN_ACTIVE) look_at(&runs[i]);
     if (runs[i].state == ILB_RUN_LEAVING) collect(&runs[i]);
     if (runs[i].state != ILB_RUN_FREE) taken++;

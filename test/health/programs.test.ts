@@ -9,6 +9,7 @@ import type { CheckPlan } from "../../src/health/plan.ts";
 import { SystemProber } from "../../src/health/system-prober.ts";
 import { SILENT } from "../control/fakes.ts";
 import { ip } from "../support/addresses.ts";
+import { isAlive } from "../support/processes.ts";
 import { NO_WAYS } from "./script.ts";
 
 let directory: string;
@@ -63,13 +64,6 @@ const outcomes = (...bodies: string[]): Promise<Outcome[]> => Promise.all(bodies
 /** Waits for a condition of the outside world; the test's own time limit ends it. */
 async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await Bun.sleep(5);
-}
-function isAlive(pid: number): boolean {
-  try {
-    return !/^State:\s+Z/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
-  } catch {
-    return false;
-  }
 }
 const note = (name: string): string => {
   try {

@@ -6,6 +6,7 @@ import { Lab, SERVER_PORT } from "../../src/lab/lab.ts";
 import { findSandbox } from "../../src/lab/sandbox.ts";
 import { ADDRESSES, type Family, serverAddress } from "../../src/lab/topology.ts";
 import { hasNamespaces } from "../support/capabilities.ts";
+import { isAlive } from "../support/processes.ts";
 
 const PATIENCE_MS = 60_000;
 const LAB = join(import.meta.dir, "../../src/lab/lab.ts");
@@ -13,10 +14,6 @@ const LAB = join(import.meta.dir, "../../src/lab/lab.ts");
 function namespaces(): string[] {
   const list = Bun.spawnSync(["ip", "netns", "list"]).stdout.toString().trim();
   return list === "" ? [] : list.split("\n").map((line) => line.split(" ")[0] ?? "");
-}
-
-function isAlive(pid: number): boolean {
-  return existsSync(`/proc/${pid}`);
 }
 
 async function until(isTrue: () => boolean, what: string): Promise<void> {
