@@ -16,7 +16,7 @@ describe.each(FAMILIES.map((family) => ({ family })))("full NAT towards one serv
         await lab.startDaemon();
         const [first = ""] = lab.addresses.proxySources.split("-");
         const proxySource = `${first}-${first.replace(/0$/, "1")}`;
-        await createRule(lab, "NAT", "udp", { proxySource, timers: "nat-timeout=20" });
+        await createRule(lab, "NAT", "udp", { proxySource, timers: "nat-timeout=40" });
         await fillFlows(lab, 2 * PORTS_PER_PROXY);
         expect(await statistics(lab, "NOPORTP_D")).toEqual([0]);
         const late = await flood(lab, targetOf(lab), lab.clientAddresses.slice(0, 1), 60_000, 100);
