@@ -1,8 +1,8 @@
 /**
  * `/v1/config`: the configuration as text, in export-config's form. GET exports; PUT imports as one change (with
  * `?preserve=true` on top of what is there; with `?dryRun=true` it only tells what would change) and, asked for a stream,
- * answers like the command line does. An ETag names the text, so that a PUT with If-Match overwrites only what its
- * sender has seen.
+ * answers like the command line does. An ETag names the text and the state of the servers, so that a PUT with If-Match
+ * overwrites only what its sender has seen.
  */
 import { createHash } from "node:crypto";
 import { exportLines } from "../command/export.ts";
@@ -10,6 +10,7 @@ import type { CommandHost } from "../command/host.ts";
 import { importText, lacksRight, planText } from "../command/run.ts";
 import { type Route, SUBCOMMANDS } from "../command/spec.ts";
 import type { Config } from "../model/config.ts";
+import { serverId } from "../model/lookup.ts";
 import type { App, RouteParts } from "./app.ts";
 import {
   IMPORT_LIMIT,
@@ -29,8 +30,9 @@ import { rightCheck } from "./rights.ts";
 
 export function registerExport(app: App, { service }: RouteParts, route: Route): void {
   addEndpoint(app, "GET", route.path, exportOperation(route), (c) => {
-    const text = textOf(service.hostFor(c.env.caller, c.req.raw.signal).config());
-    const etag = tagOf(text);
+    const config = service.hostFor(c.env.caller, c.req.raw.signal).config();
+    const text = textOf(config);
+    const etag = tagOf(config, text);
     if (isNamed(c.req.header("if-none-match"), etag)) return new Response(null, { status: 304, headers: { etag } });
     return textResponse(text, `${TEXT_TYPE}; charset=utf-8`, { etag });
   });
@@ -84,7 +86,7 @@ const STALE = httpFailure("E-PRECONDITION", "the configuration has changed since
 
 /** Whether the configuration is not the one that If-Match names. */
 const isStale = (config: Config, ifMatch: string | undefined): boolean =>
-  ifMatch !== undefined && !isNamed(ifMatch, tagOf(textOf(config)));
+  ifMatch !== undefined && !isNamed(ifMatch, tagOf(config, textOf(config)));
 
 /** The same host, which refuses a change when the configuration has become stale by its turn. */
 const onlyOver = (host: CommandHost, ifMatch: string | undefined): CommandHost => ({
@@ -97,8 +99,16 @@ const onlyOver = (host: CommandHost, ifMatch: string | undefined): CommandHost =
 
 const textOf = (config: Config): string => [...exportLines(config)].join("");
 
-/** A strong validator (RFC 9110 section 8.8.3). */
-const tagOf = (text: string): string => `"${createHash("sha256").update(text).digest("hex").slice(0, 32)}"`;
+/**
+ * Names what an import would replace: the text, and what the text does not say of servers, their IDs and whether they
+ * are enabled. A strong validator (RFC 9110 section 8.8.3).
+ */
+function tagOf(config: Config, text: string): string {
+  const hash = createHash("sha256").update(text);
+  for (const group of config.groups)
+    for (const server of group.servers) hash.update(`${serverId(group, server)} ${server.enabled}\n`);
+  return `"${hash.digest("hex").slice(0, 32)}"`;
+}
 
 /** Whether a list of entity tags names this one; `*` names any. */
 const isNamed = (list: string | undefined, etag: string): boolean =>

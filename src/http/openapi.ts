@@ -203,7 +203,7 @@ export const exportOperation = (route: Route): Operation => ({
   ...namesOf([route]),
   parameters: [{ name: "If-None-Match", in: "header", required: false, schema: TEXT }],
   responses: {
-    200: text("The text that export-config writes; ETag names its state."),
+    200: text("The text that export-config writes; ETag names it and the state of the servers."),
     304: { description: "It is still the one that If-None-Match names." },
     ...refusals(...EVERYWHERE),
   },

@@ -364,6 +364,29 @@ describe("ETag", () => {
     expect(app.controller.config().groups.map(({ name }) => name)).toEqual(["mine"]);
   });
 
+  test("a server that was enabled or disabled in between makes If-Match stale, although the text is the same", async () => {
+    await app.run(
+      "create-servergroup -s server=192.0.2.1 sg",
+      "create-rule -e -i vip=198.51.100.1,port=80 -m lbalg=rr,type=dsr -o servergroup=sg r1",
+    );
+    const read = async () => {
+      const answer = await app.ask("/v1/config");
+      return { etag: answer.headers.get("etag")!, text: await answer.text() };
+    };
+    const enabled = await read();
+    await app.run("disable-server _sg.0");
+    const disabled = await read();
+    expect(disabled.text).toBe(enabled.text);
+    expect((await put(enabled.text, { "if-match": enabled.etag })).status).toBe(412);
+    expect(app.controller.config().groups[0]!.servers[0]!.enabled).toBe(false);
+    expect((await app.ask("/v1/config", { headers: { "if-none-match": enabled.etag } })).status).toBe(200);
+    await app.run("enable-server _sg.0");
+    expect((await put(enabled.text, { "if-match": disabled.etag })).status).toBe(412);
+    expect((await read()).etag).toBe(enabled.etag);
+    await app.run("disable-rule r1");
+    expect((await put(enabled.text, { "if-match": enabled.etag })).status).toBe(412);
+  });
+
   test("If-None-Match answers 304 while nothing has changed", async () => {
     const etag = (await app.ask("/v1/config")).headers.get("etag")!;
     const again = await app.ask("/v1/config", { headers: { "if-none-match": etag } });
