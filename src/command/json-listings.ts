@@ -10,6 +10,7 @@ import { failed } from "./errors.ts";
 import type { CommandHost, RuleSample } from "./host.ts";
 import { checkNames, type Listing } from "./listings.ts";
 import { flowViews, serviceViews } from "./netbackup-listings.ts";
+import { Pace } from "./pace.ts";
 import { hostViews, policyView } from "./policy-listings.ts";
 import { checkStatisticsNames, takeSamples } from "./statistics.ts";
 import {
@@ -50,25 +51,28 @@ const rulesOf = ({ names }: { readonly names: readonly string[] }, config: Confi
   named(names, config.rules, (name) => findRule(config, name));
 
 const ruleObjects = (query: ShowRule, config: Config): Objects =>
-  rulesOf(query, config)
-    .filter((rule) => query.enabled === null || rule.enabled === query.enabled)
-    .map((rule) => ruleView(config, rule));
+  mapped(
+    rulesOf(query, config).filter((rule) => query.enabled === null || rule.enabled === query.enabled),
+    (rule) => ruleView(config, rule),
+  );
 
-const serverObjects = (query: ShowServer, config: Config): Objects =>
-  rulesOf(query, config).flatMap((rule) => {
+/** One by one: rules times servers may be a million. */
+function* serverObjects(query: ShowServer, config: Config): Objects {
+  for (const rule of rulesOf(query, config)) {
     const group = groupOf(config, rule);
-    return sortedServers(group).map((server) => serverOfRuleView(rule, group, server));
-  });
+    for (const server of sortedServers(group)) yield serverOfRuleView(rule, group, server);
+  }
+}
 
-function resultObjects(query: ShowHealth, config: Config, host: CommandHost): Objects {
+function* resultObjects(query: ShowHealth, config: Config, host: CommandHost): Objects {
   const results = Map.groupBy(host.healthResults?.() ?? [], (result) => result.ruleId);
-  return rulesOf(query, config).flatMap((rule) => {
+  for (const rule of rulesOf(query, config)) {
     const ofRule = new Map(results.get(rule.id)?.map((result) => [result.serverId, result]));
-    return sortedServers(groupOf(config, rule)).map((server) => {
+    for (const server of sortedServers(groupOf(config, rule))) {
       const result = ofRule.get(server.id);
-      return result === undefined ? null : resultView(config, result);
-    });
-  });
+      if (result !== undefined) yield resultView(config, result);
+    }
+  }
 }
 
 function objectsOf(query: Exclude<Asked, ShowStatistics>, config: Config, host: CommandHost): Objects {
@@ -76,8 +80,9 @@ function objectsOf(query: Exclude<Asked, ShowStatistics>, config: Config, host: 
     case "show-rule":
       return ruleObjects(query, config);
     case "show-servergroup":
-      return named(query.names, config.groups, (name) => findGroup(config, name)).map((group) =>
-        groupView(config, group),
+      return mapped(
+        named(query.names, config.groups, (name) => findGroup(config, name)),
+        (group) => groupView(config, group),
       );
     case "show-server":
       return serverObjects(query, config);
@@ -134,8 +139,10 @@ export async function* listJson(query: Query, shown: Config | null, host: Comman
     return ok(undefined);
   }
   let isFirst = true;
+  const pace = new Pace();
   for (const item of objectsOf(query, config, host)) {
     if (item === null) continue;
+    await pace.breathe();
     yield (isFirst ? "[\n" : ",\n") + stringify(item);
     isFirst = false;
   }

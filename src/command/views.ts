@@ -7,7 +7,15 @@
 import type { FlowSnapshot, StickySnapshot } from "../engine/engine.ts";
 import { formatAddress } from "../model/address.ts";
 import type { Config, HealthCheck, PortRange, Rule, Server, ServerGroup } from "../model/config.ts";
-import { effectiveTimers, groupOf, healthCheckOf, rulesOfGroup, serverId, sortedServers } from "../model/lookup.ts";
+import {
+  effectiveTimers,
+  findById,
+  groupOf,
+  healthCheckOf,
+  rulesOfGroup,
+  serverId,
+  sortedServers,
+} from "../model/lookup.ts";
 import type { HealthResult, LogRecord, RuleSample, StatisticsSample } from "./host.ts";
 import { utterJudging } from "./judging-options.ts";
 import { type AnyKey, KEYS, type KeySpec, OPTIONS } from "./options.ts";
@@ -58,13 +66,15 @@ const bareServerView = (group: ServerGroup, server: Server): Omit<ServerView, "r
   enabled: server.enabled,
 });
 
-/** A server with the names of the rules that use it. */
-export function serverView(config: Config, group: ServerGroup, server: Server): ServerView {
-  return {
-    ...bareServerView(group, server),
-    rules: Array.from(rulesOfGroup(config, group.id), (rule) => rule.name),
-  };
+/** Shows servers of a group with the names of the rules that use them: those of the group, gathered once for all. */
+export function serverViewer(config: Config, group: ServerGroup): (server: Server) => ServerView {
+  const rules = Array.from(rulesOfGroup(config, group.id), (rule) => rule.name);
+  return (server) => ({ ...bareServerView(group, server), rules });
 }
+
+/** A server with the names of the rules that use it. */
+export const serverView = (config: Config, group: ServerGroup, server: Server): ServerView =>
+  serverViewer(config, group)(server);
 
 /** A server as one of the rules that use it has it. */
 export const serverOfRuleView = (rule: Rule, group: ServerGroup, server: Server): ServerOfRuleView => ({
@@ -73,9 +83,10 @@ export const serverOfRuleView = (rule: Rule, group: ServerGroup, server: Server)
 });
 
 /** A server group with its servers. */
-export function groupView(config: Config, group: ServerGroup): GroupView {
-  return { name: group.name, servers: sortedServers(group).map((server) => serverView(config, group, server)) };
-}
+export const groupView = (config: Config, group: ServerGroup): GroupView => ({
+  name: group.name,
+  servers: sortedServers(group).map(serverViewer(config, group)),
+});
 
 /** How JSON spells `-n`; the row of the option says so. */
 export const DEFAULT_PING = OPTIONS.noDefaultPing.json?.property ?? OPTIONS.noDefaultPing.letter;
@@ -99,10 +110,10 @@ export function healthCheckView(check: HealthCheck): Record<string, unknown> {
 
 /** A health check result; null when its rule or server is gone. */
 export function resultView(config: Config, result: HealthResult): ResultView | null {
-  const rule = config.rules.find((candidate) => candidate.id === result.ruleId);
+  const rule = findById(config.rules, result.ruleId);
   const check = rule && healthCheckOf(config, rule);
   const group = rule && groupOf(config, rule);
-  const server = group?.servers.find((candidate) => candidate.id === result.serverId);
+  const server = group && findById(group.servers, result.serverId);
   if (!rule || !check || !group || !server) return null;
   return {
     rule: rule.name,

@@ -2,14 +2,14 @@
 import type { HealthEvent } from "../control/health-events.ts";
 import type { Config } from "../model/config.ts";
 import { judgingOf } from "../model/health-judging.ts";
-import { serverId } from "../model/lookup.ts";
+import { findById, groupOf, serverId } from "../model/lookup.ts";
 import type { PanicChange, Transition } from "./monitor.ts";
 
 /** @param config for names @returns `text`: `health of _sg1.0 in r1: alive -> dead (timeout after 2 s)` */
 export function transitionEvent({ plan, from, to, reason }: Transition, config: Config, atMs: number): HealthEvent {
-  const rule = config.rules.find((one) => one.id === plan.ruleId);
-  const group = config.groups.find((one) => one.id === rule?.groupId);
-  const member = group?.servers.find((one) => one.id === plan.serverId);
+  const rule = findById(config.rules, plan.ruleId);
+  const group = rule && groupOf(config, rule);
+  const member = group && findById(group.servers, plan.serverId);
   // Gone from the configuration in this very moment: its numbers have to do.
   const ruleName = rule?.name ?? String(plan.ruleId);
   const server = group && member ? serverId(group, member) : String(plan.serverId);
@@ -20,7 +20,7 @@ export function transitionEvent({ plan, from, to, reason }: Transition, config: 
 
 /** @returns `text`: `health in r1: 2 of 3 servers fail, all are kept (hc-panic=50)` */
 export function panicEvent({ ruleId, panic }: PanicChange, config: Config, atMs: number): HealthEvent {
-  const rule = config.rules.find((one) => one.id === ruleId)?.name ?? String(ruleId);
+  const rule = findById(config.rules, ruleId)?.name ?? String(ruleId);
   const ofRule = { atMs, rule, server: null, from: null, to: null };
   if (panic === null) {
     const text = `health in ${rule}: failing servers are no longer kept`;

@@ -21,6 +21,7 @@ import {
   ruleView,
   serverOfRuleView,
   serverView,
+  serverViewer,
   stickyView,
 } from "../command/views.ts";
 import type { Config, Server, ServerGroup } from "../model/config.ts";
@@ -98,9 +99,7 @@ const LISTS: Readonly<Record<string, List>> = {
   "/v1/servergroups/{name}/servers": {
     view: "server",
     read: (_host, config, { name }) =>
-      mapFound(findGroup(config, name!), (group) =>
-        serverItems(group, [], (server) => serverView(config, group, server)),
-      ),
+      mapFound(findGroup(config, name!), (group) => serverItems(group, [], serverViewer(config, group))),
   },
   "/v1/servers": {
     view: "server-of-rule",
@@ -258,7 +257,7 @@ function made(
   if (isServers(path)) {
     const group = findGroup(after, values.name!)!;
     const added = sortedServers(group).filter((server) => server.id >= before.nextId);
-    const items = added.map((server) => serverView(after, group, server));
+    const items = added.map(serverViewer(after, group));
     return { location: path.replace("{name}", encodeURIComponent(group.name)), view: { items } };
   }
   const { name } = body as { name: string };

@@ -158,16 +158,22 @@ class Indexed<T extends Identified, I extends Index<T>> {
   }
 }
 
-/** Where the item of this id stands. Throws when it is not there: a bug of the caller. */
-function placeOf(list: readonly Identified[], id: number): number {
+/** The first place whose item has this id or a higher one; the length of the list when there is none. */
+export function placeFrom(list: readonly Identified[], id: number): number {
   let [first, end] = [0, list.length];
   while (first < end) {
     const middle = (first + end) >>> 1;
     if (list[middle]!.id < id) first = middle + 1;
     else end = middle;
   }
-  if (list[first]?.id !== id) throw new Error(`no item ${id} in its list`);
   return first;
+}
+
+/** Where the item of this id stands. Throws when it is not there: a bug of the caller. */
+function placeOf(list: readonly Identified[], id: number): number {
+  const place = placeFrom(list, id);
+  if (list[place]?.id !== id) throw new Error(`no item ${id} in its list`);
+  return place;
 }
 
 export const ruleLists = new Indexed<Rule, RuleIndex>(() => new RuleIndex());

@@ -4,10 +4,16 @@
  */
 import { type Address, addressKey, compareAddresses, type Family } from "./address.ts";
 import type { Config, HealthCheck, PortRange, Protocol, Rule, Server, ServerGroup } from "./config.ts";
-import { foldName, groupLists, ruleLists, serverLists } from "./indexes.ts";
+import { foldName, groupLists, placeFrom, ruleLists, serverLists } from "./indexes.ts";
 
 /** Equal without regard to ASCII case. */
 export const sameName = (a: string, b: string): boolean => a === b || foldName(a) === foldName(b);
+
+/** The object of this id in any list of a Config; all stand in order of rising ids, so none is walked. */
+export function findById<T extends { readonly id: number }>(list: readonly T[], id: number): T | undefined {
+  const item = list[placeFrom(list, id)];
+  return item?.id === id ? item : undefined;
+}
 
 export function findRule(config: Config, name: string): Rule | undefined {
   return ruleLists.of(config.rules).byName.get(foldName(name));
@@ -44,7 +50,7 @@ export function groupOf(config: Config, rule: Rule): ServerGroup {
 
 /** The health check of a rule, undefined when it has none. */
 export function healthCheckOf(config: Config, rule: Rule): HealthCheck | undefined {
-  return config.healthChecks.find((check) => check.id === rule.healthCheckId);
+  return rule.healthCheckId === null ? undefined : findById(config.healthChecks, rule.healthCheckId);
 }
 
 /** Rules that use the group, in creation order. */

@@ -255,6 +255,13 @@ describe("views", () => {
     });
   });
 
+  test("the rules of a group are gathered once, not for each of its servers", async () => {
+    const host = await configured();
+    const { servers } = views.groupView(host.config(), host.config().groups[0]!);
+    expect(servers.length).toBeGreaterThan(1);
+    for (const server of servers) expect(server.rules).toBe(servers[0]!.rules);
+  });
+
   test("counters beyond 2^53 are decimal strings in JSON", async () => {
     const host = await configured();
     host.countServer("r1", "_sg1.0", 18446744073709551615n, 2n);

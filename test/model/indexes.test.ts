@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import type { Rule } from "../../src/model/config.ts";
 import { foldName, ruleLists } from "../../src/model/indexes.ts";
+import { findById } from "../../src/model/lookup.ts";
 import { rule } from "../control/configs.ts";
 import { Random, seedFromEnvironment } from "../support/random.ts";
 
@@ -44,6 +45,21 @@ test("an index that has followed its list says what a walk over the list says, a
     past.push(list);
   }
   for (const old of past) expect(byIndex(old)).toEqual(plainly(old));
+});
+
+test("an object is found by its id without walking the list, one that is gone is not found", () => {
+  let reads = 0;
+  const rules = Array.from({ length: 1000 }, (_, i) => rule(3 * i + 1, `R${i}`, 1));
+  const counted = new Proxy(rules, {
+    get: (list, key) => {
+      reads++;
+      return Reflect.get(list, key) as unknown;
+    },
+  });
+  for (const wanted of rules) expect(findById(counted, wanted.id)).toBe(wanted);
+  for (const id of [0, 2, 3, 2999, 5000]) expect(findById(counted, id)).toBeUndefined();
+  expect(findById([], 1)).toBeUndefined();
+  expect(reads / (rules.length + 5)).toBeLessThan(15);
 });
 
 test("names are the same without regard to the case of ASCII letters, and of no others", () => {
