@@ -25,6 +25,7 @@ import { TokenFile } from "./http/tokens.ts";
 import { listenUnix, type RunningServer } from "./http/unix-server.ts";
 import { createLog } from "./log.ts";
 import { fail, ok, type Result } from "./model/result.ts";
+import { decodeUtf8 } from "./model/utf8.ts";
 import { LibraryError } from "./native/library.ts";
 import { monotonicMs, peerIdentity } from "./native/system.ts";
 import { VERSION } from "./version.ts";
@@ -293,15 +294,17 @@ class Daemon {
       this.log.info("--config is not imported: the database has a configuration of its own", { file });
       return ok(undefined);
     }
-    let text: string;
+    let bytes: Uint8Array;
     try {
-      text = readFileSync(file, "utf8");
+      bytes = readFileSync(file);
     } catch (error) {
       return fail("E-START", `--config ${file} cannot be read (${(error as NodeJS.ErrnoException).code ?? error})`);
     }
+    const decoded = decodeUtf8(bytes);
+    if (!("text" in decoded)) return fail("E-START", `--config cannot be imported: ${file}: ${decoded.objection}`);
     const host = controller.hostFor(DAEMON_CALLER);
     const { importText } = await import("./command/run.ts");
-    const output = importText(text, host, { right: () => true, name: file, preserve: false });
+    const output = importText(decoded.text, host, { right: () => true, name: file, preserve: false });
     for (;;) {
       const step = await output.next();
       if (!step.done) continue;

@@ -63,6 +63,7 @@ async function talk(target: Target, argv: readonly string[], caller: Sink): Prom
     }
     const { file, preserve, dryRun } = use;
     if (!use.isImport) {
+      // Files of others, cloudstore.conf for one, may have comments in any encoding.
       const json = { argv, input: new TextDecoder().decode(input) };
       return send(target, (client) => client.v1.ilbadm.$post({ json }, STREAM), caller);
     }

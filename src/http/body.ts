@@ -4,6 +4,7 @@
  * reader can round them (docs/decisions/0025).
  */
 import { fail, ok, type Result } from "../model/result.ts";
+import { decodeUtf8 } from "../model/utf8.ts";
 import { MSGPACK_TYPE, pack, unpack } from "./msgpack.ts";
 
 export { MSGPACK_TYPE, pack };
@@ -60,13 +61,17 @@ export async function readBytes(request: Request, limit: BodyLimit): Promise<Res
   return total > limit.bytes ? tooBig : fail("E-TIMEOUT", `the body took longer than ${limit.ms / 1000} seconds`);
 }
 
-/** The body as text (UTF-8; anything else is refused). Its Content-Type, if it says one, must be text/plain. */
-export async function readText(request: Request, limit: BodyLimit): Promise<Result<string>> {
+/**
+ * The body as text (UTF-8; anything else is refused). Its Content-Type, if it says one, must be text/plain.
+ * @param name how errors about a place in the text name it
+ */
+export async function readText(request: Request, limit: BodyLimit, name: string): Promise<Result<string>> {
   const header = request.headers.get("content-type");
   if (header !== null && !isType(header, TEXT_TYPE)) return wrongType(TEXT_TYPE);
   const bytes = await readBytes(request, limit);
   if (!bytes.ok) return bytes;
-  return decode(bytes.value) ?? fail("E-BODY", "the body is not UTF-8 text");
+  const decoded = decodeUtf8(bytes.value);
+  return "text" in decoded ? ok(decoded.text) : fail("E-BODY", `${name}: ${decoded.objection}`);
 }
 
 /** The body as a value, by its Content-Type; no body at all is `null`. */
@@ -83,21 +88,13 @@ export async function readValue(request: Request, limit: BodyLimit): Promise<Res
   if (!bytes.ok) return bytes;
   if (bytes.value.length === 0) return ok(null);
   if (isPacked) return unpack(bytes.value);
-  const text = decode(bytes.value);
+  const decoded = decodeUtf8(bytes.value);
   try {
-    if (text?.ok) return ok(JSON.parse(text.value) as unknown);
+    if ("text" in decoded) return ok(JSON.parse(decoded.text) as unknown);
   } catch {
     // Said below.
   }
   return fail("E-BODY", `the body is no valid ${JSON_TYPE}`);
-}
-
-function decode(bytes: Uint8Array): Result<string> | null {
-  try {
-    return ok(new TextDecoder("utf-8", { fatal: true }).decode(bytes));
-  } catch {
-    return null;
-  }
 }
 
 /** Whether a Content-Type header names this type; another charset than UTF-8 is another type. */

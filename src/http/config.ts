@@ -56,7 +56,7 @@ export function registerImport(app: App, { service, refusals }: RouteParts, rout
     // Asked before the body is read: who may not import need not make us hold 64 MiB.
     const needed = SUBCOMMANDS[route.subcommand].right;
     if (!right(needed, argv.join(" "))) return problemResponse(request, lacksRight(needed));
-    const text = await readText(request, IMPORT_LIMIT);
+    const text = await readText(request, IMPORT_LIMIT, name);
     if (!text.ok) return problemResponse(request, text.failure);
     const hostFor = (gone: AbortSignal): CommandHost =>
       onlyOver(service.hostFor(c.env.caller, gone), c.req.header("if-match"));

@@ -12,6 +12,7 @@ import { FileSource } from "../device/file-source.ts";
 import { type PcapStyle, pcapHeader, pcapRecordHeader } from "../device/pcap.ts";
 import { readEngineModule } from "../engine/module.ts";
 import type { Failure, Result } from "../model/result.ts";
+import { decodeUtf8 } from "../model/utf8.ts";
 import type { AtCommand } from "./at.ts";
 import { ReplayBox } from "./box.ts";
 import { frameOf, packetOut } from "./frames.ts";
@@ -158,11 +159,13 @@ async function runCommand(box: ReplayBox, argv: readonly string[]): Promise<numb
   const use = fileUse(argv);
   const options = { right: () => true, origin: "shell" as const };
   if (use?.access === "read") {
-    const input = readOrNull(use.file ?? "/dev/stdin");
-    if (input === null) {
+    const bytes = readOrNull(use.file ?? "/dev/stdin");
+    if (bytes === null) {
       writeAll(2, unreadableFile(use.file ?? "-").stderr);
       return 1;
     }
+    // Files of others, cloudstore.conf for one, may have comments in any encoding.
+    const input = use.isImport ? asText(bytes, use.file ?? "-") : new TextDecoder().decode(bytes);
     return print(run(argv, box.host, { ...options, input }), (piece) => writeAll(1, piece));
   }
   const output = run(argv, box.host, options);
@@ -208,17 +211,24 @@ async function configure(box: ReplayBox, text: string, name: string): Promise<vo
 }
 
 function readText(path: string, option: string): string {
-  const text = readOrNull(path);
-  if (text === null) throw new Stopped(`${option} ${path} cannot be read`);
-  return text;
+  const bytes = readOrNull(path);
+  if (bytes === null) throw new Stopped(`${option} ${path} cannot be read`);
+  return asText(bytes, path);
 }
 
-function readOrNull(path: string): string | null {
+/** null: it cannot be read. */
+function readOrNull(path: string): Uint8Array | null {
   try {
-    return readFileSync(path, "utf8");
+    return readFileSync(path);
   } catch {
     return null;
   }
+}
+
+function asText(bytes: Uint8Array, path: string): string {
+  const decoded = decodeUtf8(bytes);
+  if ("text" in decoded) return decoded.text;
+  throw new Stopped(`${path}: ${decoded.objection}`);
 }
 
 function openInput(path: string): FileSource {

@@ -17,7 +17,7 @@ create-healthcheck -n -h hc-test=/bin/true,hc-timeout=5,hc-count=3,hc-interval=3
 create-rule -e -p -i vip=198.51.100.10,port=5000-5009,protocol=tcp -m lbalg=roundrobin,type=NAT,proxy-src=203.0.113.1-203.0.113.5,pmask=/24 -h hc-name=hc1,hc-port=ANY -t conn-drain=180,nat-timeout=120,persist-timeout=60 -o servergroup=sg1 rule1
 create-rule -i vip=2001:db8:1::1,port=21,protocol=tcp -m lbalg=hash-ip-port,type=DSR -o servergroup=sg_v6 rule3
 `;
-const file = (name: string, text: string): string => {
+const file = (name: string, text: string | Uint8Array): string => {
   const path = join(cli.place.directory, name);
   writeFileSync(path, text);
   return path;
@@ -76,6 +76,18 @@ test("ILB-160 a failing line changes nothing, with or without -p, and is named",
   const path = file("bad", "# comment\ncreate-servergroup a\nadd-server -s server=300.0.0.1 a\n");
   const line = `${path}: line 3: server: address is invalid`;
   await cli.refuses([`import-config ${path}`, line], [`import-config -p ${path}`, line]);
+});
+
+test("a file that is not UTF-8 is refused with line and byte, and changes nothing", async () => {
+  await cli.given("create-servergroup sg1");
+  const path = file("latin1", Buffer.from("create-servergroup a\n# b\xfcro\ncreate-servergroup b\n", "latin1"));
+  const line = `${path}: line 2: byte 24 (0xfc) is not UTF-8 - save the text as UTF-8`;
+  await cli.refuses(
+    [`import-config ${path}`, line],
+    [`import-config -p ${path}`, line],
+    [`import-config -n ${path}`, line],
+  );
+  await cli.ok("export-config", "create-servergroup sg1\n");
 });
 
 test("ILB-161 ILB-282 comments, blank lines, continuations, CRLF, tabs and a last line without newline", async () => {

@@ -229,6 +229,10 @@ describe("--config", () => {
     expect(await refused("--config", file)).toBe(
       `--config cannot be imported: ${file}: line 2: subcommand is invalid - please refer to ilbadm(8)`,
     );
+    writeFileSync(file, Buffer.from("create-servergroup sg1\n# caf\xe9\n", "latin1"));
+    expect(await refused("--config", file)).toBe(
+      `--config cannot be imported: ${file}: line 2: byte 28 (0xe9) is not UTF-8 - save the text as UTF-8`,
+    );
     expect(await refused("--config", "/nonexistent")).toBe("--config /nonexistent cannot be read (ENOENT)");
     await start();
     expect(await place.must("export-config")).toBe("");

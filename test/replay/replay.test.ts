@@ -472,6 +472,15 @@ describe("what is refused", () => {
     expect(replay.wroteNothing()).toBe(true);
   });
 
+  test("a --config that is not UTF-8 is refused with the line", async () => {
+    const replay = replayOf(HALF_NAT, syns(1));
+    writeFileSync(replay.config, Buffer.from("\ncreate-servergroup gr\xfcn\n", "latin1"));
+    expect(await replay.run()).toEqual(
+      failing(`${replay.config}: line 2: byte 22 (0xfc) is not UTF-8 - save the text as UTF-8`),
+    );
+    expect(replay.wroteNothing()).toBe(true);
+  });
+
   test("a bad line of --config is named with file and line, and nothing is written", async () => {
     const replay = replayOf(`# comment\n${HALF_NAT}enable-server _web.7\n`, syns(1));
     expect(await replay.run()).toEqual(failing(`${replay.config}: line 4: no such/no more element(s): _web.7`));
