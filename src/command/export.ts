@@ -2,6 +2,7 @@
 import type { Config } from "../model/config.ts";
 import { effectiveTimers, groupOf, healthCheckOf, sortedServers } from "../model/lookup.ts";
 import type { Change } from "./command.ts";
+import { needsForce } from "./nat-guard.ts";
 import { printChange } from "./print.ts";
 
 /** The commands that make this configuration: groups with their servers, then health checks, then rules. */
@@ -22,6 +23,7 @@ export function* exportChanges(config: Config): Generator<Change> {
     yield {
       ...same,
       kind: "create-rule",
+      forced: needsForce(config, rule),
       group: groupOf(config, rule).name,
       healthCheck: healthCheckOf(config, rule)?.name ?? null,
       natTimeoutSeconds: timers.natTimeout,

@@ -74,5 +74,12 @@ export function guardRemarks(config: Config, changes: readonly Change[]): string
   return [...rules].flatMap((rule) => remarksOnRule(config, rule));
 }
 
+/**
+ * Whether the command that makes this rule again has to say `-F`: it was forced, or it was made where the guard only
+ * warns or is off, or before its port became NetBackup's, and a guard that refuses would not take it without.
+ */
+export const needsForce = (config: Config, rule: Rule): boolean =>
+  rule.forced || guardedPort(rule, groupOf(config, rule).servers, config.netbackup) !== null;
+
 /** The one more line of `show-rule -f`; null for a rule that was not forced. */
 export const FORCED_LINE = { name: "NAT-GUARD", value: "forced" } as const;

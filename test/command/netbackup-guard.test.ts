@@ -224,6 +224,44 @@ describe("the guard", () => {
     await setUp(await base({ natGuard: "off" }), rule("1556", "HALF-NAT"));
   });
 
+  test.each([
+    ["warn", rule("1556", "HALF-NAT")],
+    ["off", rule("1550-1560", "NAT")],
+    ["off", rule("8000", "HALF-NAT", "", "pbx")],
+  ] as const)("NBU-014 what nat-guard=%s let pass unforced is exported with -F: %s", async (natGuard, line) => {
+    const host = await base({ natGuard });
+    await ilbadm(host, line);
+    expect(host.config().rules[0]?.forced).toBe(false);
+    expect(await outputOf(host, "show-rule -f r1")).not.toContain("NAT-GUARD");
+    const text = await outputOf(host, "export-config");
+    expect(text).toContain("create-rule -F -i");
+    const elsewhere = new FakeHost();
+    expect(await ilbadm(elsewhere, "import-config", { input: text })).toMatchObject({
+      exit: 0,
+      stdout: "",
+      stderr: "",
+    });
+    expect(await outputOf(elsewhere, "export-config")).toBe(text);
+    expect(await ilbadm(host, "import-config -n", { input: text })).toMatchObject({ exit: 0, stdout: "", stderr: "" });
+  });
+
+  test("NBU-014 a rule whose port became NetBackup's after it was made is exported with -F", async () => {
+    const host = await base();
+    await setUp(host, rule("5700", "HALF-NAT"));
+    expect(await outputOf(host, "export-config")).not.toContain("-F");
+    await setUp(host, "set-port nbcssc=5700");
+    const text = await outputOf(host, "export-config");
+    expect(text).toContain("create-rule -F -i");
+    await setUp(host, "delete-rule r1", "delete-sg sg", "delete-sg pbx");
+    expect(await ilbadm(host, "import-config", { input: text })).toMatchObject({ exit: 0, stdout: "", stderr: "" });
+  });
+
+  test("NBU-013 DSR rules on such ports are exported without -F", async () => {
+    const host = await base({ natGuard: "off" });
+    await setUp(host, rule("1-65535", "DSR"));
+    expect(await outputOf(host, "export-config")).not.toContain("-F");
+  });
+
   test("NBU-018 a warning is said once for a rule, of an import and of several servers too", async () => {
     const host = await base({ natGuard: "warn" });
     const warned =
