@@ -35,6 +35,7 @@ import {
 } from "./engine.ts";
 import type { RegionMap, WorkerRegions } from "./memory.ts";
 import { latestRefused, type PolicyFigures, REFUSALS, type RefusedTuple } from "./policy.ts";
+import { RisingSums } from "./rising-sums.ts";
 import { PROTOCOL_NUMBERS, wordsAddress } from "./tables.ts";
 
 const swap16 = (n: number): number => ((n & 0xff) << 8) | (n >>> 8);
@@ -57,6 +58,7 @@ export interface EngineHealth {
 export class StatsReader {
   readonly #views: MemoryViews;
   readonly #map: RegionMap;
+  readonly #rising = new RisingSums();
 
   constructor(views: MemoryViews, map: RegionMap) {
     this.#views = views;
@@ -158,7 +160,7 @@ export class StatsReader {
     return { ruleId, ...sums } as unknown as RuleCounters;
   }
 
-  /** Pairs that have seen traffic, summed over workers. */
+  /** Pairs that have seen traffic, summed over workers; no counter falls while a worker has the pair. */
   #pairs(): PairCounters[] {
     type Sum = { -readonly [K in keyof PairCounters]: PairCounters[K] };
     const sums = new Map<string, Sum>();
@@ -183,7 +185,7 @@ export class StatsReader {
         sums.set(`${ids}`, sum);
       }
     }
-    return [...sums.values()];
+    return this.#rising.add(sums);
   }
 
   /** Signals of failing servers that the workers have counted, all together; wraps. One load per worker. */

@@ -214,6 +214,38 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
     });
   });
 
+  test("the counters of a removed server never fall, while it drains and when it comes back", () => {
+    const [member] = one;
+    const world = bench([dns()]);
+    const clients = clientsOf(world);
+    const say = (worker: number): Outcome => sendTo(world, worker, arriving(udpPacket({ from: clients[worker]! })));
+    let [packets, bytes] = [0n, 0n];
+    /** What users are shown of the server in the rule. */
+    const look = (): void => {
+      const pair = world.engine.counters().pairs.find(({ serverId }) => serverId === member!.server.id);
+      expect(pair?.packets ?? 0n).toBeGreaterThanOrEqual(packets);
+      expect(pair?.bytes ?? 0n).toBeGreaterThanOrEqual(bytes);
+      [packets, bytes] = [pair!.packets, pair!.bytes];
+    };
+    for (let i = 0; i < 10; i++) for (const worker of [0, 1]) say(worker);
+    look();
+    expect(packets).toBe(20n);
+    world.publish([dns({ members: [] })], [], [dns()]);
+    // The flow of worker 0 idles out, that of worker 1 goes on.
+    for (let i = 0; i < 5; i++) {
+      world.wait(30_000);
+      look();
+      expect(say(1).flow).toBe("found");
+      look();
+    }
+    expect(flowsOf(groupOf(world))).toEqual([0, 1]);
+    expect(packets).toBe(25n);
+    world.publish([dns()]);
+    expect(say(0).flow).toBe("new");
+    look();
+    expect(packets).toBe(26n);
+  });
+
   test("fragments whose first one never comes are given up by whoever holds them", () => {
     const world = bench([dns()]);
     const [, second, third] = fragmentsOf(CLIENT, VIP, 40000, 53, 9) as [Uint8Array, Uint8Array, Uint8Array];
