@@ -26,6 +26,7 @@ import {
   NO_DRAINS,
   nextDrains,
   pairKey,
+  withFlows,
 } from "./drain.ts";
 import { externalTest, remarksOnTest } from "./external-test.ts";
 import { type HealthSource, Unprobed } from "./health-status.ts";
@@ -244,14 +245,13 @@ export class Controller {
     after: Config,
     record: { atMs: number; who: string; command: string } | null,
   ): Promise<Result<void>> {
-    const { engine, kernel, store, log } = this.parts;
+    const { kernel, store, log } = this.parts;
     const refused = kernel.check(after);
     if (refused !== null) return { ok: false, failure: refused };
-    const state = this.prepare(before, after);
-    await breathe();
+    let state: State;
     let staged: StagedImage;
     try {
-      staged = engine.stage(state.image);
+      ({ state, staged } = await this.stage(before, after));
     } catch (error) {
       log.warn("the engine does not take the configuration", { reason: messageOf(error) });
       if (error instanceof ImageTooLarge) return failed("E-NOMEM");
@@ -277,6 +277,25 @@ export class Controller {
     this.healthSource.follow(after, this.parts.clock.wallMs());
     await this.settle();
     return ok(undefined);
+  }
+
+  /**
+   * The next state, its image written into free memory. Where it does not fit, draining pairs that hold no flow any more make
+   * room: who changes much in a row would otherwise fill the tables before the poll comes to them. Throws as stage() does.
+   */
+  private async stage(before: State, after: Config): Promise<{ state: State; staged: StagedImage }> {
+    const { engine } = this.parts;
+    const state = this.prepare(before, after);
+    await breathe();
+    try {
+      return { state, staged: engine.stage(state.image) };
+    } catch (error) {
+      if (!(error instanceof ImageTooLarge)) throw error;
+      const drains = withFlows(before.drains, this.flowCount());
+      if (drains === before.drains) throw error;
+      const smaller = this.prepare({ ...before, drains }, after);
+      return { state: smaller, staged: engine.stage(smaller.image) };
+    }
   }
 
   /** The next state with its image; pure but for the clock. */
@@ -376,7 +395,9 @@ export class Controller {
       this.scheduleDrainPoll(DRAIN_POLL_MS);
       return ok(undefined);
     }
-    return this.install({ ...state, drains }, state.config, null);
+    const result = await this.install({ ...state, drains }, state.config, null);
+    if (!result.ok) this.scheduleDrainPoll(DRAIN_POLL_MS);
+    return result;
   }
 
   private changeContext(): ChangeContext {

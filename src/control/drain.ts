@@ -64,6 +64,16 @@ export function collect(drains: Drains, flowCount: (ruleId: number, serverId: nu
   return kept.length === drains.size ? drains : new Map(kept);
 }
 
+/**
+ * Without all pairs that hold no flow, also those of members: they get no new ones, so nothing is left for a deadline to
+ * cut. Gives `drains` itself if all stay.
+ * @param drains of an image that every worker uses
+ */
+export function withFlows(drains: Drains, flowCount: (ruleId: number, serverId: number) => number): Drains {
+  const kept = [...drains].filter(([, { rule, server }]) => flowCount(rule.id, server.id) > 0);
+  return kept.length === drains.size ? drains : new Map(kept);
+}
+
 /** Pairs that are no longer part of the configuration. */
 export const departed = (drains: Drains): DrainEntry[] => [...drains.values()].filter((entry) => !entry.isMember);
 

@@ -136,6 +136,8 @@ export class ReferenceEngine implements PacketEngine {
     if (image.rules.some((rule) => rule.slot >= this.#limits.maxRules)) {
       throw new ImageTooLarge(`a rule has a place beyond ${this.#limits.maxRules}`);
     }
+    const mostDrains = 2 * this.#limits.maxPairs;
+    if (image.drains.length > mostDrains) throw new ImageTooLarge(`more than ${mostDrains} servers drain`);
     this.#tables = new Tables(image);
     this.#counting.keepRules(image.rules.map((rule) => rule.id));
     this.#choice.adopt(this.#tables);

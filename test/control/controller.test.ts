@@ -228,6 +228,60 @@ describe("draining", () => {
     expect(world.image!.drains).toEqual([{ ruleId: 5, serverId: 2, deadlineMs: target }]);
   });
 
+  test("servers that have drained make room: removing and adding any number of them in a row never ends for want of memory", async () => {
+    const { world, host } = await running(withDrain(30));
+    world.mostDrains = 3;
+    // One of those that go keeps its flows throughout; no timer fires, so nobody else lets go of the others.
+    world.flowCounts.set(key, 1);
+    for (let round = 0; round < 20; round++) {
+      const id = round === 0 ? 2 : 99 + round;
+      expect(await host.transact("remove-server", (current) => ok(without(current, id)))).toEqual(ok(undefined));
+      const add = (current: Config): Config => {
+        const [first] = current.groups;
+        return {
+          ...current,
+          groups: [{ ...first!, servers: [...first!.servers, server(100 + round, 9, "192.0.2.50")] }],
+        };
+      };
+      expect(await host.transact("add-server", (current) => ok(add(current)))).toEqual(ok(undefined));
+    }
+    expect(world.image!.drains.map(({ serverId }) => serverId)).toContain(2);
+  });
+
+  test("disabled servers without flows make room for those that are drained after them", async () => {
+    const { world, host } = await running(withDrain(30));
+    world.mostDrains = 1;
+    const disable = (id: number) =>
+      host.transact("disable-server", (current) => ok(withServer(current, id, { enabled: false })));
+    for (const id of [2, 3, 4]) expect(await disable(id)).toEqual(ok(undefined));
+    expect(world.image!.drains.map(({ serverId }) => serverId)).toEqual([4]);
+  });
+
+  test("draining servers with flows that leave no room refuse a change with E-NOMEM, and nothing of it is done", async () => {
+    const { world, controller, host } = await running(withDrain(30));
+    world.mostDrains = 1;
+    for (const id of [2, 3]) world.flowCounts.set(`5/${id}`, 1);
+    await host.transact("disable-server", (current) => ok(withServer(current, 2, { enabled: false })));
+    const { image } = world;
+    const before = controller.config();
+    const result = await host.transact("remove-server", (current) => ok(without(current, 3)));
+    expect(result.ok ? "ok" : result.failure.code).toBe("E-NOMEM");
+    expect([controller.config(), world.saved, world.image]).toEqual([before, before, image]);
+    world.flowCounts.delete(key);
+    expect(await host.transact("remove-server", (current) => ok(without(current, 3)))).toEqual(ok(undefined));
+  });
+
+  test("a poll of draining servers that the engine refuses comes again", async () => {
+    const { world, host } = await running();
+    await host.transact("remove-server", (current) => ok(without(current, 2)));
+    world.failAt.add("stage");
+    await world.clock.advance(20);
+    world.failAt.clear();
+    expect(world.image!.servers.map((s) => s.id)).toContain(2);
+    await world.clock.advance(1000);
+    expect(world.image!.servers.map((s) => s.id)).not.toContain(2);
+  });
+
   test("a DSR rule drains nothing", async () => {
     const { world, host } = await running({
       ...threeServers(),

@@ -25,6 +25,8 @@ export type Step = "check" | "stage" | "widen" | "filter" | "save" | "adopt";
 export class FakeWorld {
   readonly calls: string[] = [];
   readonly failAt = new Set<Step>();
+  /** Draining pairs that an image may hold. */
+  mostDrains = Number.POSITIVE_INFINITY;
   image: TableImage | null = null;
   interest: Interest | null = null;
   /** Text of the nft table of the flow policy. */
@@ -43,6 +45,7 @@ export class FakeWorld {
     stage: (image) => {
       this.calls.push(`stage ${image.generation}`);
       if (this.failAt.has("stage")) throw new ImageTooLarge("too many rules");
+      if (image.drains.length > this.mostDrains) throw new ImageTooLarge("too many draining servers");
       return {
         publish: () => {
           this.calls.push(`publish ${image.generation}`);

@@ -72,6 +72,7 @@ export function run(make: MakeEngine, seed: number, packets: number, reduces = t
     // A sweep takes closed entries at once or later; so it comes only when all of them have to be gone.
     if (!jumped) return null;
     nowMs = duel.reference.sweepableMs(nowMs);
+    world.swept(nowMs);
     return give({ kind: "sweep", nowMs }) ?? duel.compareState();
   };
   for (const event of world.setUp()) {

@@ -54,7 +54,7 @@ export const LARGE: Stage = { ...ROOMY, limits: { ...ROOMY.limits, maxFlows: 80_
 const tight = (maxFlows: number, maxSticky: number, mostRules: number, mostServers: number): Stage => ({
   ...ROOMY,
   limits: { maxFlows, maxRules: 64, maxPairs: mostRules * mostServers, maxSticky },
-  world: { mostRules, mostServers },
+  world: { mostRules, mostServers, mostDrains: 2 * mostRules * mostServers },
   proxyPorts: FEW_PORTS,
   slices: false,
 });

@@ -50,6 +50,9 @@ const RULE_SLOTS = 64;
 
 const LARGEST_MTU = 65_535;
 
+/** An entry is gone after the first sweep so long after it was due (docs/packet-path.md, "Flow times"). */
+const GONE_AFTER_MS = 15_000;
+
 /** How much a world holds at once. */
 export interface WorldSize {
   readonly mostRules: number;
@@ -64,6 +67,8 @@ export interface WorldSize {
    * alike (docs/packet-path.md, "Several workers").
    */
   readonly isTurnless?: boolean;
+  /** Draining servers at once. What would make more changes nothing: a daemon refuses it (test/contract has what engines do). */
+  readonly mostDrains?: number;
 }
 
 interface LiveRule extends RuleSpec {
@@ -79,13 +84,13 @@ export class World {
   readonly #size: WorldSize;
   #rules: LiveRule[] = [];
   #past: RuleSpec[] = [];
-  #drains: ImageDrain[] = [];
+  #drains: readonly ImageDrain[] = [];
   #generation = 0;
   #nextId = 1;
   #nextSlot = 0;
   readonly #policies: PolicyMaker;
   /** The servers of all rules by address and ports, so that rules share them. */
-  readonly #servers: ServerSpec[] = [];
+  #servers: readonly ServerSpec[] = [];
 
   constructor(random: Random, size: WorldSize = { mostRules: 6, mostServers: 5, hasPolicies: true }) {
     this.#random = random;
@@ -112,8 +117,22 @@ export class World {
     return [...ports, ...hops, this.#publish()];
   }
 
-  /** One random change at `nowMs`, as events. */
+  /** One random change at `nowMs`, as events; none where it would make too many servers drain. */
   change(nowMs: number): Event[] {
+    const before = [this.#rules, this.#past, this.#drains, this.#servers] as const;
+    [this.#rules, this.#past] = [[...this.#rules], [...this.#past]];
+    const events = this.#anyChange(nowMs);
+    if (this.#drains.length <= (this.#size.mostDrains ?? Number.POSITIVE_INFINITY)) return events;
+    [this.#rules, this.#past, this.#drains, this.#servers] = before;
+    return [];
+  }
+
+  /** Both engines have swept at `nowMs`: flows of servers whose deadline was the linger of an entry ago are gone for sure. */
+  swept(nowMs: number): void {
+    this.#drains = this.#drains.filter(({ deadlineMs }) => deadlineMs + GONE_AFTER_MS > nowMs);
+  }
+
+  #anyChange(nowMs: number): Event[] {
     const random = this.#random;
     const turnover = this.#size.isRestless ? 40 : 4;
     return random.weighted<Event[]>([
@@ -200,7 +219,7 @@ export class World {
     if (known !== undefined) return known;
     const nextHop = SERVERS.findIndex((one) => same(one, address));
     const server: ServerSpec = { id: this.#nextId++, address, ports, nextHop };
-    this.#servers.push(server);
+    this.#servers = [...this.#servers, server];
     return server;
   }
 
@@ -264,7 +283,8 @@ export class World {
   #drain(rule: LiveRule, serverId: number, nowMs: number): void {
     if (rule.connDrainMs === 0 || rule.type === "DSR") return;
     this.#undrain(rule.id, serverId);
-    this.#drains.push({ ruleId: rule.id, serverId, deadlineMs: nowMs + rule.connDrainMs });
+    const deadlineMs = nowMs + rule.connDrainMs;
+    this.#drains = [...this.#drains, { ruleId: rule.id, serverId, deadlineMs }];
   }
 
   #undrain(ruleId: number, serverId: number): void {
@@ -289,8 +309,7 @@ export class World {
     this.#drain(rule, gone.server.id, nowMs);
     this.#past.push({ ...rule, members: [gone] });
     // A server that comes back later is a new one.
-    const known = this.#servers.indexOf(gone.server);
-    if (known >= 0) this.#servers.splice(known, 1);
+    this.#servers = this.#servers.filter((server) => server !== gone.server);
     return { ...rule, members: rule.members.filter((member) => member !== gone) };
   }
 

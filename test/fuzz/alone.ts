@@ -61,7 +61,7 @@ export function runAlone(modules: Modules, corpus: Corpus, seed: number, compat:
     (moduleBytes, i) => new GuardedEngine({ limits, moduleBytes, hashKey, compat, canary: CANARIES[i]!, ...cut }),
   ) as [GuardedEngine, GuardedEngine];
   const markers = engines[0].markers(corpus.reached.length);
-  const world = new World(random);
+  const world = new World(random, { mostRules: 6, mostServers: 5, hasPolicies: true, mostDrains: 2 * limits.maxPairs });
   const traffic = new Traffic(random, random.of(["steady", "busy", "crowded"]));
   const reasons: number[] = Object.values(Reason).map(() => 0);
   let nowMs = random.of([1_000_000, 2 ** 32 - 100_000]);
@@ -106,7 +106,10 @@ export function runAlone(modules: Modules, corpus: Corpus, seed: number, compat:
         [5, () => random.below(200_000)],
       ]);
       if (random.chance(0.5)) for (const engine of engines) engine.sweepSlice(nowMs);
-      if (random.chance(0.02)) for (const engine of engines) engine.sweep(nowMs);
+      if (random.chance(0.02)) {
+        for (const engine of engines) engine.sweep(nowMs);
+        world.swept(nowMs);
+      }
       if (random.chance(0.1)) configure(world.change(nowMs));
     }
     for (const engine of engines) engine.checkAll();

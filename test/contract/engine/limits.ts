@@ -1,5 +1,7 @@
 /** Engine contract: as many rules, servers and port ranges as are promised. */
 import { expect, test } from "bun:test";
+import { type ImageDrain, ImageTooLarge } from "../../../src/engine/engine.ts";
+import { Reason } from "../../../src/gen/layout.ts";
 import { arriving, type Bench } from "../../support/engine-bench.ts";
 import { membersOf, onePort, type RuleSpec, type ServerSpec } from "../../support/image-builder.ts";
 import type { Ground } from "./ground.ts";
@@ -53,5 +55,18 @@ export function limits(ground: Ground): void {
       expect(new Set(picked).size).toBe(1000);
       expect(picked[0]).toBe(1999);
     }
+  });
+
+  test("limits: servers drain up to twice maxPairs; with one more an image is refused, and what was in force stays", () => {
+    const maxPairs = 8;
+    const world = bench([ruleOf({ members: one })], { maxPairs });
+    const drain = (index: number): ImageDrain => ({ ruleId: 1, serverId: 1000 + index, deadlineMs: 5_000_000 });
+    const drains = (count: number): ImageDrain[] => Array.from({ length: count }, (_, index) => drain(index));
+    world.publish([ruleOf({ members: one })], drains(2 * maxPairs));
+    const disabled = [ruleOf({ members: one, enabled: false })];
+    expect(() => world.publish(disabled, drains(2 * maxPairs + 1))).toThrow(ImageTooLarge);
+    expect(world.send(arriving(tcpPacket())).reason).toBe(Reason.FlowNew);
+    world.publish(disabled, drains(2 * maxPairs));
+    expect(world.send(arriving(tcpPacket({ sourcePort: 40_001 }))).reason).toBe(Reason.RuleDisabled);
   });
 }
