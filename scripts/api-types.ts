@@ -39,6 +39,7 @@ function typeOf(schema: Json): string {
   if (Array.isArray(words)) return union(words.map((word) => JSON.stringify(word)));
   const choices = schema.anyOf ?? schema.oneOf;
   if (Array.isArray(choices)) return union(choices.map(typeOf));
+  if (Array.isArray(schema.allOf)) return schema.allOf.map(typeOf).join(" & ");
   if (Array.isArray(type)) return union(type.map((one: unknown) => typeOf({ ...schema, type: one })));
   switch (type) {
     case "integer":

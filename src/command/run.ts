@@ -229,8 +229,7 @@ function goesOn(spec: SubcommandSpec, reason: Failure): boolean {
   return spec.goOnAfter === "any" || spec.goOnAfter.some((code) => code === reason.code);
 }
 
-const hintsOf = (host: CommandHost, change: Change): Chunk[] =>
-  (host.hints?.(change) ?? []).map((text) => ({ stderr: line(text) }));
+const hintsOf = (host: CommandHost, change: Change): readonly string[] => host.hints?.(change) ?? [];
 
 /** A change and why it was refused; null: it was made. */
 interface Outcome {
@@ -251,13 +250,13 @@ async function* runChanges(
   for await (const { change, failure } of together ?? oneByOne(spec, changes, host)) {
     if (failure === null) {
       made.push(change);
-      yield* hintsOf(host, change);
+      yield* remarksOf(hintsOf(host, change));
       continue;
     }
     status = 1;
     yield refuse(describeFailure(change, failure));
   }
-  yield* remarksOf(new Set(guardRemarks(host.config(), made)));
+  yield* remarksOf(guardRemarks(host.config(), made));
   return status;
 }
 
@@ -484,14 +483,14 @@ export async function* run(
 }
 
 /** The host as a resolver that collects remarks on names, each once. */
-const remarking = (host: CommandHost, remarks: Set<string>): Resolver => ({
+export const remarking = (host: CommandHost, remarks: Set<string>): Resolver => ({
   resolveHost: (name, family) => host.resolveHost(name, family),
   resolveService: (name, prefer) => host.resolveService(name, prefer),
   config: () => host.config(),
   remark: (text) => remarks.add(text),
 });
 
-const remarksOf = (remarks: ReadonlySet<string>): Chunk[] => [...remarks].map((text) => ({ stderr: line(text) }));
+const remarksOf = (remarks: Iterable<string>): Chunk[] => Array.from(remarks, (text) => ({ stderr: line(text) }));
 
 function authorize(needed: Right, canonical: string, options: Pick<RunOptions, "right">): Result<void> {
   if (options.right(needed, canonical)) return ok(undefined);
@@ -506,18 +505,19 @@ export const lacksRight = (needed: Right): Failure => ({
 
 /**
  * Changes of an HTTP resource, all of them or none, as one change. Checks the rights first (E-AUTH).
- * @returns the failure of the first change that fails, with the text that ilbadm would print
+ * @returns what ilbadm would print about changes that were made, a text without prefix each; or the failure of the first
+ * change that fails, with the text that ilbadm would print
  */
 export async function perform(
   changes: readonly Change[],
   host: CommandHost,
   options: Pick<RunOptions, "right">,
-): Promise<Result<void>> {
+): Promise<Result<readonly string[]>> {
   for (const change of changes) {
     const allowed = authorize(SUBCOMMANDS[change.kind].right, printChange(change), options);
     if (!allowed.ok) return allowed;
   }
-  return host.transact(changes.map(printChange).join("; "), (start, context) => {
+  const done = await host.transact(changes.map(printChange).join("; "), (start, context) => {
     let config = start;
     for (const change of changes) {
       const changed = apply(config, change, context);
@@ -526,19 +526,25 @@ export async function perform(
     }
     return ok(config);
   });
+  if (!done.ok) return done;
+  return ok([...changes.flatMap((change) => hintsOf(host, change)), ...guardRemarks(host.config(), changes)]);
 }
 
-/** Import of a whole text as one change; yields what show-* lines print. The return value is null or the failure. */
+/**
+ * Import of a whole text as one change; yields what show-* lines print. The return value is null or the failure.
+ * @param resolver looks names up and collects remarks, on names and on what was made
+ */
 export async function* importText(
   text: string,
   host: CommandHost,
   options: Pick<RunOptions, "right"> & { readonly name: string; readonly preserve: boolean },
+  resolver: Resolver = host,
 ): AsyncGenerator<Chunk, Failure | null, void> {
   const command: ImportConfig = { kind: "import-config", preserve: options.preserve, dryRun: false, file: null };
   const audit = printCommand(command);
   const allowed = authorize(SUBCOMMANDS[command.kind].right, audit, options);
   if (!allowed.ok) return allowed.failure;
-  const result = yield* asTheyCome(importLines(text, host, { ...options, audit }));
+  const result = yield* asTheyCome(importLines(text, host, { ...options, audit }, resolver));
   return result.ok ? null : result.failure;
 }
 

@@ -118,6 +118,10 @@ export function valueResponse(
   return new Response(body, { status, headers: { ...ANSWER_HEADERS, ...headers, "content-type": type } });
 }
 
+/** A change's answer with what ilbadm would have printed about it on standard error; as it is when there was nothing. */
+export const withWarnings = (answer: object, warnings: readonly string[]): object =>
+  warnings.length === 0 ? answer : { ...answer, warnings };
+
 /** An answer of text, whole or as it is made. */
 export const textResponse = (
   body: string | ReadableStream<Uint8Array> | null,

@@ -7,7 +7,7 @@
 import { createHash } from "node:crypto";
 import { exportLines } from "../command/export.ts";
 import type { CommandHost } from "../command/host.ts";
-import { importText, lacksRight, planText } from "../command/run.ts";
+import { importText, lacksRight, planText, remarking } from "../command/run.ts";
 import { type Route, SUBCOMMANDS } from "../command/spec.ts";
 import type { Config } from "../model/config.ts";
 import { serverId } from "../model/lookup.ts";
@@ -21,6 +21,7 @@ import {
   TEXT_TYPE,
   textResponse,
   valueResponse,
+  withWarnings,
 } from "./body.ts";
 import { addEndpoint } from "./endpoint.ts";
 import { answerStream, NDJSON_TYPE } from "./ilbadm.ts";
@@ -71,13 +72,15 @@ export function registerImport(app: App, { service, refusals }: RouteParts, rout
       const plan = await planText(text.value, hostFor(request.signal), options);
       return plan.ok ? valueResponse(request, plan.value) : problemResponse(request, plan.failure);
     }
-    const output = importText(text.value, hostFor(request.signal), options);
+    const host = hostFor(request.signal);
+    const remarks = new Set<string>();
+    const output = importText(text.value, host, options, remarking(host, remarks));
     let stdout = "";
     for (;;) {
       const step = await output.next();
       if (!step.done) stdout += step.value.stdout ?? "";
       else if (step.value !== null) return problemResponse(request, step.value);
-      else return valueResponse(request, { stdout });
+      else return valueResponse(request, withWarnings({ stdout }, [...remarks]));
     }
   });
 }

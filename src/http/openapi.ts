@@ -38,6 +38,22 @@ const object = (properties: Readonly<Record<string, JsonSchema>>): JsonSchema =>
   required: Object.keys(properties),
   properties,
 });
+/** The same with what ilbadm would have printed on standard error. */
+const warned = (schema: JsonSchema): JsonSchema => ({
+  allOf: [
+    schema,
+    {
+      type: "object",
+      properties: {
+        warnings: {
+          type: "array",
+          items: TEXT,
+          description: "what ilbadm prints about it on standard error, without its prefix; absent: nothing",
+        },
+      },
+    },
+  ],
+});
 const query = (name: string, schema: JsonSchema, description: string, required = false): Parameter => ({
   name,
   in: "query",
@@ -167,7 +183,7 @@ function success({ method, path }: Route, shown: Shown | null): Record<string, A
   return {
     201: answer(
       `Made, saved and in force; Location names it. ${path.endsWith("/servers") ? "What was added." : ""}`.trim(),
-      both(made),
+      both(warned(made)),
     ),
   };
 }
@@ -234,7 +250,7 @@ export const importOperation = (route: Route): Operation => ({
   requestBody: { required: true, content: { [TEXT_TYPE]: { schema: TEXT } } },
   responses: {
     200: answer("Imported, as one change: what show-* lines of the text printed. With dryRun: what would change.", {
-      ...both({ oneOf: [object({ stdout: TEXT }), ref("plan")] }),
+      ...both({ oneOf: [warned(object({ stdout: TEXT })), ref("plan")] }),
       [NDJSON_TYPE]: { schema: TEXT },
     }),
     ...refusals(...ALWAYS, ...WITH_BODY, 404, 409, 412, 501, 507),

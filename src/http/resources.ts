@@ -10,7 +10,8 @@ import type { CommandHost } from "../command/host.ts";
 import { fromHttp, ROUTES } from "../command/json.ts";
 import { portSettingViews } from "../command/netbackup-listings.ts";
 import { hostView } from "../command/policy-listings.ts";
-import { lacksRight, perform } from "../command/run.ts";
+import { lacksRight, perform, remarking } from "../command/run.ts";
+import type { Resolver } from "../command/service-names.ts";
 import type { Route } from "../command/spec.ts";
 import {
   flowView,
@@ -28,7 +29,7 @@ import type { Config, Server, ServerGroup } from "../model/config.ts";
 import { findGroup, findHealthCheck, findRule, findServer, groupOf, sortedServers } from "../model/lookup.ts";
 import type { Failure, Result } from "../model/result.ts";
 import type { App, RouteParts } from "./app.ts";
-import { BODY_LIMIT, readValue, valueResponse } from "./body.ts";
+import { BODY_LIMIT, readValue, valueResponse, withWarnings } from "./body.ts";
 import { registerExport, registerImport } from "./config.ts";
 import { addEndpoint } from "./endpoint.ts";
 import { registerExplain } from "./explain.ts";
@@ -46,7 +47,7 @@ type PathValues = Readonly<Record<string, string>>;
 interface One {
   readonly view: Shown["view"];
   /** null when there is none of that name. */
-  read(config: Config, values: PathValues): unknown;
+  read(config: Config, values: PathValues): object | null;
   readonly missing: Failure;
 }
 interface List {
@@ -198,7 +199,8 @@ function registerChange(app: App, { service, refusals }: RouteParts, rows: reado
     if (!body.ok) return problemResponse(request, body.failure);
     const host = service.hostFor(c.env.caller, request.signal);
     const right = rightCheck(c.env.caller, refusals);
-    const changes = await changesOf(route, c.req.param(), body.value, host);
+    const remarks = new Set<string>();
+    const changes = await changesOf(route, c.req.param(), body.value, remarking(host, remarks));
     if (!changes.ok) {
       // Who may not do it learns nothing about how it would be said rightly.
       const allowed = right(route.right, `${method} ${c.req.path}`);
@@ -209,7 +211,7 @@ function registerChange(app: App, { service, refusals }: RouteParts, rows: reado
     if (!done.ok) return problemResponse(request, done.failure);
     if (method !== "POST") return new Response(null, { status: 204 });
     const { location, view } = made(path, c.req.param(), body.value, states[0]!);
-    return valueResponse(request, view, 201, { location });
+    return valueResponse(request, withWarnings(view, [...remarks, ...done.value]), 201, { location });
   });
 }
 
@@ -218,11 +220,11 @@ async function changesOf(
   route: Route,
   values: PathValues,
   body: unknown,
-  host: CommandHost,
+  resolver: Resolver,
 ): Promise<Result<readonly Change[]>> {
   if (route.body === null && body !== null)
     return { ok: false, failure: httpFailure("E-BODY", `${route.method} of this path takes no body`) };
-  return fromHttp(route, values, body, host);
+  return fromHttp(route, values, body, resolver);
 }
 
 /** The same host, which remembers the configuration before and after each change that it accepts. */
@@ -253,7 +255,7 @@ function made(
   values: PathValues,
   body: unknown,
   [before, after]: [Config, Config],
-): { location: string; view: unknown } {
+): { location: string; view: object } {
   if (isServers(path)) {
     const group = findGroup(after, values.name!)!;
     const added = sortedServers(group).filter((server) => server.id >= before.nextId);
@@ -261,7 +263,7 @@ function made(
     return { location: path.replace("{name}", encodeURIComponent(group.name)), view: { items } };
   }
   const { name } = body as { name: string };
-  return { location: `${path}/${encodeURIComponent(name)}`, view: ONE[`${path}/{name}`]!.read(after, { name }) };
+  return { location: `${path}/${encodeURIComponent(name)}`, view: ONE[`${path}/{name}`]!.read(after, { name })! };
 }
 
 const mapFound = <T, V>(found: T | undefined, view: (item: T) => V): V | null =>

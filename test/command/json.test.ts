@@ -155,7 +155,7 @@ test("servers of a body are all added or none", async () => {
     failure: { code: "E-EEXIST", text: "cannot add 192.0.2.2 to sg1: object already exists" },
   });
   expect(host.config()).toBe(before);
-  expect(await perform(added.value.slice(0, 1), host, { right })).toEqual({ ok: true, value: undefined });
+  expect(await perform(added.value.slice(0, 1), host, { right })).toEqual({ ok: true, value: [] });
   expect(host.audit.at(-1)).toBe("add-server -s server=192.0.2.1:80 sg1");
   expect(await perform(added.value, host, { right: () => false })).toMatchObject({
     ok: false,

@@ -1,5 +1,8 @@
 /** What is known of NetBackup over HTTP: the same answers and errors as ilbadm gives. */
 import { beforeEach, expect, test } from "bun:test";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { unpack } from "msgpackr";
 import type { Caller } from "../../src/control/caller.ts";
 import { TestApp } from "./support.ts";
@@ -125,4 +128,40 @@ test("NBU-010 NBU-018 the guard refuses over HTTP as from the shell, and a force
   await app.run("create-rule -i vip=198.51.100.2,port=8000 -m type=HALF-NAT -o servergroup=other r2");
   expect(await app.refusal("/v1/servergroups/other/servers", { json: add })).toEqual([409, "E-NATGUARD"]);
   expect((await app.ask("/v1/servergroups/other/servers", { json: { ...add, forced: true } })).status).toBe(201);
+});
+
+test("NBU-018 what ilbadm prints on standard error about a change stands in the answer as warnings", async () => {
+  await app.run("set-policy -c nat-guard=warn", "create-servergroup -s server=192.0.2.10 sg");
+  const reason = "NetBackup does not support NAT or PAT (TECH15006)";
+  const rule = { name: "r1", vip: "198.51.100.1", port: 1556, type: "HALF-NAT", servergroup: "sg" };
+  const made = (await app.json("/v1/rules", { json: rule })) as { name: string; warnings: string[] };
+  expect(made).toMatchObject({ name: "r1", forced: false });
+  const warning = `warning: rule r1: port 1556 (VERITAS_PBX): ${reason}`;
+  expect(made.warnings).toEqual(["hint about r1", warning]);
+  // It is said of the change, not of the rule.
+  expect(await app.json("/v1/rules/r1")).not.toHaveProperty("warnings");
+  const added = await app.json("/v1/servergroups/sg/servers", { json: { servers: ["192.0.2.11"] } });
+  expect(added).toMatchObject({ items: [{ id: "_sg.1" }], warnings: [warning] });
+  const plain = await app.json("/v1/rules", { json: { ...rule, name: "r2", port: 80 } });
+  const shown = (await app.json("/v1/rules/r2")) as object;
+  expect(plain).toEqual({ ...shown, warnings: ["hint about r2"] });
+  expect(await app.json("/v1/servergroups", { json: { name: "silent" } })).not.toHaveProperty("warnings");
+  const body =
+    "create-servergroup in\ncreate-rule -i vip=198.51.100.9,port=13724 -m type=HALF-NAT -o servergroup=in r9\n";
+  const imported = await app.json("/v1/config", { method: "PUT", body, headers: { "content-type": "text/plain" } });
+  expect(imported).toEqual({ stdout: "", warnings: [`warning: rule r9: port 13724 (VNETD): ${reason}`] });
+});
+
+test("a health test that others can write is warned of in the answer that makes the check", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "ilb-"));
+  try {
+    const test = join(directory, "test");
+    writeFileSync(test, "#!/bin/sh\n");
+    chmodSync(test, 0o777);
+    const check = { name: "hc", "hc-test": test, "hc-timeout": 1, "hc-count": 1, "hc-interval": 5 };
+    const made = (await app.json("/v1/healthchecks", { json: check })) as { warnings: string[] };
+    expect(made.warnings[0]).toStartWith(`warning: ${test} can be written by others`);
+  } finally {
+    rmSync(directory, { recursive: true });
+  }
 });
