@@ -88,6 +88,30 @@ test.each([1499, 1500, 9001, 65_535])(
   },
 );
 
+test("carries out of 64-bit words are counted, whatever the words are", () => {
+  // What averages of the upper bits judge worst: upper bits at both ends, all or nothing below them, odd sums.
+  const edges = [
+    0n,
+    1n,
+    0xffffffffffffn,
+    1n << 48n,
+    0x1ffffffffffffn,
+    0xffffn << 48n,
+    0xfffen << 48n,
+    (1n << 64n) - 1n,
+  ];
+  for (const length of [64, 128, 192, 1472, 65_528]) {
+    for (let mix = 0; mix < 12; mix++) {
+      const few = Array.from({ length: 1 + (mix % 3) }, () => random.of(edges));
+      const data = new DataView(new ArrayBuffer(length));
+      for (let at = 0; at < length; at += 8) data.setBigUint64(at, random.of(few), true);
+      bytes.set(new Uint8Array(data.buffer), DATA);
+      const computed = swap(wasm.sumBytes(DATA, length) ^ 0xffff);
+      expect([length, few, computed]).toEqual([length, few, internetChecksum(new Uint8Array(data.buffer))]);
+    }
+  }
+});
+
 test("data cut in two anywhere has the same sum, also after an odd first part", () => {
   const data = random.bytes(200);
   for (let cut = 0; cut <= 200; cut++) {
