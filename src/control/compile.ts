@@ -5,7 +5,7 @@
 import type { ImageDrain, ImageMember, ImageRule, ImageServer, Interest, TableImage } from "../engine/engine.ts";
 import { type Address, addressKey } from "../model/address.ts";
 import type { Config, Rule, Server } from "../model/config.ts";
-import { type Drains, departed } from "./drain.ts";
+import { type Drains, departed, drainEntries } from "./drain.ts";
 import type { InterestRule } from "./interest.ts";
 import type { Places } from "./places.ts";
 import { policyTablesOf } from "./policy.ts";
@@ -38,19 +38,14 @@ export function serversInUse(config: Config, drains: Drains): Server[] {
   for (const group of config.groups) {
     if (groupsInUse.has(group.id)) for (const server of group.servers) servers.set(server.id, server);
   }
-  for (const { server } of drains.values()) if (!servers.has(server.id)) servers.set(server.id, server);
+  for (const { server } of drainEntries(drains)) if (!servers.has(server.id)) servers.set(server.id, server);
   return [...servers.values()];
 }
 
 /** What the interest set is made of: all rules with all servers, and what still drains, be it of deleted rules. */
 export function rulesOfInterest(config: Config, drains: Drains): InterestRule[] {
   const groups = new Map(config.groups.map((group) => [group.id, group]));
-  const leaving = new Map<number, { readonly rule: Rule; readonly servers: Server[] }>();
-  for (const { rule, server } of departed(drains)) {
-    const known = leaving.get(rule.id);
-    if (known === undefined) leaving.set(rule.id, { rule, servers: [server] });
-    else known.servers.push(server);
-  }
+  const leaving = new Map(departed(drains).map((gone) => [gone.rule.id, gone]));
   const rules = config.rules.map((rule) => {
     const servers = groups.get(rule.groupId)?.servers ?? [];
     const left = leaving.get(rule.id)?.servers;
@@ -157,7 +152,7 @@ function membersOf(
 
 function compileDrains(drains: Drains, nowMs: number): ImageDrain[] {
   const image: ImageDrain[] = [];
-  for (const { rule, server, deadlineMs } of drains.values()) {
+  for (const { rule, server, deadlineMs } of drainEntries(drains)) {
     if (deadlineMs !== null && deadlineFits(deadlineMs, nowMs))
       image.push({ ruleId: rule.id, serverId: server.id, deadlineMs });
   }

@@ -22,10 +22,11 @@ import {
   collect,
   type DrainingNumbers,
   type Drains,
+  drainEntries,
   drainingNumbers,
+  type FlowCount,
   NO_DRAINS,
   nextDrains,
-  pairKey,
   withFlows,
 } from "./drain.ts";
 import { externalTest, remarksOnTest } from "./external-test.ts";
@@ -104,7 +105,6 @@ const INITIAL: Omit<State, "config"> = {
   image: { generation: 0, servers: [], rules: [], drains: [], interest: NOTHING },
 };
 
-type FlowCount = (ruleId: number, serverId: number) => number;
 const NO_NUMBERS: ReadonlySet<number> = new Set();
 
 export class Controller {
@@ -285,7 +285,7 @@ export class Controller {
    */
   private async stage(before: State, after: Config): Promise<{ state: State; staged: StagedImage }> {
     const { engine } = this.parts;
-    const state = this.prepare(before, after);
+    const state = await this.prepare(before, after);
     await breathe();
     try {
       return { state, staged: engine.stage(state.image) };
@@ -293,18 +293,19 @@ export class Controller {
       if (!(error instanceof ImageTooLarge)) throw error;
       const drains = withFlows(before.drains, this.flowCount());
       if (drains === before.drains) throw error;
-      const smaller = this.prepare({ ...before, drains }, after);
+      const smaller = await this.prepare({ ...before, drains }, after);
       return { state: smaller, staged: engine.stage(smaller.image) };
     }
   }
 
-  /** The next state with its image; pure but for the clock. */
-  private prepare(before: State, config: Config): State {
+  /** The next state with its image, step by step; pure but for the clock. */
+  private async prepare(before: State, config: Config): Promise<State> {
     const { kernel, clock } = this.parts;
     const nowMs = clock.nowMs();
     const generation = before.generation + 1;
     const runtime = nextRuntime(before.runtime, config, this.healthSource.view(config));
     const drains = nextDrains(before.drains, before, { config, runtime }, nowMs);
+    await breathe();
     const ruleKeys = config.rules.map((rule) => String(rule.id));
     const interestRules = rulesOfInterest(config, drains);
     const own = kernel.ownAddresses();
@@ -322,6 +323,7 @@ export class Controller {
       generation,
       compiledAtMs: nowMs,
     };
+    await breathe();
     return {
       ...state,
       image: compile({ ...state, isLocal: (address) => kernel.isLocal(address), nowMs }, before.image),
@@ -376,7 +378,7 @@ export class Controller {
     this.drainTimer?.cancel();
     this.drainTimer = null;
     const { drains, compiledAtMs } = this.state;
-    const waits = [...drains.values()].some(
+    const waits = drainEntries(drains).some(
       ({ isMember, deadlineMs }) => !isMember || (deadlineMs !== null && !deadlineFits(deadlineMs, compiledAtMs)),
     );
     if (waits && !this.closed)
@@ -388,7 +390,7 @@ export class Controller {
     const { state } = this;
     const drains = collect(state.drains, this.flowCount());
     const nowMs = this.parts.clock.nowMs();
-    const cameNear = [...drains.values()].some(
+    const cameNear = drainEntries(drains).some(
       ({ deadlineMs: at }) => at !== null && deadlineFits(at, nowMs) && !deadlineFits(at, state.compiledAtMs),
     );
     if (drains === state.drains && !cameNear) {
@@ -412,10 +414,13 @@ export class Controller {
   }
 
   private flowCount(): FlowCount {
-    const flows = new Map(
-      this.parts.engine.counters().pairs.map((pair) => [pairKey(pair.ruleId, pair.serverId), pair.flows]),
-    );
-    return (ruleId, serverId) => flows.get(pairKey(ruleId, serverId)) ?? 0;
+    const byRule = new Map<number, Map<number, number>>();
+    for (const { ruleId, serverId, flows } of this.parts.engine.counters().pairs) {
+      const ofRule = byRule.get(ruleId);
+      if (ofRule === undefined) byRule.set(ruleId, new Map([[serverId, flows]]));
+      else ofRule.set(serverId, flows);
+    }
+    return (ruleId, serverId) => byRule.get(ruleId)?.get(serverId) ?? 0;
   }
 
   /** A record without a change. A disk that cannot take it is no reason to fail: the daemon's own log has it then. */

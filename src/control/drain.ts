@@ -4,6 +4,7 @@
  * controller asks the engine for flow counts and calls collect(). DSR has no flows, so it never drains.
  */
 import type { Config, Rule, Server } from "../model/config.ts";
+import { findById } from "../model/lookup.ts";
 import type { Runtime } from "./runtime.ts";
 
 export interface DrainEntry {
@@ -18,11 +19,37 @@ export interface DrainEntry {
   readonly deadlineMs: number | null;
 }
 
-/** By pairKey(rule id, server id). */
-export type Drains = ReadonlyMap<string, DrainEntry>;
+/** By rule id, then by server id: a whole configuration that goes is a million pairs. No rule without any. */
+export type Drains = ReadonlyMap<number, ReadonlyMap<number, DrainEntry>>;
 export const NO_DRAINS: Drains = new Map();
 
+/** All draining pairs, rule by rule. */
+export function* drainEntries(drains: Drains): Generator<DrainEntry, void, undefined> {
+  for (const ofRule of drains.values()) yield* ofRule.values();
+}
+
+function put(drains: Map<number, Map<number, DrainEntry>>, entry: DrainEntry): void {
+  const ofRule = drains.get(entry.rule.id);
+  if (ofRule === undefined) drains.set(entry.rule.id, new Map([[entry.server.id, entry]]));
+  else ofRule.set(entry.server.id, entry);
+}
+
+/** The pairs that are wanted; `drains` itself if all are. */
+function kept(drains: Drains, isWanted: (entry: DrainEntry) => boolean): Drains {
+  const rest = new Map<number, Map<number, DrainEntry>>();
+  let isLess = false;
+  for (const entry of drainEntries(drains)) {
+    if (isWanted(entry)) put(rest, entry);
+    else isLess = true;
+  }
+  return isLess ? rest : drains;
+}
+
+/** A pair as one text, for tables of pairs. */
 export const pairKey = (ruleId: number, serverId: number): string => `${ruleId}/${serverId}`;
+
+/** Connections that a pair holds now. */
+export type FlowCount = (ruleId: number, serverId: number) => number;
 
 export interface Situation {
   readonly config: Config;
@@ -39,67 +66,86 @@ export function nextDrains(previous: Drains, before: Situation, after: Situation
   const { was: oldRules, is: newRules } = touchedRules(previous, before, after);
   if (oldRules.length === 0 && newRules.length === 0) return previous;
   const touched = new Set(oldRules.map((rule) => rule.id));
-  const next = new Map<string, DrainEntry>();
-  const newPairs = pairsOf(after, newRules);
+  const next = new Map<number, Map<number, DrainEntry>>();
+  const now = new Map(newRules.map((rule) => [rule.id, rule]));
   // A pair that has left and comes back (rollback) is a member like any other.
-  for (const [key, entry] of previous)
-    if (entry.isMember ? !touched.has(entry.rule.id) : !newPairs.has(key)) next.set(key, entry);
-  for (const [key, was] of pairsOf(before, oldRules)) {
-    const is = newPairs.get(key);
-    if (is?.isEffective) continue;
-    const running = previous.get(key)?.deadlineMs ?? null;
-    // A member that has been out for longer keeps what it has: only the step from effective to not starts the clock.
-    const startsNow = was.isEffective || is === undefined;
-    const deadlineMs = running ?? (startsNow ? deadline(was.rule, nowMs) : null);
-    if (is !== undefined && deadlineMs === null) continue;
-    const { rule, server, groupId } = is ?? was;
-    next.set(key, { rule, server, groupId, isMember: is !== undefined, deadlineMs });
+  for (const entry of drainEntries(previous)) {
+    const { rule, server } = entry;
+    const stays = entry.isMember ? !touched.has(rule.id) : pairOf(after, now.get(rule.id), server.id) === null;
+    if (stays) put(next, entry);
+  }
+  for (const rule of oldRules) {
+    const is = now.get(rule.id);
+    for (const server of serversOf(before, rule)) {
+      const entry = nextEntry(
+        previous,
+        isEffective(before, rule, server),
+        { rule, server },
+        pairOf(after, is, server.id),
+        nowMs,
+      );
+      if (entry !== null) put(next, entry);
+    }
   }
   return next;
 }
 
-/** Without the pairs that have left the configuration and hold no flow any more. Gives `drains` itself if all stay. */
-export function collect(drains: Drains, flowCount: (ruleId: number, serverId: number) => number): Drains {
-  const kept = [...drains].filter(([, { isMember, rule, server }]) => isMember || flowCount(rule.id, server.id) > 0);
-  return kept.length === drains.size ? drains : new Map(kept);
+interface Pair {
+  readonly rule: Rule;
+  readonly server: Server;
 }
+
+/** What is to be kept of a pair of a rule that has changed. @param is the pair now, null when it is none any more */
+function nextEntry(
+  previous: Drains,
+  wasEffective: boolean,
+  was: Pair,
+  is: (Pair & { readonly isEffective: boolean }) | null,
+  nowMs: number,
+): DrainEntry | null {
+  if (is?.isEffective) return null;
+  const running = previous.get(was.rule.id)?.get(was.server.id)?.deadlineMs ?? null;
+  // A member that has been out for longer keeps what it has: only the step from effective to not starts the clock.
+  const startsNow = wasEffective || is === null;
+  const deadlineMs = running ?? (startsNow ? deadline(was.rule, nowMs) : null);
+  if (is !== null && deadlineMs === null) return null;
+  const { rule, server } = is ?? was;
+  return { rule, server, groupId: rule.groupId, isMember: is !== null, deadlineMs };
+}
+
+/** Without the pairs that have left the configuration and hold no flow any more. Gives `drains` itself if all stay. */
+export const collect = (drains: Drains, flowCount: FlowCount): Drains =>
+  kept(drains, ({ isMember, rule, server }) => isMember || flowCount(rule.id, server.id) > 0);
 
 /**
  * Without all pairs that hold no flow, also those of members: they get no new ones, so nothing is left for a deadline to
  * cut. Gives `drains` itself if all stay.
  * @param drains of an image that every worker uses
  */
-export function withFlows(drains: Drains, flowCount: (ruleId: number, serverId: number) => number): Drains {
-  const kept = [...drains].filter(([, { rule, server }]) => flowCount(rule.id, server.id) > 0);
-  return kept.length === drains.size ? drains : new Map(kept);
-}
+export const withFlows = (drains: Drains, flowCount: FlowCount): Drains =>
+  kept(drains, ({ rule, server }) => flowCount(rule.id, server.id) > 0);
 
-/** Pairs that are no longer part of the configuration. */
-export const departed = (drains: Drains): DrainEntry[] => [...drains.values()].filter((entry) => !entry.isMember);
+/** Servers that are no longer part of the configuration in a rule, or with their rule. No rule without any. */
+export function* departed(drains: Drains): Generator<{ readonly rule: Rule; readonly servers: readonly Server[] }> {
+  for (const ofRule of drains.values()) {
+    const gone = [...ofRule.values()].filter((entry) => !entry.isMember);
+    if (gone.length > 0) yield { rule: gone[0]!.rule, servers: gone.map(({ server }) => server) };
+  }
+}
 
 /** By group id: numbers that removed servers with live flows still hold. */
 export type DrainingNumbers = ReadonlyMap<number, ReadonlySet<number>>;
 
 /** Numbers that removed servers with live flows still hold (specification A.2). */
-export function drainingNumbers(
-  drains: Drains,
-  flowCount: (ruleId: number, serverId: number) => number,
-): DrainingNumbers {
+export function drainingNumbers(drains: Drains, flowCount: FlowCount): DrainingNumbers {
   const numbers = new Map<number, Set<number>>();
-  for (const { isMember, groupId, rule, server } of drains.values()) {
+  for (const { isMember, groupId, rule, server } of drainEntries(drains)) {
     if (isMember || flowCount(rule.id, server.id) === 0) continue;
     const taken = numbers.get(groupId);
     if (taken === undefined) numbers.set(groupId, new Set([server.number]));
     else taken.add(server.number);
   }
   return numbers;
-}
-
-interface Pair {
-  readonly rule: Rule;
-  readonly server: Server;
-  readonly groupId: number;
-  readonly isEffective: boolean;
 }
 
 /**
@@ -119,7 +165,7 @@ function touchedRules(
     was !== is ||
     groupsBefore.get(was.groupId)?.servers !== groupsAfter.get(is.groupId)?.servers ||
     before.runtime.get(was.id) !== after.runtime.get(is.id);
-  const left = new Set(departed(previous).map((entry) => entry.rule.id));
+  const left = new Set(departed(previous).map(({ rule }) => rule.id));
   return {
     was: before.config.rules.filter((rule) => {
       const now = rulesAfter.get(rule.id);
@@ -132,18 +178,21 @@ function touchedRules(
   };
 }
 
-function pairsOf({ config, runtime }: Situation, rules: readonly Rule[]): Map<string, Pair> {
-  const groups = new Map(config.groups.map((group) => [group.id, group]));
-  const pairs = new Map<string, Pair>();
-  for (const rule of rules) {
-    if (rule.type === "DSR") continue;
-    const members = runtime.get(rule.id)?.members;
-    for (const server of groups.get(rule.groupId)?.servers ?? []) {
-      const isEffective = (members?.get(server.id)?.enabledSequence ?? null) !== null;
-      pairs.set(pairKey(rule.id, server.id), { rule, server, groupId: rule.groupId, isEffective });
-    }
-  }
-  return pairs;
+/** The servers that a rule may have flows of. DSR has none. */
+const serversOf = ({ config }: Situation, rule: Rule): readonly Server[] =>
+  rule.type === "DSR" ? [] : (findById(config.groups, rule.groupId)?.servers ?? []);
+
+const isEffective = ({ runtime }: Situation, rule: Rule, server: Server): boolean =>
+  (runtime.get(rule.id)?.members.get(server.id)?.enabledSequence ?? null) !== null;
+
+/** The pair of a rule, null when it has no such server. */
+function pairOf(
+  situation: Situation,
+  rule: Rule | undefined,
+  serverId: number,
+): (Pair & { readonly isEffective: boolean }) | null {
+  const server = rule && findById(serversOf(situation, rule), serverId);
+  return rule && server ? { rule, server, isEffective: isEffective(situation, rule, server) } : null;
 }
 
 const deadline = (rule: Rule, nowMs: number): number | null =>

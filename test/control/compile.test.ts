@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { compile, MAX_TIMEOUT_MS, rulesOfInterest, serversInUse } from "../../src/control/compile.ts";
-import { NO_DRAINS, pairKey } from "../../src/control/drain.ts";
+import { NO_DRAINS } from "../../src/control/drain.ts";
 import { assignPlaces, NO_PLACES } from "../../src/control/places.ts";
 import { EMPTY_RUNTIME, EVERYONE_HEALTHY, nextRuntime } from "../../src/control/runtime.ts";
 import type { TableImage } from "../../src/engine/engine.ts";
@@ -61,9 +61,8 @@ test("servers of groups without a rule are not in the image", () => {
 test("interest covers disabled rules, disabled servers and what drains of deleted rules", () => {
   const gone = rule(9, "gone", 8, { vip: v4("198.51.100.99") });
   const old = server(10, 0, "192.0.2.200");
-  const drains = new Map([
-    [pairKey(9, 10), { rule: gone, server: old, groupId: 8, isMember: false, deadlineMs: null }],
-  ]);
+  const entry = { rule: gone, server: old, groupId: 8, isMember: false, deadlineMs: null };
+  const drains = new Map([[9, new Map([[10, entry]])]]);
   const base = config({
     groups: [group(1, "g", [server(2, 0, "192.0.2.10", { enabled: false })])],
     rules: [rule(5, "r1", 1, { enabled: false })],
