@@ -26,7 +26,8 @@ const fitsModel = (model: string, pattern: string): boolean =>
   model.length === pattern.length &&
   [...pattern].every((c, i) => (c === "x" ? /[0-9]/.test(model[i]!) : c === model[i]));
 
-function compare({ op, value }: Comparison, known: FactValue): boolean {
+/** Whether a fact of one end is as a comparison wants it. Throws for `differs`, which takes two ends. */
+export function compare({ op, value }: Comparison, known: FactValue): boolean {
   const text = String(known);
   switch (op) {
     case "lt":

@@ -44,6 +44,10 @@ interface Plan {
   readonly groups: readonly Group[];
   /** Addresses by group, `kind` being the group's number from 1 on. */
   readonly spans: readonly AddressSpan[];
+  /** By source kind, then by destination kind; of kinds without flows none. */
+  readonly flows: ReadonlyMap<number, ReadonlyMap<number, readonly PolicyFlow[]>>;
+  /** By kind: those with flows to or from it. */
+  readonly partners: ReadonlyMap<number, ReadonlySet<number>>;
 }
 
 const FAMILIES = [4, 6] as const;
@@ -61,7 +65,23 @@ function planOf(policy: FlowPolicy, options: NftOptions): Plan {
     bits: host.prefixLength,
     kind: isEach ? index + 1 : kind,
   }));
-  return { policy, options, groups, spans: spansOf(prefixes) };
+  return { policy, options, groups, spans: spansOf(prefixes), ...relationsOf(policy) };
+}
+
+function relationsOf({ pairs }: FlowPolicy): Pick<Plan, "flows" | "partners"> {
+  const flows = new Map<number, Map<number, readonly PolicyFlow[]>>();
+  const partners = new Map<number, Set<number>>();
+  const entryOf = <V>(map: Map<number, V>, kind: number, make: () => V): V => {
+    const known = map.get(kind) ?? make();
+    map.set(kind, known);
+    return known;
+  };
+  for (const pair of pairs) {
+    entryOf(flows, pair.from, () => new Map()).set(pair.to, pair.flows);
+    entryOf(partners, pair.from, () => new Set()).add(pair.to);
+    entryOf(partners, pair.to, () => new Set()).add(pair.from);
+  }
+  return { flows, partners };
 }
 
 const spanText = ({ first, last }: AddressSpan): string =>
@@ -88,7 +108,7 @@ const IS_LATER = { 4: "ip frag-off & 0x1fff != 0", 6: "exthdr frag exists frag f
 function pairRules(plan: Plan, from: number, to: number): string[] {
   const { policy, options, groups } = plan;
   const flowsOf = (a: number, b: number): readonly PolicyFlow[] =>
-    policy.pairs.find((pair) => pair.from === groups[a - 1]!.kind && pair.to === groups[b - 1]!.kind)?.flows ?? [];
+    plan.flows.get(groups[a - 1]!.kind)?.get(groups[b - 1]!.kind) ?? [];
   const [forward, reply] = [flowsOf(from, to), flowsOf(to, from)];
   const names = `${groups[from - 1]!.label} -> ${groups[to - 1]!.label}`;
   const nonReserved = policy.sourcePorts === "non-reserved";
@@ -175,15 +195,9 @@ function counters({ policy, options }: Plan): string[] {
 }
 
 /** Which groups have flows between them, either way. */
-function partnersOf({ policy, groups }: Plan, from: number): Set<number> {
-  const kind = groups[from - 1]!.kind;
-  const kinds = new Set(
-    policy.pairs.flatMap((pair) => [
-      ...(pair.from === kind ? [pair.to] : []),
-      ...(pair.to === kind ? [pair.from] : []),
-    ]),
-  );
-  return new Set(groups.flatMap((group, index) => (kinds.has(group.kind) ? [index + 1] : [])));
+function partnersOf({ partners, groups }: Plan, from: number): Set<number> {
+  const kinds = partners.get(groups[from - 1]!.kind);
+  return new Set(groups.flatMap((group, index) => (kinds?.has(group.kind) ? [index + 1] : [])));
 }
 
 /** One line per map and chain of a source group. */

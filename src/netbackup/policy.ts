@@ -5,7 +5,8 @@
 import type { PortRange, Protocol } from "../model/config.ts";
 import type { NetBackupHost, NetBackupState, PolicyMode } from "../model/netbackup.ts";
 import { CATALOGUE } from "./catalogue.ts";
-import { type End, endOf, type FlowAnswer, flowsBetween, type Need, siteOf } from "./flows.ts";
+import { type FlowAnswer, flowsBetween, type Need, siteOf } from "./flows.ts";
+import { type HostKind, kindsOf } from "./kinds.ts";
 import { serviceLabel } from "./labels.ts";
 
 /** A flow that hosts of one kind may open to hosts of another. */
@@ -22,13 +23,6 @@ export interface PolicyFlow {
   readonly need: Need;
   /** What it hangs on, in words; null: nothing. */
   readonly condition: string | null;
-}
-
-/** Hosts that flows cannot tell apart. */
-export interface HostKind {
-  readonly end: End;
-  /** In creation order, at least one. */
-  readonly hosts: readonly NetBackupHost[];
 }
 
 export interface PolicyPair {
@@ -71,20 +65,6 @@ function isPermitted({ flow, need }: FlowAnswer, { undecided, permitted }: NetBa
   if (need === "required" || need === "compat") return true;
   if (need === "not-needed") return false;
   return (need === "conditional" && undecided === "permit") || permitted.includes(flow.id);
-}
-
-/** Hosts by what flows can see of them: roles, versions, facts. */
-function kindsOf(hosts: readonly NetBackupHost[]): HostKind[] {
-  const kinds = new Map<string, { end: End; hosts: NetBackupHost[] }>();
-  for (const host of hosts) {
-    const facts = Object.entries(host.facts).sort(([a], [b]) => (a < b ? -1 : 1));
-    const roles = host.roles.map(({ role, version }) => `${role}@${version ?? ""}`).sort();
-    const key = JSON.stringify([roles, facts]);
-    const known = kinds.get(key);
-    if (known === undefined) kinds.set(key, { end: endOf(host), hosts: [host] });
-    else known.hosts.push(host);
-  }
-  return [...kinds.values()];
 }
 
 const policies = new WeakMap<NetBackupState, FlowPolicy>();
