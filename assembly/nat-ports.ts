@@ -22,6 +22,9 @@ import {
 import { addressHash } from "./hash";
 import { flowMemory, isPast, state } from "./state";
 
+/** Records that are looked at for one without users when all are taken. */
+const POOL_TRIES: u32 = 64;
+
 const CHUNK_LIST: usize = offsetof<PoolRecord>("chunk0");
 
 // @ts-ignore: decorator
@@ -56,11 +59,12 @@ export function findPool(proxyHead: u64, proxyTail: u64, serverHead: u64, server
   }
 }
 
-/** Index of a pool, made if need be; NONE when there is no memory for one more. */
+/** Index of a pool, made if need be, at the cost of one without users; NONE when there is no memory for one more. */
 export function obtainPool(proxyHead: u64, proxyTail: u64, serverHead: u64, serverTail: u64, port: u32, now: u32): u32 {
   const found = findPool(proxyHead, proxyTail, serverHead, serverTail, port);
   if (found != NONE) return found;
   const header = flowMemory();
+  if (!header.poolsFree && header.poolsTop == poolCount) giveUpIdle(now);
   let index: u32;
   if (header.poolsFree) {
     index = header.poolsFree - 1;
@@ -262,6 +266,28 @@ export function sweepPools(count: u32, now: u32): void {
     if (pool.live && pool.used == 0 && isPast(pool.idleSinceMs + <u32>NAT_POOL_IDLE_MS, now)) freePool(index);
   }
   state().poolCursor = end == top ? 0 : end;
+}
+
+/**
+ * All records are taken: forgets the pool that has been without users for longest among the next POOL_TRIES. The sweep goes on
+ * behind them; what it has not seen it comes to in its next round.
+ */
+function giveUpIdle(now: u32): void {
+  let oldest: u32 = NONE;
+  let longest: u32 = 0;
+  let index = state().poolCursor;
+  for (let left = min(POOL_TRIES, poolCount); left > 0; left--) {
+    if (index >= poolCount) index = 0;
+    const pool = poolAt(index);
+    const idle = now - pool.idleSinceMs;
+    if (pool.used == 0 && (oldest == NONE || idle > longest)) {
+      oldest = index;
+      longest = idle;
+    }
+    index++;
+  }
+  state().poolCursor = index >= poolCount ? 0 : index;
+  if (oldest != NONE) freePool(oldest);
 }
 
 function freePool(index: u32): void {

@@ -90,6 +90,9 @@ import { Tables } from "./reference/tables.ts";
 /** Frames that the engine may make in one batch. */
 const MADE_FRAMES_PER_BATCH = 64;
 
+/** Pools of proxy ports that may have users, however many pairs there may be. */
+const MOST_POOLS = 262_144;
+
 export class ReferenceEngine implements PacketEngine {
   readonly name = "reference";
   readonly #limits: EngineLimits;
@@ -117,7 +120,7 @@ export class ReferenceEngine implements PacketEngine {
     // Those of the image before may still have flows.
     this.#pairs = new PairTable(2 * limits.maxPairs, ({ ruleId, serverId }) => this.#sticky.names(ruleId, serverId));
     this.#sticky = new StickyTable(limits.maxSticky);
-    this.#choice = new ServerChoice(this.#sticky, choosePort);
+    this.#choice = new ServerChoice(this.#sticky, choosePort, Math.min(4 * limits.maxPairs, MOST_POOLS));
     this.#flows = new FlowTable(limits.maxFlows, (flow, nowMs) => this.#flowGone(flow, nowMs));
     this.#messages = new Messages({
       compat,

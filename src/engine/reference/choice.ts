@@ -23,11 +23,13 @@ export class ServerChoice {
   /** May be replaced, so that a test can make this engine use the ports that another one used. */
   choosePort: PortChooser;
   readonly #turns = new Map<number, Turn>();
-  readonly #proxyPorts = new ProxyPorts();
+  readonly #proxyPorts: ProxyPorts;
 
-  constructor(sticky: StickyTable, choosePort: PortChooser) {
+  /** @param mostPools see ProxyPorts */
+  constructor(sticky: StickyTable, choosePort: PortChooser, mostPools: number) {
     this.sticky = sticky;
     this.choosePort = choosePort;
+    this.#proxyPorts = new ProxyPorts(mostPools);
   }
 
   /** Forgets the turns of rules that a new image no longer has. */

@@ -45,6 +45,14 @@ export interface Lease {
 export class ProxyPorts {
   /** Ports in use, each with its pool. */
   readonly #taken = new Set<string>();
+  /** How many ports of each pool are in use; none that has none. */
+  readonly #users = new Map<string, number>();
+  readonly #mostPools: number;
+
+  /** @param mostPools so many pools at most have ports in use at once */
+  constructor(mostPools: number) {
+    this.#mostPools = mostPools;
+  }
 
   /** @param pool `*` for the common one */
   #place({ proxy, server }: PortUse, port: number, pool: number | "*"): string {
@@ -57,14 +65,26 @@ export class ProxyPorts {
     return isInRange && !places.some((place) => this.#taken.has(place));
   }
 
-  /** Takes a port of one proxy address; null when its pool is empty. Throws if `choose` answers with a used one. */
+  /** Takes a port of one proxy address; null when its pool is empty, or one pool too many. Throws if `choose` answers with a used one. */
   take(use: PortUse, choose: PortChooser): Lease | null {
+    const owner = use.isCommon ? "*" : use.serverPort;
+    const pool = `${addressKey(use.proxy)} ${addressKey(use.server)} ${owner}`;
+    const users = this.#users.get(pool) ?? 0;
+    if (users === 0 && this.#users.size === this.#mostPools) return null;
     const isFree = (port: number): boolean => this.#isFree(use, port);
     const port = choose({ ...use, isFree });
     if (port === null) return null;
     if (!isFree(port)) throw new Error(`proxy port ${port} is out of range or in use`);
-    const place = this.#place(use, port, use.isCommon ? "*" : use.serverPort);
+    const place = this.#place(use, port, owner);
     this.#taken.add(place);
-    return { proxy: use.proxy, port, release: () => this.#taken.delete(place) };
+    this.#users.set(pool, users + 1);
+    return { proxy: use.proxy, port, release: () => this.#release(place, pool) };
+  }
+
+  #release(place: string, pool: string): void {
+    this.#taken.delete(place);
+    const left = this.#users.get(pool)! - 1;
+    if (left === 0) this.#users.delete(pool);
+    else this.#users.set(pool, left);
   }
 }

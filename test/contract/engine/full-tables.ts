@@ -1,5 +1,5 @@
 /** Engine contract: what goes and what is refused when the tables are full, and which want counts when several are. */
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import type { Outcome } from "../../../src/engine/engine.ts";
 import { Reason } from "../../../src/gen/layout.ts";
 import { answerTo, arriving, type Bench, onlyPacket, SERVER_SIDE } from "../../support/engine-bench.ts";
@@ -10,7 +10,7 @@ import { type Ground, ruleCounters } from "./ground.ts";
 const ALL_PORTS = 61_438;
 
 export function fullTables(ground: Ground): void {
-  const { bench, ruleOf, tcpPacket, udpPacket, ip, mask, one, SERVERS, testWhole } = ground;
+  const { bench, ruleOf, tcpPacket, udpPacket, ip, mask, host, one, SERVERS, testWhole } = ground;
 
   /** A segment of the client at a source port. */
   const segment = (world: Bench, sourcePort: number, flags: string): Outcome =>
@@ -119,6 +119,39 @@ export function fullTables(ground: Ground): void {
     expect(ruleCounters(world)).toMatchObject({ packetsNoMemory: 1n, packetsNoPort: 0n, packetsDropped: 1n });
     expect(world.send(packet(ALL_PORTS)).reason).toBe(Reason.NoPort);
     expect(ruleCounters(world)).toMatchObject({ packetsNoMemory: 1n, packetsNoPort: 1n, packetsDropped: 2n });
+  });
+
+  describe("pools of proxy ports, one for each proxy address and server port", () => {
+    /** So many have users at once where maxPairs is 3. */
+    const POOLS = 12;
+    const rule = ruleOf({
+      type: "NAT",
+      proxySource: { first: ip("203.0.113.1"), last: ip("203.0.113.10") },
+      members: membersOf(SERVERS.slice(0, 2)),
+    });
+    /** Opens flows, with each server in turn. @returns the proxy addresses that they leave from */
+    const proxiesOf = (world: Bench, first: number, count: number): string[] =>
+      Array.from({ length: count }, (_, i) => host(onlyPacket(segment(world, first + i, "S")).source));
+
+    testWhole("those without users make room for others, though they are kept for a while", () => {
+      const world = bench([rule], { maxPairs: 3 });
+      expect(proxiesOf(world, 1000, POOLS).slice(-2)).toEqual(["203.0.113.7", "203.0.113.7"]);
+      for (let i = 0; i < POOLS; i++) segment(world, 1000 + i, "R");
+      world.wait(15_001);
+      expect(clientPorts(world)).toEqual([]);
+      const next = ["203.0.113.8", "203.0.113.8", "203.0.113.9", "203.0.113.9", "203.0.113.10", "203.0.113.10"];
+      expect(proxiesOf(world, 2000, 6)).toEqual(next);
+    });
+
+    testWhole("while all that there is room for have users, addresses that would need another are passed over", () => {
+      const world = bench([rule], { maxPairs: 3 });
+      proxiesOf(world, 1000, POOLS);
+      expect(proxiesOf(world, 2000, 2)).toEqual(["203.0.113.2", "203.0.113.2"]);
+      // The only flow of its pool.
+      segment(world, 1002, "R");
+      world.wait(15_001);
+      expect(proxiesOf(world, 3000, 2)).toEqual(["203.0.113.9", "203.0.113.2"]);
+    });
   });
 
   test("a DSR rule needs no flow: its packets go on when the flow table is full", () => {
