@@ -13,6 +13,7 @@ import type { Config } from "../model/config.ts";
 import { findRule } from "../model/lookup.ts";
 import { type NetBackupState, NO_NETBACKUP } from "../model/netbackup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
+import type { MakeTransitTable } from "../model/transit.ts";
 import { policyOf } from "../netbackup/policy.ts";
 import { policyTable } from "../netbackup/policy-nft.ts";
 import { type Caller, DAEMON_CALLER } from "./caller.ts";
@@ -353,12 +354,9 @@ export class Controller {
   /** The kernel applies the flow policy to what it forwards. */
   private async filterTransit(state: NetBackupState): Promise<void> {
     if (state === this.filtered) return;
-    const wasOff = this.filtered.mode === "off";
-    if (state.mode !== "off")
-      await this.parts.kernel.filter((exempt) =>
-        policyTable(policyOf(state), { counting: "named", flags: "owner", exempt }),
-      );
-    else if (!wasOff) await this.parts.kernel.filter(null);
+    const make: MakeTransitTable = (exempt) =>
+      policyTable(policyOf(state), { counting: "named", flags: "owner", exempt });
+    await this.parts.kernel.filter(state.mode === "off" ? null : make);
     this.filtered = state;
   }
 

@@ -4,9 +4,9 @@ import type { TableImage } from "../engine/engine.ts";
 import type { PolicyFigures } from "../engine/policy.ts";
 import { POLICY_MESSAGE, POLICY_NO_FLOW, POLICY_NO_PORTS } from "../gen/layout.ts";
 import type { NetBackupState } from "../model/netbackup.ts";
+import type { TransitCounts } from "../model/transit.ts";
 import { FLOW_IDS, policyOf } from "../netbackup/policy.ts";
 import { REFUSALS } from "../netbackup/policy-nft.ts";
-import type { TransitCounts } from "./ports.ts";
 
 type PolicyTables = NonNullable<TableImage["policy"]>;
 

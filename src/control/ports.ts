@@ -8,6 +8,7 @@ import type { PolicyFigures } from "../engine/policy.ts";
 import type { Address } from "../model/address.ts";
 import type { Config, Rule } from "../model/config.ts";
 import type { Failure } from "../model/result.ts";
+import type { MakeTransitTable, TransitCounts } from "../model/transit.ts";
 
 /** An image that lies complete in memory but is not in force. Exactly one of the two is called, once. */
 export interface StagedImage {
@@ -40,20 +41,6 @@ export interface EngineControl {
   portName(index: number): string | null;
 }
 
-/** What the kernel's rules of the flow policy counted, by the names of their counters and sets. */
-export interface TransitCounts {
-  readonly counters: ReadonlyMap<string, { readonly packets: bigint; readonly bytes: bigint }>;
-  readonly refused: readonly {
-    readonly set: string;
-    readonly source: Address;
-    readonly destination: Address;
-    readonly protocol: number;
-    readonly port: number | null;
-    readonly packets: bigint;
-    readonly ageMs: number;
-  }[];
-}
-
 export interface KernelControl {
   /** Why the box cannot carry this configuration (e.g. a local VIP with the tun device), or null. Changes nothing. */
   check(config: Config): Failure | null;
@@ -62,10 +49,10 @@ export interface KernelControl {
   /** From now on exactly `interest` belongs to the engine. Throws KernelRefused. */
   narrow(interest: Interest): Promise<void>;
   /**
-   * Applies a flow policy to what the kernel forwards; null: none. Throws KernelRefused; then nothing has changed.
-   * @param make the text of the nft table, from conditions of packets that the engine has judged
+   * Applies a flow policy to what the kernel forwards; null: none. The same again, or none where none was, does nothing.
+   * Throws KernelRefused; then nothing has changed.
    */
-  filter(make: ((exempt: readonly string[]) => string) | null): Promise<void>;
+  filter(make: MakeTransitTable | null): Promise<void>;
   /** What it counted and refused so far. */
   filterCounts(): Promise<TransitCounts>;
   /** Is this an address of the box? */

@@ -10,6 +10,7 @@ import { readFileSync } from "node:fs";
 import type { Interest, NextHop, Port } from "../engine/engine.ts";
 import { type Address, addressKey, compareAddresses, isLinkLocal, sameAddress } from "../model/address.ts";
 import type { Config, Rule } from "../model/config.ts";
+import type { MakeTransitTable, TransitCounts } from "../model/transit.ts";
 import { Nft } from "../native/nftables.ts";
 import { chooseDevices } from "./devices.ts";
 import { Guard } from "./guard.ts";
@@ -21,7 +22,7 @@ import { readMessages } from "./netlink-codec.ts";
 import { NetworkWatch } from "./network-watch.ts";
 import { NextHops } from "./next-hops.ts";
 import { openPassPath, type PassPath } from "./pass.ts";
-import { type FilterCounts, type MakeFilter, PolicyFilter } from "./policy-filter.ts";
+import { PolicyFilter } from "./policy-filter.ts";
 import { ProbeDetours } from "./probe-detours.ts";
 import { findProbeDetour, findProbeWay, type ProbeDetourAnswer, type ProbeWayAnswer } from "./probe-way.ts";
 import { missingRequirement } from "./requirements.ts";
@@ -76,9 +77,9 @@ export interface Kernel {
   /** From now on exactly `interest` belongs to the engine. Rejects with one line; then nothing has changed. */
   narrow(interest: Interest): Promise<void>;
   /** Applies a flow policy to what the kernel forwards; null: none. Rejects with one line; then nothing has changed. */
-  filter(make: MakeFilter | null): Promise<void>;
+  filter(make: MakeTransitTable | null): Promise<void>;
   /** What it counted and refused. */
-  filterCounts(): Promise<FilterCounts>;
+  filterCounts(): Promise<TransitCounts>;
   isLocal(address: Address): boolean;
   /** Addresses of the box, without those that hold on one link only; the same list as long as it says the same. */
   ownAddresses(): readonly Address[];

@@ -2,35 +2,14 @@
  * The nft table that applies the flow policy to what the kernel itself forwards, and what it counted. The text of the table
  * comes from whoever knows the policy. The table has the owner flag: it vanishes with this process, however it ends.
  */
-import { type Address, parseAddress } from "../model/address.ts";
+import { parseAddress } from "../model/address.ts";
+import type { MakeTransitTable, TransitCount, TransitCounts, TransitRefused } from "../model/transit.ts";
 import { NftError } from "../native/nftables.ts";
 
 /** What runs transactions and answers questions: src/native/nftables.ts. */
 export interface PolicyNft {
   run(text: string, action: string): Promise<void>;
   query(text: string, action: string): Promise<string>;
-}
-
-/** Makes the text of a table. @param exempt conditions of packets that the engine has judged */
-export type MakeFilter = (exempt: readonly string[]) => string;
-
-export interface FilterRefused {
-  /** The set that remembered it, without its family. */
-  readonly set: string;
-  readonly source: Address;
-  readonly destination: Address;
-  readonly protocol: number;
-  /** null: it showed none. */
-  readonly port: number | null;
-  readonly packets: bigint;
-  /** Milliseconds since the last packet. */
-  readonly ageMs: number;
-}
-
-export interface FilterCounts {
-  /** By the counter's name, since this process began. */
-  readonly counters: ReadonlyMap<string, { readonly packets: bigint; readonly bytes: bigint }>;
-  readonly refused: readonly FilterRefused[];
 }
 
 const TABLE = "inet netbackup";
@@ -45,7 +24,7 @@ const durationMs = (text: string): number =>
   [...text.matchAll(/(\d+)(ms|[dhms])/g)].reduce((sum, [, number, unit]) => sum + Number(number) * UNIT_MS[unit!]!, 0);
 
 /** One element of a set of refused tuples; null when it cannot be read. */
-function readElement(set: string, timeoutMs: number, text: string): FilterRefused | null {
+function readElement(set: string, timeoutMs: number, text: string): TransitRefused | null {
   const [key = "", ...rest] = text.trim().split(" counter ");
   const [source, destination, protocol, port] = key.split(" . ").map((part) => part.trim());
   const from = parseAddress(source ?? "");
@@ -65,13 +44,23 @@ function readElement(set: string, timeoutMs: number, text: string): FilterRefuse
   };
 }
 
+/** Counters of the same name together. */
+function sums(past: TransitCounts["counters"], now: TransitCounts["counters"]): Map<string, TransitCount> {
+  const counters = new Map(past);
+  for (const [name, { packets, bytes }] of now) {
+    const before = counters.get(name) ?? { packets: 0n, bytes: 0n };
+    counters.set(name, { packets: before.packets + packets, bytes: before.bytes + bytes });
+  }
+  return counters;
+}
+
 export class PolicyFilter {
   readonly #nft: PolicyNft;
   readonly #exempt: readonly string[];
   /** Text of the table that is loaded; null: none. */
   #loaded: string | null = null;
   /** What tables before this one counted. */
-  readonly #past = new Map<string, { packets: bigint; bytes: bigint }>();
+  #past: TransitCounts["counters"] = new Map();
 
   constructor(nft: PolicyNft, exempt: readonly string[]) {
     this.#nft = nft;
@@ -79,7 +68,7 @@ export class PolicyFilter {
   }
 
   /** Puts a table in the place of the one before, in one transaction; null: none. Rejects with one line; then nothing has changed. */
-  async load(make: MakeFilter | null): Promise<void> {
+  async load(make: MakeTransitTable | null): Promise<void> {
     const text = make === null ? null : make(this.#exempt);
     if (text === this.#loaded) return;
     const before = this.#loaded === null ? null : await this.#read(this.#loaded);
@@ -91,28 +80,18 @@ export class PolicyFilter {
         throw new Error(`there is an nft table ${TABLE} of somebody else: remove it first (nft delete table ${TABLE})`);
       throw error;
     }
-    for (const [name, { packets, bytes }] of before?.counters ?? []) this.#add(name, packets, bytes);
+    if (before !== null) this.#past = sums(this.#past, before.counters);
     this.#loaded = text;
   }
 
-  #add(name: string, packets: bigint, bytes: bigint): void {
-    const past = this.#past.get(name) ?? { packets: 0n, bytes: 0n };
-    this.#past.set(name, { packets: past.packets + packets, bytes: past.bytes + bytes });
-  }
-
   /** Everything that was counted so far; refused tuples of the table in force alone. */
-  async counts(): Promise<FilterCounts> {
-    const now: FilterCounts =
-      this.#loaded === null ? { counters: new Map(), refused: [] } : await this.#read(this.#loaded);
-    const counters = new Map(this.#past);
-    for (const [name, { packets, bytes }] of now.counters) {
-      const past = this.#past.get(name) ?? { packets: 0n, bytes: 0n };
-      counters.set(name, { packets: past.packets + packets, bytes: past.bytes + bytes });
-    }
-    return { counters, refused: now.refused };
+  async counts(): Promise<TransitCounts> {
+    if (this.#loaded === null) return { counters: this.#past, refused: [] };
+    const { counters, refused } = await this.#read(this.#loaded);
+    return { counters: sums(this.#past, counters), refused };
   }
 
-  async #read(table: string): Promise<FilterCounts> {
+  async #read(table: string): Promise<TransitCounts> {
     // One question at a time: several in one run spoil what libnftables remembers of the table.
     const sets = [...table.matchAll(SET_NAME)].map(([, name]) => `list set ${TABLE} ${name}`);
     let text = "";
