@@ -3,7 +3,7 @@
  * not from the WebAssembly engine: the oracle of the differential tests. Maps and objects, one packet at a time, every
  * packet copied before it is changed. Not meant to carry traffic. The order of decisions is in docs/packet-path.md.
  */
-import { Reason, Verdict } from "../gen/layout.ts";
+import { Reason } from "../gen/layout.ts";
 import type { Protocol } from "../model/config.ts";
 import {
   type Compat,
@@ -12,7 +12,6 @@ import {
   type EngineLimits,
   type FlowSnapshot,
   type FrameIn,
-  type FrameOut,
   type ImageRule,
   ImageTooLarge,
   type NextHop,
@@ -24,49 +23,27 @@ import {
   type TableImage,
 } from "./engine.ts";
 import type { PolicyFigures } from "./policy.ts";
-import { mendHeader, mendPartial, mendTransport, setAddresses } from "./reference/checksum.ts";
 import { type Choice, ServerChoice } from "./reference/choice.ts";
 import { Counting } from "./reference/counting.ts";
 import { type Belongs, type Decision, drop, ignore, pass } from "./reference/decision.ts";
-import {
-  type Arrival,
-  boxError,
-  type Complaint,
-  ErrorBudget,
-  fragmentCount,
-  isPartial,
-  leaveInFragments,
-  leaveWhole,
-  mayComplainAbout,
-  offloadFault,
-  PLAIN,
-  passage,
-  seal,
-  steppedCopy,
-  type Way,
-  wayBack,
-  wayToClient,
-  wayToServer,
-} from "./reference/egress.ts";
+import { type Arrival, PLAIN, type Way, wayToClient, wayToServer } from "./reference/egress.ts";
 import {
   type Flow,
   FlowTable,
   heedSilence,
   opensAnew,
-  type Pair,
   reversed,
   SWEEP_LAG_MS,
   type Tuple,
   trackOpening,
   trackTcp,
 } from "./reference/flows.ts";
-import { type Answered, FragmentMemory, type Held, type Trail } from "./reference/fragments.ts";
+import { FragmentPath } from "./reference/fragment-path.ts";
 import { isGuarded, isGuardedByAddress } from "./reference/guarding.ts";
-import { KINDS, messageAsTransport, turnedRound } from "./reference/icmp.ts";
+import { KINDS } from "./reference/icmp.ts";
 import { Messages } from "./reference/messages.ts";
 import {
   ACK,
-  EXTENSIONS,
   type Ip,
   isFragment,
   isMapped,
@@ -74,21 +51,18 @@ import {
   openLink,
   parseIp,
   parseTransport,
-  put16,
   SYN,
   TCP,
   type Transport,
   UDP,
 } from "./reference/packet.ts";
-import { PairTable } from "./reference/pairs.ts";
+import { countOnPair, PairTable } from "./reference/pairs.ts";
 import { PolicyJudge } from "./reference/policy.ts";
 import { chooseLowest, type PortChooser } from "./reference/ports.ts";
 import { mapPort } from "./reference/select.ts";
+import { Sending } from "./reference/sending.ts";
 import { StickyTable } from "./reference/sticky.ts";
 import { Tables } from "./reference/tables.ts";
-
-/** Frames that the engine may make in one batch. */
-const MADE_FRAMES_PER_BATCH = 64;
 
 /** Pools of proxy ports that may have users, however many pairs there may be. */
 const MOST_POOLS = 262_144;
@@ -105,13 +79,10 @@ export class ReferenceEngine implements PacketEngine {
   readonly #sticky: StickyTable;
   readonly #choice: ServerChoice;
   readonly #counting = new Counting();
-  readonly #errors = new ErrorBudget();
-  readonly #fragments = new FragmentMemory((isToVip) => {
-    if (isToVip) this.#counting.fragmentsDropped++;
-  });
+  readonly #sending = new Sending();
+  readonly #fragments: FragmentPath;
   readonly #messages: Messages;
   readonly #policy = new PolicyJudge();
-  #madeInBatch = 0;
   #frameIndex = 0;
 
   constructor(limits: EngineLimits, choosePort: PortChooser = chooseLowest, compat: Compat = "modern") {
@@ -130,8 +101,13 @@ export class ReferenceEngine implements PacketEngine {
       counting: this.#counting,
       hops: this.#hops,
       ports: this.#ports,
-      obstacle: (...packet) => this.#obstacle(...packet),
-      dispatch: (...packet) => this.#dispatch(...packet),
+      sending: this.#sending,
+    });
+    this.#fragments = new FragmentPath({
+      tables: () => this.#tables,
+      counting: this.#counting,
+      sending: this.#sending,
+      decideFirst: (arrival) => this.#decideFirst(arrival),
     });
   }
 
@@ -156,9 +132,9 @@ export class ReferenceEngine implements PacketEngine {
   }
 
   process(frames: readonly FrameIn[], nowMs: number): Outcome[] {
-    this.#madeInBatch = 0;
+    this.#sending.beginBatch();
     this.#fragments.expire(nowMs);
-    const unclaimed = this.#givenBack(this.#fragments.takeKernels(nowMs));
+    const unclaimed = this.#fragments.unclaimed(nowMs);
     return frames.map((frame, index) => {
       this.#frameIndex = index;
       const decision = this.#decide(frame, nowMs);
@@ -270,9 +246,18 @@ export class ReferenceEngine implements PacketEngine {
     if (refusal !== null) return drop(refusal);
     if (ip.unbalancedIn.includes(this.#compat)) return this.#unbalanced(ip, nowMs);
     const arrival: Arrival = { frame, port, link, ip, vnet: frame.vnet ?? PLAIN, nowMs };
-    if (isFragment(ip)) return this.#compat === "ilb" ? this.#fragment(ip) : this.#fragmentCounted(arrival);
+    if (isFragment(ip)) return this.#compat === "ilb" ? this.#fragments.decideIlb(ip) : this.#fragments.decide(arrival);
     if (ip.protocol === TCP || ip.protocol === UDP) return this.#transport(arrival);
     return ip.protocol === KINDS[ip.family].protocol ? this.#messages.decide(arrival) : ignore(Reason.Unguarded);
+  }
+
+  /** The first fragment of a packet has what the transport's headers say. */
+  #decideFirst(arrival: Arrival): Decision {
+    const { ip } = arrival;
+    if (ip.protocol === TCP || ip.protocol === UDP) return this.#transport(arrival);
+    return ip.protocol === KINDS[ip.family].protocol
+      ? this.#messages.decideFirstFragment(arrival)
+      : ignore(Reason.Unguarded);
   }
 
   /** Why the flow policy drops a packet of ours; null when it goes on. Counts it either way. */
@@ -291,164 +276,10 @@ export class ReferenceEngine implements PacketEngine {
   /** IPv6 packets that the guard keeps from the kernel and nobody balances. */
   #unbalanced(ip: Ip, nowMs: number): Decision {
     const isFirst = isFragment(ip) && ip.fragmentOffset === 0;
-    const passed = isFirst ? this.#leftToKernel(ip, nowMs) : [];
+    const passed = isFirst ? this.#fragments.leftToKernel(ip, nowMs) : [];
     if (!isGuarded(ip, this.#tables)) return { ...ignore(Reason.Unguarded), passed };
     if (isFragment(ip) && this.#tables.isGuardedVip(ip.destination)) this.#counting.fragmentsIn++;
     return { ...pass(Reason.ExtensionHeader), passed };
-  }
-
-  // ---- fragments ----
-
-  /** Mode `ilb`: nobody translates them. */
-  #fragment(ip: Ip): Decision {
-    if (!isGuarded(ip, this.#tables)) return ignore(Reason.Unguarded);
-    if (!this.#tables.isGuardedVip(ip.destination)) return this.#fragmentToKernel(ip);
-    this.#counting.fragmentsIn++;
-    this.#counting.fragmentsDropped++;
-    return drop(Reason.FragmentToVip);
-  }
-
-  /** Fragments that belong to the kernel, the guarded ones through the way back. */
-  #fragmentToKernel(ip: Ip): Decision {
-    if (this.#tables.isGuardedVip(ip.destination)) return pass(Reason.VipFragment);
-    if (this.#tables.isProxy(ip.destination)) return pass(Reason.ProxyFragment);
-    return this.#tables.isGuardedServer(ip.source) || ip.fragmentOffset === 0
-      ? pass(Reason.ServerFragment)
-      : ignore(Reason.Unguarded);
-  }
-
-  /** Mode `modern`. */
-  #fragmentCounted(arrival: Arrival): Decision {
-    const decision = this.#fragmentOfFlow(arrival);
-    if (this.#tables.isGuardedVip(arrival.ip.destination)) {
-      this.#counting.fragmentsIn++;
-      const isOver = decision.verdict === Verdict.Drop && decision.reason !== Reason.FragmentHeld;
-      if (isOver) this.#counting.fragmentsDropped++;
-    }
-    return decision;
-  }
-
-  #fragmentOfFlow(arrival: Arrival): Decision {
-    const { ip, nowMs } = arrival;
-    if (ip.fragmentOffset === 0) return this.#firstFragment(arrival);
-    const fate = this.#fragments.fateOf(ip, nowMs);
-    if (fate === "dropped") return drop(Reason.FragmentToVip);
-    if (fate === "kernel") return this.#fragmentToKernel(ip);
-    if (fate !== undefined) return "way" in fate ? this.#laterFragment(arrival, fate) : this.#answer(arrival, fate);
-    if (!isGuardedByAddress(ip, this.#tables)) return ignore(Reason.Unguarded);
-    if (!this.#mayConcern(ip)) return this.#fragmentToKernel(ip);
-    const isToVip = this.#tables.isGuardedVip(ip.destination);
-    const isOthers = isToVip || this.#tables.isProxy(ip.destination);
-    const isKernels = !isOthers || this.#tables.isLocalVip(ip.destination);
-    if (this.#fragments.hold(arrival, { isToVip, isKernels })) return drop(Reason.FragmentHeld);
-    return isKernels ? this.#fragmentToKernel(ip) : drop(Reason.FragmentHoldFull);
-  }
-
-  /** Whether a first fragment that is yet to come may be one that is translated or answered. */
-  #mayConcern({ family, protocol, destination }: Ip): boolean {
-    if (protocol === TCP || protocol === UDP || (family === 6 && EXTENSIONS.includes(protocol))) return true;
-    const isAnswered = this.#tables.newestRule(destination) !== undefined && !this.#tables.isLocalVip(destination);
-    return protocol === KINDS[family].protocol && isAnswered;
-  }
-
-  /** Decided like a whole packet; what belongs to it goes the same way. */
-  #firstFragment(arrival: Arrival): Decision {
-    const { ip, nowMs } = arrival;
-    const decision = this.#decideFirst(arrival);
-    const { trail, verdict, reason } = decision;
-    if (verdict === Verdict.Pass || verdict === Verdict.Ignore) {
-      return { ...decision, passed: this.#leftToKernel(ip, nowMs) };
-    }
-    const answered = reason === Reason.EchoAnswered ? { rule: decision.rule! } : undefined;
-    const fate = trail ?? answered;
-    if (fate !== undefined) this.#fragments.remember(ip, fate, nowMs);
-    else if (isGuardedByAddress(ip, this.#tables)) this.#fragments.remember(ip, "dropped", nowMs);
-    const waiting = this.#fragments.take(ip);
-    const own = decision.out ?? [];
-    const released = fate === undefined ? [] : this.#released(waiting, fate, arrival, own.length);
-    for (const held of waiting) if (!released.some((one) => one.held === held)) this.#fragments.giveUp(held);
-    return { ...decision, out: [...own, ...released.map((one) => one.frame)] };
-  }
-
-  #decideFirst(arrival: Arrival): Decision {
-    const { ip } = arrival;
-    if (ip.protocol === TCP || ip.protocol === UDP) return this.#transport(arrival);
-    return ip.protocol === KINDS[ip.family].protocol
-      ? this.#messages.decideFirstFragment(arrival)
-      : ignore(Reason.Unguarded);
-  }
-
-  /** The first fragment is the kernel's: so are the others, those that wait too. */
-  #leftToKernel(ip: Ip, nowMs: number): readonly FrameOut[] {
-    if (!isGuardedByAddress(ip, this.#tables)) return [];
-    this.#fragments.remember(ip, "kernel", nowMs);
-    return this.#givenBack(this.#fragments.take(ip));
-  }
-
-  /** Held fragments as the kernel gets them back, as far as there is room. */
-  #givenBack(waiting: readonly Held[]): readonly FrameOut[] {
-    return waiting.flatMap((held) => {
-      const { frame, link, ip } = held.arrival;
-      if (offloadWish(held.arrival) || this.#madeInBatch >= MADE_FRAMES_PER_BATCH) {
-        this.#fragments.giveUp(held);
-        return [];
-      }
-      this.#madeInBatch++;
-      return [{ bytes: frame.bytes.slice(0, link.linkBytes + ip.totalLength), port: frame.port, vnet: PLAIN }];
-    });
-  }
-
-  /**
-   * What may leave behind a first fragment that leaves as `ownFrames` frames. When anything does, a first one in one piece
-   * has to be a frame of the engine's making too, for there is no other way to keep the order.
-   */
-  #released(
-    waiting: readonly Held[],
-    fate: Trail | Answered,
-    first: Arrival,
-    ownFrames: number,
-  ): { held: Held; frame: FrameOut }[] {
-    const way = "way" in fate ? fate.way : wayBack(first);
-    const fitting = waiting.filter(({ arrival }) => {
-      // An answer has a TTL of its own and goes where the question has come through.
-      const fits = !("way" in fate) || passage(arrival, messageAsTransport(arrival.ip), way) === "whole";
-      return fits && !offloadWish(arrival);
-    });
-    const forFirst = ownFrames === 1 ? 1 : 0;
-    const room = MADE_FRAMES_PER_BATCH - this.#madeInBatch - forFirst;
-    const leaving = fitting.slice(0, Math.max(0, room));
-    if (leaving.length > 0) this.#madeInBatch += forFirst + leaving.length;
-    return leaving.map((held) => {
-      if ("way" in fate) countOnPair(fate.pair, held.arrival.ip);
-      const packet = "way" in fate ? this.#readdressed(held.arrival, fate) : turnedRound(held.arrival.ip);
-      return { held, frame: { bytes: seal(packet, way), port: way.portIndex, vnet: PLAIN } };
-    });
-  }
-
-  /** A later fragment of an echo request that is answered. */
-  #answer(arrival: Arrival, { rule }: Answered): Decision {
-    const belongs: Belongs = { rule, server: 0, direction: "client-to-server", flow: "none" };
-    if (offloadWish(arrival)) return { ...belongs, ...drop(Reason.MalformedOffload) };
-    const out = leaveWhole(arrival, turnedRound(arrival.ip), wayBack(arrival));
-    return { ...belongs, verdict: Verdict.Reply, reason: Reason.EchoAnswered, out };
-  }
-
-  #laterFragment(arrival: Arrival, trail: Trail): Decision {
-    const { belongs, way, pair } = trail;
-    const part = messageAsTransport(arrival.ip);
-    if (offloadWish(arrival)) return { ...belongs, ...drop(Reason.MalformedOffload) };
-    const obstacle = this.#obstacle(arrival, part, way, belongs);
-    if (obstacle !== null) return obstacle;
-    countOnPair(pair, arrival.ip);
-    return this.#dispatch(arrival, part, way, this.#readdressed(arrival, trail), belongs, Reason.FragmentTranslated);
-  }
-
-  /** A fragment without transport header on the way that its first one went. */
-  #readdressed(arrival: Arrival, { way, ends }: Trail): Uint8Array {
-    const packet = steppedCopy(arrival, way);
-    if (ends !== null) setAddresses(packet, ends.source, ends.destination);
-    mendHeader(arrival.ip.bytes, packet);
-    return packet;
   }
 
   // ---- TCP and UDP ----
@@ -487,12 +318,12 @@ export class ReferenceEngine implements PacketEngine {
     const way = fromClient
       ? wayToServer(arrival, false, this.#hops.get(flow.nextHop), this.#ports)
       : wayToClient(flow.clientHop, this.#ports);
-    const obstacle = this.#obstacle(arrival, transport, way, belongs);
+    const obstacle = this.#sending.obstacle(arrival, transport, way, belongs);
     if (obstacle !== null) return obstacle;
     heedSilence(flow, fromClient, transport);
     this.#touch(flow, fromClient, arrival, transport);
     const edit = fromClient ? flow.inner : reversed(flow.outer);
-    return this.#leave(
+    return this.#sending.leave(
       arrival,
       transport,
       { way: way as Way, ends: edit, pair: flow.pair, belongs },
@@ -517,45 +348,11 @@ export class ReferenceEngine implements PacketEngine {
     }
     const belongs: Belongs = { ...matched, server: choice.server.id };
     const way = wayToServer(arrival, rule.type === "DSR", this.#hops.get(choice.server.nextHop), this.#ports);
-    const obstacle = this.#obstacle(arrival, transport, way, belongs);
+    const obstacle = this.#sending.obstacle(arrival, transport, way, belongs);
     if (obstacle !== null) return obstacle;
     return rule.type === "DSR"
       ? this.#sendDirect(arrival, transport, way as Way, choice, belongs)
       : this.#openFlow(arrival, transport, way as Way, choice, tuple, closed, belongs);
-  }
-
-  /** Why a packet that has somewhere to go does not leave as itself; null when it may. */
-  #obstacle(arrival: Arrival, transport: Transport, way: Way | Reason, belongs: Belongs): Decision | null {
-    const fault = offloadFault(arrival);
-    if (fault !== null) return { ...belongs, ...drop(fault) };
-    if (typeof way === "number") return { ...belongs, ...drop(way) };
-    const how = passage(arrival, transport, way);
-    if (how === "whole") return null;
-    if (how === "ttl over") {
-      return this.#complain(arrival, belongs, "time exceeded", 0, Reason.TimeExceededSent, Reason.TimeExceededUnsent);
-    }
-    if (how === "uncuttable") return { ...belongs, ...drop(Reason.TooBigUnsent) };
-    if (how === "too big") {
-      return this.#complain(arrival, belongs, "too big", way.mtu, Reason.TooBigSent, Reason.TooBigUnsent);
-    }
-    const needed = fragmentCount(arrival.ip, way.mtu);
-    return this.#madeInBatch + needed > MADE_FRAMES_PER_BATCH ? { ...belongs, ...drop(Reason.MadePoolFull) } : null;
-  }
-
-  /** Tells the sender, if that is allowed, and drops the packet. */
-  #complain(
-    arrival: Arrival,
-    belongs: Belongs,
-    complaint: Complaint,
-    mtu: number,
-    sent: Reason,
-    unsent: Reason,
-  ): Decision {
-    if (!mayComplainAbout(arrival)) return { ...belongs, ...drop(unsent) };
-    if (this.#madeInBatch >= MADE_FRAMES_PER_BATCH || !this.#errors.take(arrival.nowMs))
-      return { ...belongs, ...drop(unsent) };
-    this.#madeInBatch++;
-    return { ...belongs, verdict: Verdict.Reply, reason: sent, out: [boxError(arrival, complaint, mtu)] };
   }
 
   /** DSR: no flow; the packet goes on to the server as it is. */
@@ -566,7 +363,7 @@ export class ReferenceEngine implements PacketEngine {
     const sticky = this.#choice.remember(choice, 0, arrival.nowMs);
     if (sticky !== null) sticky.idleSinceMs = arrival.nowMs;
     countOnPair(pair, arrival.ip);
-    return this.#leave(arrival, transport, { way, ends: null, pair, belongs }, null, Reason.DsrSent);
+    return this.#sending.leave(arrival, transport, { way, ends: null, pair, belongs }, null, Reason.DsrSent);
   }
 
   /** HALF-NAT and NAT: makes the connection entry and sends its first packet. */
@@ -619,7 +416,7 @@ export class ReferenceEngine implements PacketEngine {
     pair.flows++;
     this.#flows.add(flow, arrival.nowMs);
     this.#touch(flow, true, arrival, transport);
-    return this.#leave(
+    return this.#sending.leave(
       arrival,
       transport,
       { way, ends: inner, pair, belongs: { ...belongs, flow: "new" } },
@@ -664,41 +461,6 @@ export class ReferenceEngine implements PacketEngine {
     this.#flows.rank(flow);
   }
 
-  /** Rewrites and sends; `edit` is the tuple that the packet leaves with, null leaves all as it is. */
-  #leave(arrival: Arrival, transport: Transport, trail: Trail, edit: Tuple | null, reason: Reason): Decision {
-    const { ip } = arrival;
-    const { way, belongs } = trail;
-    const packet = steppedCopy(arrival, way);
-    if (edit !== null) {
-      setAddresses(packet, edit.source, edit.destination);
-      put16(packet, ip.headerBytes, edit.sourcePort);
-      put16(packet, ip.headerBytes + 2, edit.destinationPort);
-      if (isPartial(arrival)) mendPartial(ip.bytes, packet, ip.headerBytes, ip.protocol);
-      else mendTransport(ip.bytes, packet, ip.headerBytes, transport.headerBytes, ip.protocol);
-    }
-    mendHeader(ip.bytes, packet);
-    const flow = edit === null ? "none" : "found";
-    const decision = this.#dispatch(arrival, transport, way, packet, belongs, reason);
-    return { ...decision, trail: { ...trail, belongs: { ...belongs, flow } } };
-  }
-
-  /** Sends a rewritten packet, whole or in fragments. */
-  #dispatch(
-    arrival: Arrival,
-    transport: Transport,
-    way: Way,
-    packet: Uint8Array,
-    belongs: Belongs,
-    reason: Reason,
-  ): Decision {
-    if (passage(arrival, transport, way) === "whole") {
-      return { ...belongs, verdict: Verdict.Forward, reason, out: leaveWhole(arrival, packet, way) };
-    }
-    const out = leaveInFragments(arrival, packet, way);
-    this.#madeInBatch += out.length;
-    return { ...belongs, verdict: Verdict.Forward, reason: Reason.FragmentsMade, out };
-  }
-
   // ---- bookkeeping ----
 
   #countOnRule(rule: ImageRule, ip: Ip, packets: RuleCounterName, bytes: RuleCounterName): void {
@@ -713,12 +475,4 @@ export class ReferenceEngine implements PacketEngine {
   }
 }
 
-/** A fragment without transport header has nothing that a device could sum up or cut. */
-const offloadWish = (arrival: Arrival): boolean => isPartial(arrival) || arrival.vnet.gsoType !== 0;
-
 const protocolName = (ip: Ip): Protocol => (ip.protocol === TCP ? "tcp" : "udp");
-
-function countOnPair(pair: Pair, ip: Ip): void {
-  pair.packets++;
-  pair.bytes += BigInt(ip.totalLength);
-}

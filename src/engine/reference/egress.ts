@@ -28,6 +28,8 @@ export interface Arrival {
 
 export const isPartial = (arrival: Arrival): boolean => (arrival.vnet.flags & NEEDS_CSUM) !== 0;
 const isSuperPacket = (arrival: Arrival): boolean => arrival.vnet.gsoType !== 0;
+/** A fragment without transport header has nothing that a device could sum up or cut. */
+export const hasOffloadWish = (arrival: Arrival): boolean => isPartial(arrival) || isSuperPacket(arrival);
 
 /** One way out. MAC addresses are null on IP ports. */
 export interface Way {

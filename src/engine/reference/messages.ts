@@ -21,7 +21,8 @@ import {
   towardsServer,
   translateError,
 } from "./icmp.ts";
-import { type Ip, isMartian, sameAddress, type Transport } from "./packet.ts";
+import { type Ip, isMartian, sameAddress } from "./packet.ts";
+import type { Sending } from "./sending.ts";
 import type { Tables } from "./tables.ts";
 
 /** What the engine lends. */
@@ -33,17 +34,7 @@ export interface Surroundings {
   readonly counting: Counting;
   readonly hops: ReadonlyMap<number, NextHop>;
   readonly ports: ReadonlyMap<number, Port>;
-  /** Why a packet does not leave as itself; null when it may. */
-  readonly obstacle: (arrival: Arrival, transport: Transport, way: Way | Reason, belongs: Belongs) => Decision | null;
-  /** Sends a rewritten packet, whole or in fragments. */
-  readonly dispatch: (
-    arrival: Arrival,
-    transport: Transport,
-    way: Way,
-    packet: Uint8Array,
-    belongs: Belongs,
-    reason: Reason,
-  ) => Decision;
+  readonly sending: Sending;
 }
 
 /** Only of messages that are long enough to be errors. */
@@ -186,9 +177,9 @@ export class Messages {
   /** Sends an error on unless something is in the way; `make` is called only then. */
   #sendError(arrival: Arrival, way: Way | Reason, belongs: Belongs, make: () => Uint8Array): Decision {
     const message = messageAsTransport(arrival.ip);
-    const obstacle = this.#world.obstacle(arrival, message, way, belongs);
+    const obstacle = this.#world.sending.obstacle(arrival, message, way, belongs);
     if (obstacle !== null) return obstacle;
     const reason = isTooBig(arrival.ip) ? Reason.TooBigTranslated : Reason.IcmpErrorTranslated;
-    return this.#world.dispatch(arrival, message, way as Way, make(), belongs, reason);
+    return this.#world.sending.dispatch(arrival, message, way as Way, make(), belongs, reason);
   }
 }

@@ -2,7 +2,9 @@
  * Pairs: a server in a rule, with its counters. One exists from the first packet that needs it until a new image or a sweep
  * finds that neither the image nor a flow nor a sticky entry names it.
  */
+import { zeroPairCounters } from "../engine.ts";
 import type { Pair } from "./flows.ts";
+import type { Ip } from "./packet.ts";
 import type { Tables } from "./tables.ts";
 
 export class PairTable {
@@ -24,13 +26,7 @@ export class PairTable {
     if (known !== undefined) return known;
     if (this.#pairs.size >= this.#limit) return null;
     const fresh: Pair = {
-      ruleId,
-      serverId,
-      packets: 0n,
-      bytes: 0n,
-      flows: 0,
-      refused: 0n,
-      unanswered: 0n,
+      ...zeroPairCounters(ruleId, serverId),
       drainDeadlineMs: tables.drainDeadlineMs(ruleId, serverId),
       proxyIndex: 0,
     };
@@ -58,4 +54,10 @@ export class PairTable {
   all(): Pair[] {
     return [...this.#pairs.values()];
   }
+}
+
+/** Counts a packet of a pair. */
+export function countOnPair(pair: Pair, ip: Ip): void {
+  pair.packets++;
+  pair.bytes += BigInt(ip.totalLength);
 }
