@@ -81,6 +81,30 @@ export function refusing(ground: Ground): void {
     expect(reasonOf(world.send(arriving(packet)))).toEqual([Verdict.Forward, Reason.FlowNew]);
   });
 
+  test.each([
+    ["the VIP and the port of the rule", () => ({ from: ground.VIP, sourcePort: 80 })],
+    ["the server that it is sent to", () => ({ from: SERVERS[0]!.address, sourcePort: 80 })],
+    ["port 0", () => ({ sourcePort: 0 })],
+  ])("a client that gives itself out for %s is one like any other, and its flow ends up nowhere else", (_, source) => {
+    const world = bench([ruleOf({ members: one })]);
+    const request = onlyPacket(world.send(arriving(tcpPacket({ ...source(), flags: "S" }))));
+    expect(request.destination).toEqual(SERVERS[0]!.address);
+    const answer = world.send(arriving(answerTo(request, { flags: "SA" }), SERVER_SIDE));
+    expect([answer.reason, answer.out[0]!.port]).toEqual([Reason.FlowFound, CLIENT_SIDE]);
+    for (let i = 0; i < 2; i++)
+      expect(world.send(arriving(tcpPacket({ ...source(), flags: "A" }))).reason).toBe(Reason.FlowFound);
+    expect(world.engine.flows().length).toBe(1);
+  });
+
+  test("TTL 0 is over like TTL 1, also of a flow that is open, and takes nothing from the byte beside it", () => {
+    const world = bench([ruleOf({ members: one })]);
+    ground.established(world);
+    world.send(arriving(tcpPacket({ flags: "A" })));
+    for (const ttl of [0, 1])
+      expect(world.send(arriving(tcpPacket({ flags: "A", ttl }))).reason).toBe(Reason.TimeExceededSent);
+    expect(onlyPacket(world.send(arriving(tcpPacket({ flags: "A", ttl: 2 })))).ttl).toBe(1);
+  });
+
   test("ILB-293 a cut TCP or UDP header is dropped with a reason and counted nowhere else", () => {
     const world = bench([ruleOf(), ruleOf({ id: 2, slot: 1, protocol: "udp", ports: onePort(53) })]);
     const cut = (packet: Uint8Array, bytes: number): Uint8Array => {
