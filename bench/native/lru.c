@@ -57,22 +57,14 @@ static int make_map(uint32_t type, uint32_t key_size, uint32_t value_size, uint3
   return bpf(BPF_MAP_CREATE, &attr);
 }
 
-static int write_element(int map, const void *key, const void *value) {
+/* `command`: BPF_MAP_UPDATE_ELEM takes the value from there, BPF_MAP_LOOKUP_ELEM puts it there. */
+static int element(int command, int map, const void *key, const void *value) {
   union bpf_attr attr;
   memset(&attr, 0, sizeof attr);
   attr.map_fd = (uint32_t)map;
   attr.key = (uintptr_t)key;
   attr.value = (uintptr_t)value;
-  return bpf(BPF_MAP_UPDATE_ELEM, &attr);
-}
-
-static int read_element(int map, const void *key, void *value) {
-  union bpf_attr attr;
-  memset(&attr, 0, sizeof attr);
-  attr.map_fd = (uint32_t)map;
-  attr.key = (uintptr_t)key;
-  attr.value = (uintptr_t)value;
-  return bpf(BPF_MAP_LOOKUP_ELEM, &attr);
+  return bpf(command, &attr);
 }
 
 /* --- the programs --- */
@@ -188,11 +180,11 @@ int32_t ilb_lru_open(uint32_t entries, uint32_t keys) {
   if ((open_maps.memory = make_map(BPF_MAP_TYPE_ARRAY, 4, sizeof(struct memory), 1)) < 0) return open_maps.memory;
   const uint32_t zero = 0;
   const struct memory memory = {0x9e3779b97f4a7c15ull, 0};
-  int result = write_element(open_maps.memory, &zero, &memory);
+  int result = element(BPF_MAP_UPDATE_ELEM, open_maps.memory, &zero, &memory);
   for (uint32_t i = 0; i < keys && result == 0; i++) {
     const struct key key = {i, SOURCE, {DESTINATION, DESTINATION}, PORTS};
     const struct value value = {i, 0};
-    result = write_element(open_maps.map, &key, &value);
+    result = element(BPF_MAP_UPDATE_ELEM, open_maps.map, &key, &value);
   }
   if (result < 0) return result;
   if ((open_maps.look = load_program(LOOK)) < 0) return open_maps.look;
@@ -208,9 +200,9 @@ int32_t ilb_lru_open(uint32_t entries, uint32_t keys) {
 double ilb_lru_run(uint32_t inserts, uint32_t repeat) {
   const uint32_t zero = 0;
   struct memory before, after;
-  int result = read_element(open_maps.memory, &zero, &before);
+  int result = element(BPF_MAP_LOOKUP_ELEM, open_maps.memory, &zero, &before);
   const int64_t whole = run(inserts ? open_maps.insert : open_maps.look, repeat);
-  if (result == 0) result = read_element(open_maps.memory, &zero, &after);
+  if (result == 0) result = element(BPF_MAP_LOOKUP_ELEM, open_maps.memory, &zero, &after);
   const int64_t empty = run(open_maps.nothing, repeat);
   if (result < 0 || whole < 0 || empty < 0) return result < 0 ? result : whole < 0 ? (double)whole : (double)empty;
   if (after.done - before.done != (uint64_t)repeat * LOOKS) return -ENOENT;
