@@ -5,7 +5,7 @@
  */
 import type { ExplainedPacket } from "../engine/explanation.ts";
 import type { Address } from "../model/address.ts";
-import type { Algorithm, Judging, PortRange, Protocol, RuleType, TestOptions } from "../model/config.ts";
+import type { Judging, PortRange, Rule, TestOptions } from "../model/config.ts";
 import type { FactValue, HostRole, PolicyMode } from "../model/netbackup.ts";
 import type { FlowQuestion } from "../netbackup/question.ts";
 
@@ -18,28 +18,11 @@ export interface NewServer {
   readonly ports: PortRange | null;
 }
 
-export interface CreateRule {
+/** A rule as it is to be made; what it refers to is named. */
+export interface CreateRule extends Omit<Rule, "id" | "groupId" | "healthCheckId"> {
   readonly kind: "create-rule";
-  readonly name: string;
-  readonly enabled: boolean;
-  readonly vip: Address;
-  readonly protocol: Protocol;
-  readonly ports: PortRange;
-  readonly algorithm: Algorithm;
-  readonly type: RuleType;
-  readonly proxySource: { readonly first: Address; readonly last: Address } | null;
-  /** Prefix length, null when not sticky. */
-  readonly stickyMask: number | null;
   readonly group: string;
   readonly healthCheck: string | null;
-  /** null exactly when healthCheck is null. */
-  readonly healthCheckPort: "ANY" | "ALL" | number | null;
-  /** Seconds, 0: the default. */
-  readonly connDrainSeconds: number;
-  readonly natTimeoutSeconds: number;
-  readonly persistTimeoutSeconds: number;
-  /** Past the guard against translating NetBackup's ports. */
-  readonly forced: boolean;
 }
 
 /** `name` null: all rules, as one change. */

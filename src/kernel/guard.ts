@@ -6,7 +6,6 @@
  * Never touched: VLAN-tagged frames, ARP, neighbour discovery, multicast, whatever is not in the interest set, and frames
  * that the engine gave back (they carry the pass mark). The table has the owner flag: it vanishes with this process.
  */
-import type { Interest } from "../engine/engine.ts";
 import { InterestTable, interestRules, type NftRunner } from "./interest-table.ts";
 
 /** Before all of the user's own ingress chains: the engine has the packet already when they would look at it. */
@@ -29,49 +28,22 @@ const guardRules = (passMark: number): string => `chain guard {
   ${interestRules("counter drop")}
 }`;
 
-export class Guard {
-  readonly #table: InterestTable;
-
-  private constructor(table: InterestTable) {
-    this.#table = table;
-  }
-
-  /**
-   * Creates the table with an empty interest set. Rejects with one line when nftables refuses, also because another
-   * daemon guards this network namespace.
-   */
-  static async create(nft: NftRunner, options: GuardOptions): Promise<Guard> {
-    const name = options.tableName ?? "ilb";
-    const hooks = options.devices.map(
-      (device, index) =>
-        `chain ingress${index} { type filter hook ingress device ${JSON.stringify(device)} priority ${HOOK_PRIORITY}; jump guard; }`,
-    );
-    const table = new InterestTable(nft, {
-      table: `netdev ${name}`,
-      chains: [guardRules(options.passMark), ...hooks].join("\n"),
-      what: `the guard (nft table netdev ${name})`,
-    });
-    await table.create();
-    return new Guard(table);
-  }
-
-  /** Before a table image is published: adds what it needs. Rejects with one line; then nothing has changed. */
-  widen(next: Interest): Promise<void> {
-    return this.#table.widen(next);
-  }
-
-  /** After every worker has left the images that needed more: removes what `next` has not. */
-  narrow(next: Interest): Promise<void> {
-    return this.#table.narrow(next);
-  }
-
-  /** Both at once, for a start or when no worker runs. */
-  apply(next: Interest): Promise<void> {
-    return this.#table.apply(next);
-  }
-
-  /** Removes the table; the kernel has all packets again. */
-  remove(): Promise<void> {
-    return this.#table.remove();
-  }
+/**
+ * Creates the guard with an empty interest set; it is widened before a table image is published, narrowed after every
+ * worker has left the images that needed more, and once it is removed the kernel has all packets again. Rejects with one
+ * line when nftables refuses, also because another daemon guards this network namespace.
+ */
+export async function createGuard(nft: NftRunner, options: GuardOptions): Promise<InterestTable> {
+  const name = options.tableName ?? "ilb";
+  const hooks = options.devices.map(
+    (device, index) =>
+      `chain ingress${index} { type filter hook ingress device ${JSON.stringify(device)} priority ${HOOK_PRIORITY}; jump guard; }`,
+  );
+  const table = new InterestTable(nft, {
+    table: `netdev ${name}`,
+    chains: [guardRules(options.passMark), ...hooks].join("\n"),
+    what: `the guard (nft table netdev ${name})`,
+  });
+  await table.create();
+  return table;
 }

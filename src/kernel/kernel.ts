@@ -13,7 +13,7 @@ import type { Config, Rule } from "../model/config.ts";
 import type { MakeTransitTable, TransitCounts } from "../model/transit.ts";
 import { Nft } from "../native/nftables.ts";
 import { chooseDevices } from "./devices.ts";
-import { Guard } from "./guard.ts";
+import { createGuard } from "./guard.ts";
 import { hintsFor } from "./hints.ts";
 import { HostChanges } from "./host-changes.ts";
 import { LocalPorts, localPorts } from "./local-ports.ts";
@@ -28,7 +28,7 @@ import { findProbeDetour, findProbeWay, type ProbeDetourAnswer, type ProbeWayAns
 import { missingRequirement } from "./requirements.ts";
 import { dumpProxyNeighbours, type Link, readProxyNeighbour } from "./rtnetlink.ts";
 import { claimNetwork } from "./sole-owner.ts";
-import { addressRefusal, TunRouting } from "./tun-routing.ts";
+import { addressRefusal, createTunRouting } from "./tun-routing.ts";
 
 /** A start cannot go on; the message is one line that names what is missing and the way out. */
 export class HostRefused extends Error {
@@ -135,7 +135,7 @@ export function openHost(options: HostOptions): Host {
 export function openPacketMode(host: Host, options: ModeOptions): Promise<Kernel> {
   return open(host, options, async (nft, defer) => {
     // First, because it is what a second daemon fails at, with a line that says so.
-    const guard = await Guard.create(nft, { devices: host.devices.map(({ name }) => name), passMark: PASS_MARK });
+    const guard = await createGuard(nft, { devices: host.devices.map(({ name }) => name), passMark: PASS_MARK });
     defer(() => guard.remove());
     const passes: PassPath[] = [];
     for (const device of host.devices) {
@@ -160,7 +160,7 @@ export function openPacketMode(host: Host, options: ModeOptions): Promise<Kernel
 export function openTunMode(host: Host, tun: string, options: ModeOptions): Promise<Kernel> {
   return open(host, options, async (nft, defer) => {
     const devices = host.devices.map(({ name }) => name);
-    const routing = await TunRouting.create(nft, host.network, host.changes, { tun, devices });
+    const routing = await createTunRouting(nft, host.network, host.changes, { tun, devices });
     defer(() => routing.remove());
     return {
       owner: routing,

@@ -7,7 +7,6 @@
  * reaches the TUN: refused (addressRefusal).
  */
 import { existsSync, writeFileSync } from "node:fs";
-import type { Interest } from "../engine/engine.ts";
 import { type Address, formatAddress, parseIPv4 } from "../model/address.ts";
 import { type Forwarding6, hasIPv6, planForwarding6 } from "./forwarding6.ts";
 import { type HostChanges, readSysctl } from "./host-changes.ts";
@@ -55,57 +54,39 @@ const TUN_ADDRESS = parseIPv4("169.254.183.27") as Address;
 const hex = (value: number): string => `0x${(value >>> 0).toString(16).padStart(8, "0")}`;
 const names = (list: readonly string[]): string => `{ ${list.map((name) => JSON.stringify(name)).join(", ")} }`;
 
-export class TunRouting {
-  readonly #table: InterestTable;
-
-  private constructor(table: InterestTable) {
-    this.#table = table;
+/**
+ * Sets up everything with an empty interest set. The marks are widened, narrowed and removed like the guard; the rest
+ * belongs to the TUN or to `changes`. Rejects with one line; the caller then undoes `changes`.
+ */
+export async function createTunRouting(
+  nft: NftRunner,
+  network: NetworkWatch,
+  changes: HostChanges,
+  options: TunRoutingOptions,
+): Promise<InterestTable> {
+  const routing = options.routing ?? DEFAULT_ROUTING;
+  // Read before it is changed: who was no router before does not become one for others.
+  const closed = options.devices.filter((device) => readSysctl(forwardingOf(device)) === "0");
+  const forwarding6 = planForwarding6(options.devices, options.forwardsPerDevice6);
+  prepareTun(network, options.tun, routing.table);
+  const tableName = options.tableName ?? "ilb";
+  const marks = new InterestTable(nft, {
+    table: `inet ${tableName}`,
+    chains: chains(options, routing, closed, forwarding6),
+    what: `the marks for ${options.tun} (nft table inet ${tableName})`,
+  });
+  await marks.create();
+  const { mark, backMark, mask, table, priority } = routing;
+  for (const incoming of options.devices) {
+    const rule = { incoming, mask, table, priority } as const;
+    changes.sysctl(forwardingOf(incoming), "1");
+    changes.addPolicyRule({ ...rule, family: 4, mark });
+    changes.addPolicyRule({ ...rule, family: 4, mark: backMark });
+    // IPv6 has no source validation in its routing, so nothing looks up the way back.
+    if (forwarding6 !== null) changes.addPolicyRule({ ...rule, family: 6, mark });
   }
-
-  /** Sets up everything with an empty interest set. Rejects with one line; the caller then undoes `changes`. */
-  static async create(
-    nft: NftRunner,
-    network: NetworkWatch,
-    changes: HostChanges,
-    options: TunRoutingOptions,
-  ): Promise<TunRouting> {
-    const routing = options.routing ?? DEFAULT_ROUTING;
-    // Read before it is changed: who was no router before does not become one for others.
-    const closed = options.devices.filter((device) => readSysctl(forwardingOf(device)) === "0");
-    const forwarding6 = planForwarding6(options.devices, options.forwardsPerDevice6);
-    prepareTun(network, options.tun, routing.table);
-    const tableName = options.tableName ?? "ilb";
-    const table = new InterestTable(nft, {
-      table: `inet ${tableName}`,
-      chains: chains(options, routing, closed, forwarding6),
-      what: `the marks for ${options.tun} (nft table inet ${tableName})`,
-    });
-    await table.create();
-    const { mark, backMark, mask, table: number, priority } = routing;
-    for (const incoming of options.devices) {
-      const rule = { incoming, mask, table: number, priority } as const;
-      changes.sysctl(forwardingOf(incoming), "1");
-      changes.addPolicyRule({ ...rule, family: 4, mark });
-      changes.addPolicyRule({ ...rule, family: 4, mark: backMark });
-      // IPv6 has no source validation in its routing, so nothing looks up the way back.
-      if (forwarding6 !== null) changes.addPolicyRule({ ...rule, family: 6, mark });
-    }
-    forwarding6?.apply(changes);
-    return new TunRouting(table);
-  }
-
-  widen(next: Interest): Promise<void> {
-    return this.#table.widen(next);
-  }
-  narrow(next: Interest): Promise<void> {
-    return this.#table.narrow(next);
-  }
-  apply(next: Interest): Promise<void> {
-    return this.#table.apply(next);
-  }
-  remove(): Promise<void> {
-    return this.#table.remove();
-  }
+  forwarding6?.apply(changes);
+  return marks;
 }
 
 const forwardingOf = (device: string): string => `net/ipv4/conf/${device}/forwarding`;

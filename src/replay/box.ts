@@ -7,6 +7,7 @@ import type { Caller } from "../control/caller.ts";
 import { Controller } from "../control/controller.ts";
 import { Unprobed } from "../control/health-status.ts";
 import { BUILT_IN_NAMES } from "../control/names.ts";
+import { NO_KERNEL } from "../control/no-plane.ts";
 import type { EngineControl, KernelControl, Log } from "../control/ports.ts";
 import type { HealthView } from "../control/runtime.ts";
 import type { Store } from "../control/store.ts";
@@ -174,20 +175,11 @@ function engineControl(engine: WasmEngine): EngineControl {
   };
 }
 
-const NO_ADDRESSES: readonly Address[] = [];
-
 /** No address is the box's own, and whoever is a server is a neighbour with a MAC address made from its address. */
 function neighbourhood(engine: WasmEngine): KernelControl {
   const known = new Map<number, string>();
   return {
-    check: () => null,
-    widen: async () => undefined,
-    narrow: async () => undefined,
-    filter: async () => undefined,
-    filterCounts: async () => ({ counters: new Map(), refused: [] }),
-    isLocal: () => false,
-    ownAddresses: () => NO_ADDRESSES,
-    hints: () => [],
+    ...NO_KERNEL,
     watch(addresses) {
       for (const [index, address] of addresses) {
         const key = addressKey(address);

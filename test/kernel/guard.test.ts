@@ -3,7 +3,8 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { interestOf } from "../../src/control/interest.ts";
 import type { Interest } from "../../src/engine/engine.ts";
-import { Guard } from "../../src/kernel/guard.ts";
+import { createGuard } from "../../src/kernel/guard.ts";
+import type { InterestTable } from "../../src/kernel/interest-table.ts";
 import type { Address } from "../../src/model/address.ts";
 import { Nft, NftError } from "../../src/native/nftables.ts";
 import { ip, mac } from "../support/addresses.ts";
@@ -148,8 +149,8 @@ X`,
     );
 
   /** A guard for one test. */
-  async function withGuard(body: (guard: Guard) => Promise<void>): Promise<void> {
-    const guard = await Guard.create(nft, { devices: ["eth0"], passMark: PASS_MARK });
+  async function withGuard(body: (guard: InterestTable) => Promise<void>): Promise<void> {
+    const guard = await createGuard(nft, { devices: ["eth0"], passMark: PASS_MARK });
     try {
       await body(guard);
     } finally {
@@ -485,7 +486,7 @@ X`,
         "box",
         "ip link add pa0 type veth peer name pb0; ip link set pb0 address 02:00:00:00:00:0b; ip link set pa0 up; ip link set pb0 up",
       );
-      const marked = await Guard.create(nft, { devices: ["pb0"], passMark: PASS_MARK, tableName: "ilb2" });
+      const marked = await createGuard(nft, { devices: ["pb0"], passMark: PASS_MARK, tableName: "ilb2" });
       await marked.apply(INTEREST);
       net.sh(
         "box",
@@ -508,14 +509,14 @@ X`,
   test("another daemon in the same network namespace is told so", () =>
     withGuard(async () => {
       const second = await net.inside("box", () => new Nft());
-      const refused = Guard.create(second, { devices: ["eth0"], passMark: PASS_MARK });
+      const refused = createGuard(second, { devices: ["eth0"], passMark: PASS_MARK });
       await expect(refused).rejects.toThrow(/another ilbd in this network namespace owns it/);
       await second.close();
     }));
 
   test("the table vanishes with its handle and nobody else can empty it", async () => {
     const own = await net.inside("box", () => new Nft());
-    const guard = await Guard.create(own, { devices: ["eth0"], passMark: PASS_MARK });
+    const guard = await createGuard(own, { devices: ["eth0"], passMark: PASS_MARK });
     await guard.apply(INTEREST);
     expect(() => net.sh("box", "nft delete table netdev ilb")).toThrow(/not permitted/);
     expect(net.sh("box", "nft list tables")).toContain("table netdev ilb\n");

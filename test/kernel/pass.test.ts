@@ -5,7 +5,7 @@ import { mkdtempSync, rmSync, writeSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { interestOf } from "../../src/control/interest.ts";
-import { Guard } from "../../src/kernel/guard.ts";
+import { createGuard } from "../../src/kernel/guard.ts";
 import { HostChanges } from "../../src/kernel/host-changes.ts";
 import { NetworkWatch } from "../../src/kernel/network-watch.ts";
 import { openPassPath, type PassPath } from "../../src/kernel/pass.ts";
@@ -172,7 +172,7 @@ describe.skipIf(!hasNamespaces).each(["tap", "veth"] as const)("way back by %s",
     "the guard lets it through, though it is in the interest set, and a mark filter skips it",
     async () => {
       const nft = await net.inside("box", () => new Nft());
-      const guard = await Guard.create(nft, { devices: ["eth0"], passMark: MARK });
+      const guard = await createGuard(nft, { devices: ["eth0"], passMark: MARK });
       await guard.apply(
         interestOf([
           { vip: VIP, protocol: "udp", ports: { min: 4005, max: 4005 }, type: "DSR", proxySource: null, servers: [] },

@@ -5,8 +5,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { interestOf } from "../../src/control/interest.ts";
 import { HostChanges } from "../../src/kernel/host-changes.ts";
+import type { InterestTable } from "../../src/kernel/interest-table.ts";
 import { NetworkWatch } from "../../src/kernel/network-watch.ts";
-import { addressRefusal, TunRouting } from "../../src/kernel/tun-routing.ts";
+import { addressRefusal, createTunRouting } from "../../src/kernel/tun-routing.ts";
 import { Nft } from "../../src/native/nftables.ts";
 import { ip, mac } from "../support/addresses.ts";
 import { hasTun } from "../support/capabilities.ts";
@@ -36,7 +37,7 @@ describe.skipIf(!hasTun)("tun routing", () => {
   let network: NetworkWatch;
   let changes: HostChanges;
   let nft: Nft;
-  let routing: TunRouting;
+  let routing: InterestTable;
   let directory: string;
   let before: string;
   const log = new LogBook();
@@ -64,7 +65,7 @@ describe.skipIf(!hasTun)("tun routing", () => {
       network = new NetworkWatch();
       changes = new HostChanges(directory, network, log);
       nft = new Nft();
-      routing = await TunRouting.create(nft, network, changes, { tun: "ilb0", devices: ["eth0", "eth1"] });
+      routing = await createTunRouting(nft, network, changes, { tun: "ilb0", devices: ["eth0", "eth1"] });
       await routing.apply(INTEREST);
     });
   });

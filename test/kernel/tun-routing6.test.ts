@@ -8,8 +8,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { interestOf } from "../../src/control/interest.ts";
 import { HostChanges } from "../../src/kernel/host-changes.ts";
+import type { InterestTable } from "../../src/kernel/interest-table.ts";
 import { NetworkWatch } from "../../src/kernel/network-watch.ts";
-import { TunRouting } from "../../src/kernel/tun-routing.ts";
+import { createTunRouting } from "../../src/kernel/tun-routing.ts";
 import { Nft } from "../../src/native/nftables.ts";
 import { addressFromBytes, addressText, ip, mac } from "../support/addresses.ts";
 import { hasTun } from "../support/capabilities.ts";
@@ -63,7 +64,7 @@ describe.each(ways)("tun routing of IPv6, forwarding $way", ({ perDevice }) => {
   let network: NetworkWatch;
   let changes: HostChanges;
   let nft: Nft;
-  let routing: TunRouting;
+  let routing: InterestTable;
   let directory: string;
   let before: string;
   const log = new LogBook();
@@ -97,7 +98,7 @@ describe.each(ways)("tun routing of IPv6, forwarding $way", ({ perDevice }) => {
       changes = new HostChanges(directory, network, log);
       nft = new Nft();
       const devices = ["eth0", "eth1"];
-      routing = await TunRouting.create(nft, network, changes, {
+      routing = await createTunRouting(nft, network, changes, {
         tun: "ilb0",
         devices,
         forwardsPerDevice6: perDevice,
