@@ -3,7 +3,6 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <libmnl/libmnl.h>
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -16,31 +15,17 @@
 #include <net/if.h>
 #include <stddef.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "netlink.h"
+#include "port.h"
 
 enum { STAGE_BPF = 1, STAGE_QDISC = 2, STAGE_FILTER = 3 };
-enum { VNET_HEADER_BYTES = 10, REQUEST_TIMEOUT_MS = 2000, MESSAGE_BYTES = 1024 };
+enum { REQUEST_TIMEOUT_MS = 2000, MESSAGE_BYTES = 1024 };
 
-int ilb_tap_open(char name[16]) {
-  int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
-  if (fd < 0) return -errno;
-  struct ifreq request = {0};
-  memcpy(request.ifr_name, name, sizeof request.ifr_name - 1);
-  request.ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL);
-  int header = VNET_HEADER_BYTES;
-  if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header) < 0) {
-    int error = -errno;
-    close(fd);
-    return error;
-  }
-  memcpy(name, request.ifr_name, sizeof request.ifr_name);
-  return fd;
-}
+int ilb_tap_open(char name[16]) { return ilb_open_tun_device(name, IFF_TAP | IFF_TUN_EXCL); }
 
 /* ---- The classifier ------------------------------------------------------------------------------------------- */
 

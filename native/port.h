@@ -35,6 +35,13 @@ static inline int64_t ilb_handle(const void *object) { return (int64_t)(uintptr_
 /* Copies an interface name. -EINVAL when it is empty or too long. */
 int ilb_copy_interface_name(char out[16], const char *name);
 
+/*
+ * Opens a TUN or TAP by its flags (IFF_TUN or IFF_TAP, IFF_MULTI_QUEUE, IFF_TUN_EXCL), without packet information, with
+ * virtio-net headers. `name` may hold a %d for the kernel to fill in; the real name is written back. Returns the
+ * non-blocking descriptor, with the last of which the interface vanishes, or -errno of open() or of TUNSETIFF.
+ */
+int ilb_open_tun_device(char name[16], int flags);
+
 /* Fills interface_index and mtu of `info` by its name. -ENODEV when there is no such interface. */
 int ilb_read_interface(int socket_fd, struct ilb_port_info *info);
 

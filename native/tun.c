@@ -21,13 +21,12 @@
 
 #define ILB_MAX_QUEUES 16u
 
-/* Opens one queue; the first creates the interface and refuses an existing one. Returns the descriptor. */
-static int open_queue(char name[16], bool first) {
+int ilb_open_tun_device(char name[16], int flags) {
   int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (fd < 0) return -errno;
   struct ifreq request = {0};
-  memcpy(request.ifr_name, name, sizeof request.ifr_name);
-  request.ifr_flags = (short)(IFF_TUN | IFF_NO_PI | IFF_VNET_HDR | IFF_MULTI_QUEUE | (first ? IFF_TUN_EXCL : 0));
+  memcpy(request.ifr_name, name, sizeof request.ifr_name - 1);
+  request.ifr_flags = (short)(flags | IFF_NO_PI | IFF_VNET_HDR);
   int header = ILB_VNET_HEADER;
   if (ioctl(fd, TUNSETIFF, &request) < 0 || ioctl(fd, TUNSETVNETHDRSZ, &header) < 0) {
     int error = -errno;
@@ -36,6 +35,11 @@ static int open_queue(char name[16], bool first) {
   }
   memcpy(name, request.ifr_name, sizeof request.ifr_name);
   return fd;
+}
+
+/* Opens one queue; the first creates the interface and refuses an existing one. Returns the descriptor. */
+static int open_queue(char name[16], bool first) {
+  return ilb_open_tun_device(name, IFF_TUN | IFF_MULTI_QUEUE | (first ? IFF_TUN_EXCL : 0));
 }
 
 /* Asks for all offloads that we understand; returns those granted, 0 if none. */
