@@ -4,23 +4,10 @@
  */
 import { BATCH_SIZE, HEAD_L3_CAPACITY } from "../gen/layout.ts";
 import { compileModule, type EngineExports, instantiate } from "./abi.ts";
-import type {
-  Compat,
-  EngineCounters,
-  EngineLimits,
-  FlowSnapshot,
-  FrameIn,
-  NextHop,
-  Outcome,
-  PacketEngine,
-  Port,
-  StickySnapshot,
-  TableImage,
-} from "./engine.ts";
+import type { Compat, EngineLimits, FrameIn, Outcome, Port, TableImage } from "./engine.ts";
 import { FrameMemory } from "./frame-memory.ts";
 import { EngineHost, fixedHashKey } from "./host.ts";
-import type { PolicyFigures } from "./policy.ts";
-import type { EngineHealth } from "./stats.ts";
+import { HostedEngine } from "./hosted-engine.ts";
 
 export interface WasmEngineOptions {
   readonly limits: EngineLimits;
@@ -36,15 +23,14 @@ export interface WasmEngineOptions {
   readonly firstProxyPlace?: number;
 }
 
-export class WasmEngine implements PacketEngine {
+export class WasmEngine extends HostedEngine {
   readonly name = "wasm";
-  readonly host: EngineHost;
   readonly #exports: EngineExports;
   readonly #frames: FrameMemory;
 
   constructor(options: WasmEngineOptions) {
     const { moduleBytes, headBytes = HEAD_L3_CAPACITY } = options;
-    this.host = EngineHost.create({ hashKey: fixedHashKey(), ...options, workers: 1 });
+    super(EngineHost.create({ hashKey: fixedHashKey(), ...options, workers: 1 }));
     const regions = this.host.map.workers[0]!;
     this.#exports = instantiate(compileModule(moduleBytes), this.host.memory, regions.map);
     this.#exports.leaveQuiescent();
@@ -69,10 +55,6 @@ export class WasmEngine implements PacketEngine {
     this.host.setPort(index, port);
   }
 
-  setNextHop(index: number, hop: NextHop): void {
-    this.host.setNextHop(index, hop);
-  }
-
   process(frames: readonly FrameIn[], nowMs: number): Outcome[] {
     if (frames.length > BATCH_SIZE)
       throw new RangeError(`at most ${BATCH_SIZE} frames in a batch, not ${frames.length}`);
@@ -91,27 +73,4 @@ export class WasmEngine implements PacketEngine {
   sweepSlice(nowMs: number): void {
     this.#exports.sweepSlice(nowMs >>> 0);
   }
-
-  counters(): EngineCounters {
-    return this.host.counters();
-  }
-
-  health(): EngineHealth {
-    return this.host.health();
-  }
-
-  flows(): FlowSnapshot[] {
-    return [...this.host.flows()];
-  }
-
-  policy(): PolicyFigures {
-    return this.host.policy();
-  }
-
-  sticky(): StickySnapshot[] {
-    return [...this.host.sticky()];
-  }
-
-  /** Nothing to give back: the memory goes with the object. */
-  close(): void {}
 }

@@ -10,23 +10,11 @@
  * and its last bytes are the end of the memory, where that one frame is put.
  */
 import { compileModule, type EngineExports, instantiate } from "../../src/engine/abi.ts";
-import type {
-  Compat,
-  EngineCounters,
-  EngineLimits,
-  FlowSnapshot,
-  FrameIn,
-  NextHop,
-  Outcome,
-  PacketEngine,
-  Port,
-  StickySnapshot,
-  TableImage,
-} from "../../src/engine/engine.ts";
+import type { Compat, EngineLimits, FrameIn, Outcome, Port, TableImage } from "../../src/engine/engine.ts";
 import { FrameMemory } from "../../src/engine/frame-memory.ts";
 import { EngineHost } from "../../src/engine/host.ts";
+import { HostedEngine } from "../../src/engine/hosted-engine.ts";
 import type { WorkerRegions } from "../../src/engine/memory.ts";
-import type { PolicyFigures } from "../../src/engine/policy.ts";
 import {
   BATCH_SIZE,
   Descriptor,
@@ -79,9 +67,8 @@ interface Placed {
 /** Where the markers of an instrumented module go: the beginning of the memory, which every layout leaves empty. */
 export const MARKER_BASE = 64;
 
-export class GuardedEngine implements PacketEngine {
+export class GuardedEngine extends HostedEngine {
   readonly name = "guarded";
-  readonly host: EngineHost;
   readonly #exports: EngineExports;
   readonly #bytes: Uint8Array;
   readonly #data: DataView;
@@ -94,7 +81,7 @@ export class GuardedEngine implements PacketEngine {
   #packets = 0n;
 
   constructor({ limits, moduleBytes, hashKey, compat, canary, headBytes = HEAD_L3_CAPACITY }: GuardedOptions) {
-    this.host = EngineHost.create({ limits, workers: 2, hashKey, moduleBytes, compat });
+    super(EngineHost.create({ limits, workers: 2, hashKey, moduleBytes, compat }));
     this.#regions = this.host.map.workers[0]!;
     // The one that runs is alone and hands nothing over.
     new DataView(this.host.memory.buffer).setUint32(this.#regions.map + WorkerMap.workerCount, 1, true);
@@ -116,10 +103,6 @@ export class GuardedEngine implements PacketEngine {
   setPort(index: number, port: Port): void {
     this.#frames.setPort(index, port);
     this.host.setPort(index, port);
-  }
-
-  setNextHop(index: number, hop: NextHop): void {
-    this.host.setNextHop(index, hop);
   }
 
   /** Throws a GuardFault, or whatever a trap throws. */
@@ -245,18 +228,4 @@ export class GuardedEngine implements PacketEngine {
   sweepSlice(nowMs: number): void {
     this.#exports.sweepSlice(nowMs >>> 0);
   }
-  counters(): EngineCounters {
-    return this.host.counters();
-  }
-  flows(): FlowSnapshot[] {
-    return [...this.host.flows()];
-  }
-  policy(): PolicyFigures {
-    return this.host.policy();
-  }
-
-  sticky(): StickySnapshot[] {
-    return [...this.host.sticky()];
-  }
-  close(): void {}
 }

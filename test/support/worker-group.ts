@@ -3,23 +3,10 @@
  * is received by a worker that chance picks, and what the workers hand over to each other is worked off before the next
  * one: so outcomes can be compared frame by frame with an engine that has one worker. Nothing here knows who owns what.
  */
-import type {
-  Compat,
-  EngineCounters,
-  EngineLimits,
-  FlowSnapshot,
-  FrameIn,
-  FrameOut,
-  NextHop,
-  Outcome,
-  PacketEngine,
-  Port,
-  StickySnapshot,
-  TableImage,
-} from "../../src/engine/engine.ts";
+import type { Compat, EngineLimits, FrameIn, FrameOut, Outcome, Port, TableImage } from "../../src/engine/engine.ts";
 import { FrameMemory } from "../../src/engine/frame-memory.ts";
 import { EngineHost, fixedHashKey } from "../../src/engine/host.ts";
-import type { PolicyFigures } from "../../src/engine/policy.ts";
+import { HostedEngine } from "../../src/engine/hosted-engine.ts";
 import { WorkerEngine } from "../../src/engine/worker-engine.ts";
 import { BATCH_SIZE, Descriptor, HANDED_COPY, Verdict } from "../../src/gen/layout.ts";
 import { Random } from "./random.ts";
@@ -42,9 +29,8 @@ export interface WorkerGroupOptions {
 /** Steps that any frame may take: to the meeting worker of fragments, to the owner, and one that finds nothing. */
 const MOST_ROUNDS = 4;
 
-export class WorkerGroup implements PacketEngine {
+export class WorkerGroup extends HostedEngine {
   readonly name = "wasm, several workers";
-  readonly host: EngineHost;
   readonly workers: readonly WorkerEngine[];
   /** The worker that the next frames arrive at; null: chance decides. */
   receiver: number | null = null;
@@ -62,7 +48,7 @@ export class WorkerGroup implements PacketEngine {
     hashKey = fixedHashKey(),
     inStep = false,
   }: WorkerGroupOptions) {
-    this.host = EngineHost.create({ limits, workers, hashKey, moduleBytes: MODULE_BYTES, compat });
+    super(EngineHost.create({ limits, workers, hashKey, moduleBytes: MODULE_BYTES, compat }));
     const { memory, map } = this.host;
     this.workers = map.workers.map((_, index) => new WorkerEngine(this.host.seat(index)));
     this.#frames = map.workers.map((regions) => new FrameMemory(memory, regions, headBytes));
@@ -82,10 +68,6 @@ export class WorkerGroup implements PacketEngine {
   setPort(index: number, port: Port): void {
     for (const frames of this.#frames) frames.setPort(index, port);
     this.host.setPort(index, port);
-  }
-
-  setNextHop(index: number, hop: NextHop): void {
-    this.host.setNextHop(index, hop);
   }
 
   /** Strictly one frame after another. */
@@ -162,22 +144,4 @@ export class WorkerGroup implements PacketEngine {
   sweep(nowMs: number): void {
     for (const worker of this.workers) worker.sweepAll(nowMs >>> 0);
   }
-
-  counters(): EngineCounters {
-    return this.host.counters();
-  }
-
-  flows(): FlowSnapshot[] {
-    return [...this.host.flows()];
-  }
-
-  policy(): PolicyFigures {
-    return this.host.policy();
-  }
-
-  sticky(): StickySnapshot[] {
-    return [...this.host.sticky()];
-  }
-
-  close(): void {}
 }
