@@ -38,7 +38,8 @@ export function serversInUse(config: Config, drains: Drains): Server[] {
   for (const group of config.groups) {
     if (groupsInUse.has(group.id)) for (const server of group.servers) servers.set(server.id, server);
   }
-  for (const { server } of drainEntries(drains)) if (!servers.has(server.id)) servers.set(server.id, server);
+  for (const gone of new Set(departed(drains).map((one) => one.servers)))
+    for (const server of gone) if (!servers.has(server.id)) servers.set(server.id, server);
   return [...servers.values()];
 }
 

@@ -125,11 +125,36 @@ export const collect = (drains: Drains, flowCount: FlowCount): Drains =>
 export const withFlows = (drains: Drains, flowCount: FlowCount): Drains =>
   kept(drains, ({ rule, server }) => flowCount(rule.id, server.id) > 0);
 
-/** Servers that are no longer part of the configuration in a rule, or with their rule. No rule without any. */
-export function* departed(drains: Drains): Generator<{ readonly rule: Rule; readonly servers: readonly Server[] }> {
+/** Servers that are no longer part of the configuration in a rule, or with their rule. */
+export interface Departed {
+  readonly rule: Rule;
+  /** At least one. Rules of a group that the same servers have left share the list. */
+  readonly servers: readonly Server[];
+}
+
+const known = new WeakMap<Drains, readonly Departed[]>();
+
+/** What has left, rule by rule; gathered once for the same `drains`. */
+export function departed(drains: Drains): readonly Departed[] {
+  let all = known.get(drains);
+  if (all === undefined) {
+    all = [...findDeparted(drains)];
+    known.set(drains, all);
+  }
+  return all;
+}
+
+function* findDeparted(drains: Drains): Generator<Departed> {
+  const lastOfGroup = new Map<number, readonly Server[]>();
   for (const ofRule of drains.values()) {
     const gone = [...ofRule.values()].filter((entry) => !entry.isMember);
-    if (gone.length > 0) yield { rule: gone[0]!.rule, servers: gone.map(({ server }) => server) };
+    const first = gone[0];
+    if (first === undefined) continue;
+    const last = lastOfGroup.get(first.groupId);
+    const isSame = last?.length === gone.length && gone.every(({ server }, index) => server === last[index]);
+    const servers = isSame ? last : gone.map(({ server }) => server);
+    lastOfGroup.set(first.groupId, servers);
+    yield { rule: first.rule, servers };
   }
 }
 

@@ -5,7 +5,7 @@ import { assignPlaces, NO_PLACES } from "../../src/control/places.ts";
 import { EMPTY_RUNTIME, EVERYONE_HEALTHY, nextRuntime } from "../../src/control/runtime.ts";
 import type { TableImage } from "../../src/engine/engine.ts";
 import { addressKey } from "../../src/model/address.ts";
-import type { Config, Rule } from "../../src/model/config.ts";
+import type { Config, Rule, Server } from "../../src/model/config.ts";
 import { config, group, rule, server, threeServers, v4 } from "./configs.ts";
 
 const NO_INTEREST = { entries: [], vips: [], servers: [], proxies: [], own: [] };
@@ -72,4 +72,20 @@ test("interest covers disabled rules, disabled servers and what drains of delete
     [v4("198.51.100.10"), [v4("192.0.2.10")]],
     [v4("198.51.100.99"), [v4("192.0.2.200")]],
   ]);
+});
+
+test("deleted rules that drained the same servers of a group share their list, others do not", () => {
+  const [a, b] = [server(10, 0, "192.0.2.1"), server(11, 1, "192.0.2.2")];
+  const entry = (ruleId: number, of: Server, isMember = false) =>
+    [of.id, { rule: rule(ruleId, `r${ruleId}`, 8), server: of, groupId: 8, isMember, deadlineMs: null }] as const;
+  const drains = new Map([
+    [1, new Map([entry(1, a), entry(1, b)])],
+    [2, new Map([entry(2, a), entry(2, b)])],
+    [3, new Map([entry(3, b)])],
+    [4, new Map([entry(4, a, true)])],
+  ]);
+  const gone = rulesOfInterest(config({}), drains);
+  expect(gone.map(({ servers }) => servers)).toEqual([[a, b], [a, b], [b]]);
+  expect(gone[1]!.servers).toBe(gone[0]!.servers);
+  expect(serversInUse(config({}), drains)).toEqual([a, b]);
 });
