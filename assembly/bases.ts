@@ -16,6 +16,7 @@ export let nextHopCount: u32 = 0;
 export let descriptors: usize = 0;
 export let heads: usize = 0;
 export let scratch: usize = 0;
+export let openings: usize = 0;
 export let viewBase: usize = 0;
 export let stateBase: usize = 0;
 export let counters: usize = 0;
@@ -78,6 +79,7 @@ export function attach(mapOffset: usize): bool {
   descriptors = map.descriptors;
   heads = map.heads;
   scratch = map.scratch;
+  openings = map.openings;
   viewBase = map.view;
   stateBase = map.state;
   counters = map.counters;

@@ -3,12 +3,12 @@
  * runs of everyday traffic take the fast path, and whatever else comes takes processPacket() when its turn comes. Packets
  * are decided about strictly in order.
  */
-import { bucketCount, descriptors, policy, scratch, workerCount } from "./bases";
+import { descriptors, policy, scratch, workerCount } from "./bases";
 import { BATCH_SIZE, DESCRIPTOR_SIZE, Descriptor, HANDED_COPY, HANDED_OVER, PORT_NONE, Reason, SCRATCH_SIZE, Scratch, Verdict, verdictOf } from "./gen/layout";
 import { findSleepers } from "./hand-over";
 import { expireHeld } from "./held";
-import { inspect, SHAPE_IPV6 } from "./inspect";
-import { lookAhead } from "./openings";
+import { inspect, SHAPE_IPV6, SHAPE_OPENS } from "./inspect";
+import { lookAhead, openFlows } from "./openings";
 import { carryJudged } from "./policy-batch";
 import { processPacket } from "./process";
 import { forwardIpv4, forwardIpv6 } from "./quick";
@@ -19,9 +19,6 @@ import { countReason, state, totals } from "./state";
 export function descriptorAt(index: u32): Descriptor {
   return changetype<Descriptor>(descriptors + <usize>index * DESCRIPTOR_SIZE);
 }
-
-/** So many do not fit a cache that is near; then a look ahead is worth its time (test/differential has such a table). */
-const MANY_BUCKETS: u32 = 1 << 16;
 
 /** What the first pass found out about a descriptor. */
 // @ts-ignore: decorator
@@ -50,7 +47,7 @@ export function processBatch(count: u32, now: u32): u32 {
 /** Decides about an inspected batch in order. @returns how many packets of established flows were forwarded on the fast path */
 function carry(count: u32, now: u32): u32 {
   let quick = count;
-  let seen: u32 = bucketCount < MANY_BUCKETS ? count : 0;
+  let hasLooked = false;
   let index: u32 = 0;
   while (true) {
     index = forwardIpv4(index, count, now);
@@ -58,7 +55,13 @@ function carry(count: u32, now: u32): u32 {
     const from = index;
     if (notesAt(index).shape & SHAPE_IPV6) index = forwardIpv6(index, count, now);
     if (index != from) continue;
-    if (index >= seen && notesAt(index).shape == 0) seen = lookAhead(index, count);
+    if (notesAt(index).shape & SHAPE_OPENS) {
+      if (!hasLooked) lookAhead(index, count);
+      hasLooked = true;
+      index = openFlows(index, count, now);
+      quick -= index - from;
+      if (index != from) continue;
+    }
     decide(descriptorAt(index), now);
     quick--;
     index++;

@@ -7,6 +7,8 @@ import { bucketCount, buckets, flows, slotRecords } from "./bases";
 import { BUCKET_SIZE, FLOW_RECORD_SIZE, FlowRecord, META_REVERSE, NONE } from "./gen/layout";
 import { totals } from "./state";
 
+/** So many do not fit a cache that is near; then a look ahead is worth its time (test/differential has such a table). */
+export const MANY_BUCKETS: u32 = 1 << 16;
 /** Where the deadlines of a bucket begin. */
 export const DEADLINES: usize = 32;
 /** Where its metas begin. */
@@ -121,6 +123,8 @@ export function findSlot(key: u64): u32 {
 }
 
 /** A free slot of a bucket, NONE when it is full. */
+// @ts-ignore: decorator
+@inline
 function freeIn(bucket: u32): u32 {
   const ways = matchWays(bucketAt(bucket), 0);
   return ways ? (bucket << 2) | ctz(ways) : NONE;
@@ -163,19 +167,29 @@ function makeRoomIn(bucket: u32, depth: u32): u32 {
  * (docs/memory.md), so that more would not be worth its time.
  * @returns its slot, NONE when there is no room
  */
+// @ts-ignore: decorator
+@inline
 export function insertEntry(key: u64, deadlineMs: u32, meta: u32, record: u32): u32 {
   const first = firstBucket(key);
-  const other = otherBucket(first, key);
   let slot = freeIn(first);
-  if (slot == NONE) slot = freeIn(other);
-  if (slot == NONE) slot = makeRoomIn(first, 0);
-  if (slot == NONE) slot = makeRoomIn(other, 0);
-  if (slot == NONE) slot = makeRoomIn(first, 1);
-  if (slot == NONE) return NONE;
+  if (slot == NONE) {
+    slot = roomBeside(first, key);
+    if (slot == NONE) return NONE;
+  }
   setDeadline(slot, deadlineMs);
   setMeta(slot, meta);
   setRecord(slot, record);
   store<u64>(keyAddress(slot), key);
+  return slot;
+}
+
+/** A free slot for a key whose first bucket is full, NONE when there is none to be had. */
+function roomBeside(first: u32, key: u64): u32 {
+  const other = otherBucket(first, key);
+  let slot = freeIn(other);
+  if (slot == NONE) slot = makeRoomIn(first, 0);
+  if (slot == NONE) slot = makeRoomIn(other, 0);
+  if (slot == NONE) slot = makeRoomIn(first, 1);
   return slot;
 }
 

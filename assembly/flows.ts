@@ -148,36 +148,40 @@ function clearRecord(flow: FlowRecord): void {
 }
 
 if (FLOW_RECORD_SIZE != 64) ERROR("clearRecord");
+if (offsetof<FlowRecord>("vipPortBe") != offsetof<FlowRecord>("clientPortBe") + 2) ERROR("portsBe");
 
 /**
- * Installs a flow for the packet in hand; call hasFlowRoom first.
- * @param sourceTail what the server sees as the client: last half of the address, @param sourcePortBe and its port
- * @param sticky index of its sticky entry or NONE
+ * Installs a flow; call hasFlowRoom first.
+ * @param key of the client's packets, which must not be in the table @param back key of the server's
+ * @param clientHead, clientTail its address @param portsBe the client's port low, the VIP's high, as loaded
+ * @param sourcePortBe what the server sees as the client's port @param clientHop as clientHopOf() has it
  * @returns index of the flow, NONE when the buckets have no room; then nothing has changed but perhaps a flow given up
  */
-export function installFlow(packet: View, pairIndex: u32, proxyIndex: u32, sourceTail: u64, sourcePortBe: u32, sticky: u32, now: u32): u32 {
+// @ts-ignore: decorator
+@inline
+export function installFlow(
+  key: u64, back: u64, clientHead: u64, clientTail: u64, portsBe: u32, sourcePortBe: u32, protocol: u32, clientHop: u64, pairIndex: u32, proxyIndex: u32, now: u32,
+): u32 {
   const pair = pairAt(pairIndex);
   const index = takeRecord(now);
   const flow = flowAt(index);
   clearRecord(flow);
-  flow.clientHead = packet.sourceHead;
-  flow.clientTail = packet.sourceTail;
-  flow.clientPortBe = <u16>swap16(packet.sourcePort);
-  flow.vipPortBe = <u16>swap16(packet.destinationPort);
+  flow.clientHead = clientHead;
+  flow.clientTail = clientTail;
+  store<u32>(changetype<usize>(flow), portsBe, offsetof<FlowRecord>("clientPortBe"));
   flow.sourcePortBe = <u16>sourcePortBe;
   flow.pair = pairIndex;
-  flow.protocol = <u8>packet.protocol;
+  flow.protocol = <u8>protocol;
   flow.proxyIndex = <u8>proxyIndex;
-  flow.sticky = sticky;
+  flow.sticky = NONE;
   flow.state = <u8>(FLOW_LIVE | FLOW_HALF_OPEN);
   flow.slotForward = NONE;
   flow.slotReverse = NONE;
-  const hop = rememberHop(flow, packet.sourceHop);
+  const hop = rememberHop(flow, clientHop);
   let meta: u32 = (pairIndex << META_PAIR_SHIFT) | (hop << META_HOP_SHIFT) | META_SLOW;
   if (pair.type == RuleType.Nat || !(pair.flags & PAIR_PORT_KEPT)) meta |= META_RECORD;
   const deadline = now + pair.idleTimeoutMs + DEADLINE_STEP_MS;
-  const back = reverseKey(pair, sourceHeadOf(flow, pair), sourceTail, sourcePortBe, serverPortBeOf(flow, pair), packet.protocol);
-  if (!enter(index, flow, packet.key, back, deadline, meta)) {
+  if (!enter(index, flow, key, back, deadline, meta)) {
     giveRecordBack(index);
     return NONE;
   }
@@ -188,7 +192,6 @@ export function installFlow(packet: View, pairIndex: u32, proxyIndex: u32, sourc
 
 /** Both entries or none. */
 function enter(index: u32, flow: FlowRecord, key: u64, back: u64, deadline: u32, meta: u32): bool {
-  if (findSlot(key) != NONE) return false;
   flow.slotForward = insertEntry(key, deadline, meta, index);
   if (flow.slotForward == NONE) return false;
   const taken = findSlot(back);

@@ -43,8 +43,12 @@ export function findEndpoint(head: u64, tail: u64): Endpoint | null {
 
 /** What the image knows about the packet's destination. Link-local and multicast addresses are never ours. */
 export function destinationOf(packet: View): Endpoint | null {
-  if (packet.isIpv6 && (isLinkScope(packet.destinationHead) || isMapped(packet.destinationHead, packet.destinationTail))) return null;
-  return findEndpoint(packet.destinationHead, packet.destinationTail);
+  return packet.isIpv6 ? findDestination6(packet.destinationHead, packet.destinationTail) : findEndpoint(packet.destinationHead, packet.destinationTail);
+}
+
+/** What the image knows about the destination of an IPv6 packet. */
+export function findDestination6(head: u64, tail: u64): Endpoint | null {
+  return isLinkScope(head) || isMapped(head, tail) ? null : findEndpoint(head, tail);
 }
 
 /** What the image knows about the packet's source. */

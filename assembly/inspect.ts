@@ -4,7 +4,7 @@
  */
 import { swap16 } from "./address";
 import { bucketCount, buckets, descriptors, scratch } from "./bases";
-import { bucketAt, firstBucket, matchWays, otherBucket } from "./flow-table";
+import { bucketAt, firstBucket, MANY_BUCKETS, matchWays, otherBucket } from "./flow-table";
 import { DESCRIPTOR_SIZE, Descriptor, ETHERNET_HEADER, MAX_PORTS, PortKind, SCRATCH_SIZE, Scratch } from "./gen/layout";
 import { tupleKey4, tupleKey6 } from "./hash";
 import { IPV4_TYPE, IPV6_TYPE, TCP, UDP } from "./parse";
@@ -22,9 +22,16 @@ export const SHAPE_IPV4: u32 = 1 << 23;
 export const SHAPE_IPV6: u32 = 1 << 24;
 /** No IPv4 packet of the everyday kind: the second look. */
 const SHAPE_OTHER: u32 = 1 << 25;
+/** Everyday TCP but for its flags: it can only begin a connection, and has neither SHAPE_IPV4 nor SHAPE_IPV6. */
+export const SHAPE_OPENS: u32 = 1 << 26;
+/** With SHAPE_OPENS: the packet is IPv6. */
+export const SHAPE_OPENS6: u32 = 1 << 27;
 
 /** FIN, SYN and RST of data offset and flags of a TCP header, as loaded. */
 const STATE_FLAGS: u32 = 0x0700;
+/** The same with ACK, and what a segment has of them that opens a connection. */
+const OPENING_BITS: u32 = 0x1700;
+const OPENING_FLAGS: u32 = 0x0200;
 /** Version, header length, MF and offset of the first eight bytes of an IPv4 header, as loaded. */
 const FIRST_BITS: u64 = 0xff3f0000000000ff;
 const FIRST_PLAIN: u64 = 0x45;
@@ -34,8 +41,6 @@ const ARRIVAL_UNKNOWN: u64 = 1;
 /** NEEDS_CSUM and gsoType of a virtio header's first two bytes, as loaded. */
 const OFFLOAD_BITS: u32 = 0xff01;
 const NO_LINK: u32 = 1;
-/** So many do not fit a cache that is near; then a look at both buckets is worth its time. */
-const MANY_BUCKETS: u32 = 1 << 16;
 
 if (offsetof<Descriptor>("vnetCsumOffset") != 24 || offsetof<Descriptor>("inPort") != 26 || offsetof<Descriptor>("flags") != 30) ERROR("ARRIVAL_BITS");
 if (offsetof<Descriptor>("vnetGsoType") != offsetof<Descriptor>("vnetFlags") + 1) ERROR("OFFLOAD_BITS");
@@ -72,7 +77,7 @@ function inspectIpv4(count: u32): u32 {
     const shape = link == NO_LINK ? 0 : shapeOfIpv4(changetype<Descriptor>(at), notes, link);
     notes.shape = shape;
     others |= shape;
-    if (!(shape & SHAPE_IPV4)) notes.bucket = <u32>first;
+    if (!(shape & (SHAPE_IPV4 | SHAPE_OPENS))) notes.bucket = <u32>first;
   }
   return others & SHAPE_OTHER;
 }
@@ -99,7 +104,11 @@ function shapeOfIpv4(descriptor: Descriptor, notes: Scratch, link: u32): u32 {
     if (inHead < link + 40) return 0;
     const word: u32 = load<u16>(ip, 32);
     header = (word >>> 2) & 0x3c;
-    if (word & STATE_FLAGS || header < 20 || header + 20 > total) return 0;
+    if (header < 20 || header + 20 > total) return 0;
+    if (word & STATE_FLAGS) {
+      if ((word & OPENING_BITS) != OPENING_FLAGS) return 0;
+      shape = total | SHAPE_OPENS;
+    }
     shape |= SHAPE_TCP;
   } else {
     if (protocol != UDP) return 0;
@@ -164,7 +173,11 @@ function shapeOfIpv6(descriptor: Descriptor, notes: Scratch, link: u32): u32 {
     if (inHead < link + 60) return 0;
     const word: u32 = load<u16>(ip, 52);
     header = (word >>> 2) & 0x3c;
-    if (word & STATE_FLAGS || header < 20 || header + 40 > total) return 0;
+    if (header < 20 || header + 40 > total) return 0;
+    if (word & STATE_FLAGS) {
+      if ((word & OPENING_BITS) != OPENING_FLAGS) return 0;
+      shape = total | SHAPE_OPENS | SHAPE_OPENS6;
+    }
     shape |= SHAPE_TCP;
   } else {
     if (protocol != UDP) return 0;

@@ -1,39 +1,42 @@
 /**
- * A look ahead at the segments of a batch that open connections: what their flows are going to need of the tables is brought
- * into the cache for all of them together, so that the misses overlap. Guesses and reads only: a wrong guess costs a miss, and
- * decides nothing. A batch without such a segment never comes here.
+ * Packets that open flows, many at a time. A look ahead works out what the plain ones among the next packets are going to need
+ * (rule, server, the key of the answers), each thing once, and touches it for all of them together, so that the misses
+ * overlap; then a loop opens their flows. Whatever is not plain, or comes to anything else, is left to processPacket() before
+ * anything of it has changed: choice, flow table and rewriting are the same functions there.
  */
-import { mapped, swap16 } from "./address";
-import { descriptors, flowCount, scratch, slotRecords } from "./bases";
-import { flowAt, reverseKey } from "./flows";
-import { bucketAt, firstBucket, otherBucket } from "./flow-table";
-import { DESCRIPTOR_SIZE, Descriptor, ETHERNET_HEADER, MAX_PORTS, NONE, PortKind, RULE_ENABLED, RULE_STICKY, RuleType, SCRATCH_SIZE, Scratch } from "./gen/layout";
+import { isMapped, isMartian4, isMartian6, mapped, swap16 } from "./address";
+import { bucketCount, descriptors, flowCount, nextHopCount, nextHops, openings, scratch, slotRecords, workerCount } from "./bases";
+import { clearOutcome, settle } from "./batch";
+import { flowAt, hasFlowRoom, installFlow } from "./flows";
+import { bucketAt, findSlot, firstBucket, MANY_BUCKETS, otherBucket } from "./flow-table";
+import {
+  DESCRIPTOR_SIZE,
+  Descriptor,
+  Direction,
+  FlowState,
+  HANDED_SETTLED,
+  ImageRule,
+  NEXT_HOP_RECORD_SIZE,
+  NONE,
+  OPENING_SIZE,
+  Opening,
+  PAIR_PORT_KEPT,
+  RULE_ENABLED,
+  RULE_STICKY,
+  Reason,
+  RuleType,
+  SCRATCH_SIZE,
+  Scratch,
+} from "./gen/layout";
 import { tupleKey4, tupleKey6 } from "./hash";
-import { findEndpoint, findRule, memberAt } from "./image";
+import { findDestination6, findEndpoint, findRule, memberAt, serverAt } from "./image";
+import { SHAPE_LINK, SHAPE_OPENS, SHAPE_OPENS6, SHAPE_PARTIAL, SHAPE_TOTAL } from "./inspect";
 import { findPair, pairAt, serverPort } from "./pairs";
-import { ACK, FIN, IPV4_TYPE, IPV6_TYPE, RST, SYN, TCP } from "./parse";
-import { foresee } from "./select";
-import { flowMemory, port, state } from "./state";
-
-/** Scratch.shape of a slow packet that has been looked at here; no bit of any other shape. */
-const SHAPE_OPENING: u32 = 1 << 26;
-
-/** Packets that are looked at together: what they need fits the nearest cache, beside the packets themselves. */
-const WINDOW: u32 = 16;
-
-/**
- * Looks at slow packet `index` and those among the next ones, if it is a segment that opens a connection.
- * @param count packets of the batch
- * @returns index of the first packet that has not been looked at
- */
-export function lookAhead(index: u32, count: u32): u32 {
-  state().lookAheads += 1;
-  if (!foreseeFlow(index)) return index;
-  count = min(count, index + WINDOW);
-  for (let next = index + 1; next < count; next++) if (notesOf(next).shape == 0) foreseeFlow(next);
-  touch(index, count);
-  return count;
-}
+import { MAC_BITS, TCP } from "./parse";
+import { dropped } from "./process";
+import { isOpen, NO_WAY, noteForwarded, rewrite4, rewrite6, writeMacs } from "./quick";
+import { foresee, isInTurn, takeTurn } from "./select";
+import { countReason, flowMemory, port, state } from "./state";
 
 // @ts-ignore: decorator
 @inline
@@ -41,64 +44,81 @@ function notesOf(index: u32): Scratch {
   return changetype<Scratch>(scratch + <usize>index * SCRATCH_SIZE);
 }
 
-/** Works out the keys of the flow that a segment is going to open. @returns false when it is no such segment */
-function foreseeFlow(index: u32): bool {
-  const descriptor = changetype<Descriptor>(descriptors + <usize>index * DESCRIPTOR_SIZE);
-  if (descriptor.inPort >= MAX_PORTS) return false;
-  const kind = port(descriptor.inPort).kind;
-  const link: u32 = kind == PortKind.Ethernet ? ETHERNET_HEADER : 0;
-  const inHead = min(descriptor.headLength, descriptor.length);
-  if (inHead < link + 40) return false;
-  const ip: usize = descriptor.frame + link;
-  const version: u32 = load<u8>(ip);
-  if (version == 0x45) return load<u8>(ip, 9) == TCP && isOpening(ip + 20) && foresee4(notesOf(index), ip);
-  if (version >>> 4 != 6 || inHead < link + 60) return false;
-  return load<u8>(ip, 6) == TCP && isOpening(ip + 40) && foresee6(notesOf(index), ip);
-}
-
-/** Whether a TCP header is one that can only begin a connection. */
 // @ts-ignore: decorator
 @inline
-function isOpening(l4: usize): bool {
-  return ((<u32>load<u8>(l4, 13)) & (SYN | ACK | RST | FIN)) == SYN;
+function openingOf(index: u32): Opening {
+  return changetype<Opening>(openings + <usize>index * OPENING_SIZE);
 }
 
-function foresee4(notes: Scratch, ip: usize): bool {
-  const key = tupleKey4(load<u32>(ip, 12), load<u32>(ip, 16), load<u32>(ip, 20), TCP);
-  notes.key = key;
-  notes.shape = SHAPE_OPENING;
-  notes.aside = foreseeReverse(0, mapped(load<u32>(ip, 12)), 0, mapped(load<u32>(ip, 16)), load<u32>(ip, 20), key);
-  return true;
-}
-
-function foresee6(notes: Scratch, ip: usize): bool {
-  const key = tupleKey6(load<u64>(ip, 8), load<u64>(ip, 16), load<u64>(ip, 24), load<u64>(ip, 32), load<u32>(ip, 40), TCP);
-  notes.key = key;
-  notes.shape = SHAPE_OPENING;
-  notes.aside = foreseeReverse(load<u64>(ip, 8), load<u64>(ip, 16), load<u64>(ip, 24), load<u64>(ip, 32), load<u32>(ip, 40), key);
-  return true;
+/** Looks at packet `index`, which has SHAPE_OPENS, and those among the rest of the batch that have it too. @param count packets of the batch */
+export function lookAhead(index: u32, count: u32): void {
+  state().lookAheads += 1;
+  // What one packet needs the next one often needs too.
+  let before = openingOf(index);
+  before.rule = 0;
+  for (let next = index; next < count; next++) {
+    const notes = notesOf(next);
+    if (!(notes.shape & SHAPE_OPENS)) continue;
+    const opening = openingOf(next);
+    foreseeFlow(next, notes, opening, before);
+    before = opening;
+  }
+  if (bucketCount >= MANY_BUCKETS) touch(index, count);
 }
 
 /**
- * Key of the server's packets, for the server that is going to be picked. Which proxy port full NAT is going to take, and
- * whom a sticky client is bound to, is not looked up here.
- * @returns `key` when it cannot be told
+ * Finds rule, server and keys of the flow that a packet is going to open; opening.pair is NONE when it is not a plain one.
+ * @param before of an opening that was looked at in this batch, or with a rule of 0; may be `opening`
  */
-function foreseeReverse(sourceHead: u64, sourceTail: u64, vipHead: u64, vipTail: u64, portsBe: u32, key: u64): u64 {
-  const vip = findEndpoint(vipHead, vipTail);
-  if (vip == null) return key;
+function foreseeFlow(index: u32, notes: Scratch, opening: Opening, before: Opening): void {
+  const ruleBefore = before.rule;
+  const pairBefore = before.pair;
+  opening.rule = 0;
+  opening.pair = NONE;
+  // Another worker may have the flow, or the client.
+  if (workerCount > 1 && !(changetype<Descriptor>(descriptors + <usize>index * DESCRIPTOR_SIZE).handOver & HANDED_SETTLED)) return;
+  const ip: usize = notes.layer3;
+  const isIpv6 = (notes.shape & SHAPE_OPENS6) != 0;
+  const portsBe = isIpv6 ? load<u32>(ip, 40) : load<u32>(ip, 20);
+  const sourceHead = isIpv6 ? load<u64>(ip, 8) : 0;
+  const sourceTail = isIpv6 ? load<u64>(ip, 16) : mapped(load<u32>(ip, 12));
+  const vipTail = isIpv6 ? load<u64>(ip, 32) : mapped(load<u32>(ip, 16));
+  if (isIpv6 ? isMapped(sourceHead, sourceTail) || isMartian6(sourceHead, sourceTail) : isMartian4(load<u32>(ip, 12))) return;
+  const vipHead = isIpv6 ? load<u64>(ip, 24) : 0;
   const vipPort = swap16(portsBe >>> 16);
-  const rule = findRule(vip, true, vipPort);
-  if (rule == null || rule.type != RuleType.HalfNat || (rule.flags & (RULE_ENABLED | RULE_STICKY)) != RULE_ENABLED) return key;
-  const pick = foresee(rule, sourceTail, swap16(portsBe & 0xffff), vipTail);
-  if (pick == NONE) return key;
-  const index = findPair(rule.id, memberAt(rule, pick).serverId);
-  if (index == NONE) return key;
-  const pair = pairAt(index);
-  return reverseKey(pair, sourceHead, sourceTail, portsBe & 0xffff, swap16(serverPort(pair, vipPort)), TCP);
+  let rule = changetype<ImageRule>(<usize>ruleBefore);
+  if (!ruleBefore || before.vipPortBe != portsBe >>> 16 || rule.vipTail != vipTail || rule.vipHead != vipHead) {
+    const found = findPlainRule(isIpv6, vipHead, vipTail, vipPort);
+    if (found == null) return;
+    rule = found;
+  }
+  opening.rule = <u32>changetype<usize>(rule);
+  opening.vipPortBe = portsBe >>> 16;
+  const pick = foresee(rule, opening, sourceTail, swap16(portsBe & 0xffff), vipTail);
+  if (pick == NONE) return;
+  const member = memberAt(rule, pick);
+  let pairIndex = pairBefore;
+  if (pairIndex == NONE || pairAt(pairIndex).ruleId != rule.id || pairAt(pairIndex).serverId != member.serverId) {
+    pairIndex = findPair(rule.id, member.serverId);
+    if (pairIndex == NONE || !(pairAt(pairIndex).flags & PAIR_PORT_KEPT)) return;
+  }
+  const pair = pairAt(pairIndex);
+  opening.nextHop = serverAt(member.server).nextHop;
+  const backPortsBe = swap16(serverPort(pair, vipPort)) | (portsBe << 16);
+  opening.back = isIpv6
+    ? tupleKey6(pair.serverHead, pair.serverTail, sourceHead, sourceTail, backPortsBe, TCP)
+    : tupleKey4(pair.serverIpv4Be, load<u32>(ip, 12), backPortsBe, TCP);
+  opening.pair = pairIndex;
 }
 
-/** Loads a word of each cache line that the openings among packets `index` to `count` - 1 are going to need. */
+/** The rule of a VIP and a TCP port, if it is on and does no more than half NAT. */
+function findPlainRule(isIpv6: bool, vipHead: u64, vipTail: u64, vipPort: u32): ImageRule | null {
+  const vip = isIpv6 ? findDestination6(vipHead, vipTail) : findEndpoint(vipHead, vipTail);
+  const rule = vip ? findRule(vip, true, vipPort) : null;
+  return rule && rule.type == RuleType.HalfNat && (rule.flags & (RULE_ENABLED | RULE_STICKY)) == RULE_ENABLED ? rule : null;
+}
+
+/** Loads a word of each cache line that the openings among packets `index` to `count` - 1 are going to need; their own buckets are there (inspect.ts). */
 function touch(index: u32, count: u32): void {
   let sum: u64 = 0;
   const header = flowMemory();
@@ -107,10 +127,13 @@ function touch(index: u32, count: u32): void {
   let record = isFull ? header.spareHead : header.flowsFree;
   for (; index < count; index++) {
     const notes = notesOf(index);
-    if (notes.shape != SHAPE_OPENING) continue;
-    sum += touchKey(notes.key) + touchKey(notes.aside);
-    // Or the first pass over the next batch, which does not know slow packets from others, would touch its bucket again.
-    notes.key = 0;
+    if (!(notes.shape & SHAPE_OPENS)) continue;
+    sum += load<u32>(slotRecords + (<usize>firstBucket(notes.key) << 4));
+    const opening = openingOf(index);
+    if (opening.pair != NONE) {
+      const first = firstBucket(opening.back);
+      sum += load<u64>(bucketAt(first)) + load<u64>(bucketAt(otherBucket(first, opening.back))) + load<u32>(slotRecords + (<usize>first << 4));
+    }
     if (!record) continue;
     const flow = flowAt(record - 1);
     if (isFull) {
@@ -123,10 +146,80 @@ function touch(index: u32, count: u32): void {
   state().touched = sum;
 }
 
-/** Both buckets of a key, and the records of the slots of the first. */
-// @ts-ignore: decorator
-@inline
-function touchKey(key: u64): u64 {
-  const first = firstBucket(key);
-  return load<u64>(bucketAt(first)) + load<u64>(bucketAt(otherBucket(first, key))) + load<u32>(slotRecords + (<usize>first << 4));
+/**
+ * Opens the flows of a run of packets that lookAhead() has seen, and sends the packets on.
+ * @returns index of the first packet that is no plain opening; nothing of it has changed
+ */
+export function openFlows(index: u32, count: u32, now: u32): u32 {
+  const from = index;
+  let refused: u32 = 0;
+  // As in quick.ts.
+  let openWay: u32 = NO_WAY;
+  for (; index < count; index++) {
+    const notes = notesOf(index);
+    const shape = notes.shape;
+    if (!(shape & SHAPE_OPENS)) break;
+    const opening = openingOf(index);
+    if (opening.pair == NONE || findSlot(notes.key) != NONE || !hasFlowRoom()) break;
+    if (!isInTurn(changetype<ImageRule>(<usize>opening.rule), opening) && !foreseeAnew(index, notes, opening)) break;
+    const at = descriptors + <usize>index * DESCRIPTOR_SIZE;
+    const ip: usize = notes.layer3;
+    const inPort: u32 = load<u8>(at, offsetof<Descriptor>("inPort"));
+    let clientHop = (<u64>inPort << 48) | (<u64>1 << 56);
+    let toMac = clientHop;
+    let fromMac: u64 = 0;
+    let mtu: u32;
+    if (shape & SHAPE_LINK) {
+      clientHop |= load<u64>(ip - 8) & MAC_BITS;
+      if (opening.nextHop >= nextHopCount) break;
+      const record = nextHops + <usize>opening.nextHop * NEXT_HOP_RECORD_SIZE;
+      toMac = load<u64>(record);
+      fromMac = load<u64>(record, 8);
+      mtu = <u32>(fromMac >>> 48);
+      const way = <u32>(toMac >>> 48);
+      if (way != openWay) {
+        if (!isOpen(way)) break;
+        openWay = way;
+      }
+    } else {
+      // The kernel routes what came in by an IP port (egress.ts).
+      mtu = port(inPort).mtu;
+    }
+    const total = shape & SHAPE_TOTAL;
+    if ((shape & SHAPE_PARTIAL ? notes.mtuBytes : total) > mtu) break;
+    const rule = changetype<ImageRule>(<usize>opening.rule);
+    takeTurn(rule, opening);
+    const pair = pairAt(opening.pair);
+    const isIpv6 = (shape & SHAPE_OPENS6) != 0;
+    const portsBe = isIpv6 ? load<u32>(ip, 40) : load<u32>(ip, 20);
+    const head = isIpv6 ? load<u64>(ip, 8) : 0;
+    const tail = isIpv6 ? load<u64>(ip, 16) : mapped(load<u32>(ip, 12));
+    if (installFlow(notes.key, opening.back, head, tail, portsBe, portsBe & 0xffff, TCP, clientHop, opening.pair, 0, now) == NONE) {
+      refuse(changetype<Descriptor>(at), rule, opening.pair, total);
+      refused++;
+      continue;
+    }
+    if (isIpv6) rewrite6(ip, shape, pair, false);
+    else rewrite4(ip, shape, pair, false);
+    if (shape & SHAPE_LINK) writeMacs(ip, toMac, fromMac, isIpv6);
+    noteForwarded(at, pair, total, <u32>(toMac >>> 48), Reason.FlowNew, Direction.ClientToServer | (<u32>FlowState.New << 8));
+  }
+  countReason(Reason.FlowNew, index - from - refused);
+  return index;
+}
+
+/** The turn is another's, for a packet before this one has come to something else. */
+function foreseeAnew(index: u32, notes: Scratch, opening: Opening): bool {
+  state().lookAheads += 1;
+  foreseeFlow(index, notes, opening, opening);
+  return opening.pair != NONE;
+}
+
+/** The buckets have no room for the flow. */
+function refuse(descriptor: Descriptor, rule: ImageRule, pairIndex: u32, total: u32): void {
+  clearOutcome(descriptor);
+  descriptor.ruleId = rule.id;
+  descriptor.serverId = pairAt(pairIndex).serverId;
+  descriptor.direction = <u8>Direction.ClientToServer;
+  settle(descriptor, dropped(rule, total, Reason.NoFlowMemory));
 }

@@ -195,7 +195,7 @@ function openFlow(packet: View, now: u32): u32 {
   }
   if (packet.isIpv6 ? isMartian6(packet.sourceHead, packet.sourceTail) : isMartian4(unmapped(packet.sourceTail))) return Reason.MartianSource;
   const pick = choose(rule, packet);
-  if (pick == NONE) return dropped(rule, packet, Reason.NoServer);
+  if (pick == NONE) return dropped(rule, packet.total, Reason.NoServer);
   const sticky = rule.flags & RULE_STICKY ? findSticky(rule, packet.sourceHead, packet.sourceTail) : NONE;
   return sendToServer(packet, rule, pick, sticky, now);
 }
@@ -206,17 +206,17 @@ function ofNoRule(packet: View, to: Endpoint | null, isTcp: bool): u32 {
   return guardsFrom(sourceOf(packet), to, isTcp, packet.sourcePort, packet.destinationPort) ? Reason.ServerTraffic : Reason.Unguarded;
 }
 
-/** Counts a packet of the rule that is dropped for want of something. */
-function dropped(rule: ImageRule, packet: View, reason: u32): u32 {
+/** Counts a packet of the rule that is dropped for want of something. @param total its bytes @returns `reason` */
+export function dropped(rule: ImageRule, total: u32, reason: u32): u32 {
   const own = ruleState(rule);
   own.packetsDropped += 1;
-  own.bytesDropped += packet.total;
+  own.bytesDropped += total;
   if (reason == Reason.NoPort) {
     own.packetsNoPort += 1;
-    own.bytesNoPort += packet.total;
+    own.bytesNoPort += total;
   } else if (reason != Reason.NoServer) {
     own.packetsNoMemory += 1;
-    own.bytesNoMemory += packet.total;
+    own.bytesNoMemory += total;
   }
   return reason;
 }
@@ -236,10 +236,10 @@ function sendToServer(packet: View, rule: ImageRule, pick: u32, sticky: u32, now
   const reason = leaveToServer(packet, server.nextHop, rule.type == RuleType.Dsr, now);
   if (reason != NONE) return reason;
   const pair = obtainPair(rule, member, server);
-  if (pair == NONE) return dropped(rule, packet, Reason.NoPairMemory);
+  if (pair == NONE) return dropped(rule, packet.total, Reason.NoPairMemory);
   // The flow that this one replaces makes room by going.
-  if (rule.type != RuleType.Dsr && packet.flow == NONE && !hasFlowRoom()) return dropped(rule, packet, Reason.NoFlowMemory);
-  if (rule.flags & RULE_STICKY && sticky == NONE && !hasStickyRoom()) return dropped(rule, packet, Reason.NoStickyMemory);
+  if (rule.type != RuleType.Dsr && packet.flow == NONE && !hasFlowRoom()) return dropped(rule, packet.total, Reason.NoFlowMemory);
+  if (rule.flags & RULE_STICKY && sticky == NONE && !hasStickyRoom()) return dropped(rule, packet.total, Reason.NoStickyMemory);
   return rule.type == RuleType.Dsr ? sendDirect(packet, rule, pair, sticky, holds, now) : sendTranslated(packet, rule, pair, sticky, holds, now);
 }
 
@@ -270,18 +270,18 @@ function sendTranslated(packet: View, rule: ImageRule, pairIndex: u32, sticky: u
   let sourceTail = packet.sourceTail;
   if (rule.type == RuleType.Nat) {
     const lease = leaseAny(packet, pair, sticky, holds, now);
-    if (lease == NONE) return dropped(rule, packet, Reason.NoPort);
+    if (lease == NONE) return dropped(rule, packet.total, Reason.NoPort);
     proxyIndex = lease >>> 16;
     sourcePort = lease & 0xffff;
     sourceTail = following(pair.proxyFirstTail, proxyIndex);
     pool = poolOf(packet, pair, proxyIndex, now);
-    if (pool == NONE || !takePort(pool, sourcePort)) return dropped(rule, packet, Reason.NoFlowMemory);
+    if (pool == NONE || !takePort(pool, sourcePort)) return dropped(rule, packet.total, Reason.NoFlowMemory);
   }
   if (packet.flow != NONE) removeFlow(packet.flow, now);
-  const index = installFlow(packet, pairIndex, proxyIndex, sourceTail, swap16(sourcePort), NONE, now);
+  const index = install(packet, pairIndex, proxyIndex, sourceTail, swap16(sourcePort), now);
   if (index == NONE) {
     if (pool != NONE) releasePort(pool, sourcePort, now);
-    return dropped(rule, packet, Reason.NoFlowMemory);
+    return dropped(rule, packet.total, Reason.NoFlowMemory);
   }
   const bound = bind(packet, rule, pairIndex, proxyIndex, sticky, holds, now);
   if (bound != NONE) {
@@ -294,6 +294,20 @@ function sendTranslated(packet: View, rule: ImageRule, pairIndex: u32, sticky: u
   countPair(pairIndex, packet);
   translate(packet, Reason.FlowNew);
   return packet.fragments ? Reason.FragmentsMade : Reason.FlowNew;
+}
+
+/** The flow of the packet in hand. @param sourceTail, sourcePortBe what the server sees as the client @returns as installFlow */
+function install(packet: View, pairIndex: u32, proxyIndex: u32, sourceTail: u64, sourcePortBe: u32, now: u32): u32 {
+  // Another flow may have the fingerprint of this one.
+  if (findSlot(packet.key) != NONE) return NONE;
+  const pair = pairAt(pairIndex);
+  const sourceHead = pair.type == RuleType.Nat ? pair.proxyFirstHead : packet.sourceHead;
+  const serverPortBe = swap16(serverPort(pair, packet.destinationPort));
+  const back = reverseKey(pair, sourceHead, sourceTail, sourcePortBe, serverPortBe, packet.protocol);
+  const portsBe = swap16(packet.sourcePort) | (swap16(packet.destinationPort) << 16);
+  return installFlow(
+    packet.key, back, packet.sourceHead, packet.sourceTail, portsBe, sourcePortBe, packet.protocol, packet.sourceHop, pairIndex, proxyIndex, now,
+  );
 }
 
 // --- proxy ports ---

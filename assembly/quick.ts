@@ -46,7 +46,7 @@ if (offsetof<Descriptor>("serverId") != offsetof<Descriptor>("ruleId") + 4 || of
 const HOP_AND_SLOW: u32 = 0xff | (META_SLOW << (32 - META_HOP_SHIFT));
 
 /** No state and port of a way, which are 16 bits. */
-const NO_WAY: u32 = 0x10000;
+export const NO_WAY: u32 = 0x10000;
 
 /** Forwards IPv4 packets from `index` on. @returns index of the first that is of another family or needs the slow path; nothing of it has changed */
 export function forwardIpv4(index: u32, count: u32, now: u32): u32 {
@@ -125,33 +125,48 @@ function forwardRun(index: u32, count: u32, now: u32, isIpv6: bool): u32 {
       if (meta & META_REVERSE) rewrite4(ip, shape, pair, true);
       else rewrite4(ip, shape, pair, false);
     }
-    if (shape & SHAPE_LINK) {
-      // Each store but the last runs two bytes too far, into what the next one writes.
-      store<u64>(ip - 14, to);
-      store<u64>(ip - 8, from);
-      store<u16>(ip - 2, isIpv6 ? IPV6_TYPE : IPV4_TYPE);
-    }
+    if (shape & SHAPE_LINK) writeMacs(ip, to, from, isIpv6);
 
     const due = now + pair.idleTimeoutMs;
     if (<i32>(due - load<u32>(entry, 32)) > 0) store<u32>(entry, due + DEADLINE_STEP_MS, 32);
-    pair.packets += 1;
-    pair.bytes += total;
-    const descriptor = changetype<Descriptor>(at);
-    descriptor.vnetFlags &= <u8>NEEDS_CSUM;
-    store<u8>(at, <u32>(to >>> 48), OUTCOME);
-    store<u16>(at, <u32>Verdict.Forward | (<u32>Reason.FlowFound << 8), OUTCOME + 1);
-    store<u64>(at, load<u64>(changetype<usize>(pair)), offsetof<Descriptor>("ruleId"));
     const direction: u32 = meta & META_REVERSE ? Direction.ServerToClient : Direction.ClientToServer;
-    store<u16>(at, direction | (<u32>FlowState.Found << 8), offsetof<Descriptor>("direction"));
-    store<u64>(at, 0, offsetof<Descriptor>("madeFirst"));
+    noteForwarded(at, pair, total, <u32>(to >>> 48), Reason.FlowFound, direction | (<u32>FlowState.Found << 8));
     at += DESCRIPTOR_SIZE;
     notes = changetype<Scratch>(changetype<usize>(notes) + SCRATCH_SIZE);
   }
   return index;
 }
 
+/** Gives the packet at `ip` its MAC header. @param to, from bytes 0..5 */
+// @ts-ignore: decorator
+@inline
+export function writeMacs(ip: usize, to: u64, from: u64, isIpv6: bool): void {
+  // Each store but the last runs two bytes too far, into what the next one writes.
+  store<u64>(ip - 14, to);
+  store<u64>(ip - 8, from);
+  store<u16>(ip - 2, isIpv6 ? IPV6_TYPE : IPV4_TYPE);
+}
+
+/**
+ * Counts a packet for its pair and writes down what became of it. @param at its Descriptor
+ * @param outPort in the lowest byte @param part direction, and flowState in the byte above
+ */
+// @ts-ignore: decorator
+@inline
+export function noteForwarded(at: usize, pair: PairRecord, total: u32, outPort: u32, reason: u32, part: u32): void {
+  pair.packets += 1;
+  pair.bytes += total;
+  const descriptor = changetype<Descriptor>(at);
+  descriptor.vnetFlags &= <u8>NEEDS_CSUM;
+  store<u8>(at, outPort, OUTCOME);
+  store<u16>(at, <u32>Verdict.Forward | (reason << 8), OUTCOME + 1);
+  store<u64>(at, load<u64>(changetype<usize>(pair)), offsetof<Descriptor>("ruleId"));
+  store<u16>(at, part, offsetof<Descriptor>("direction"));
+  store<u64>(at, 0, offsetof<Descriptor>("madeFirst"));
+}
+
 /** Whether a way, state and port as in the upper bits of NextHopRecord.destination, leads out of an Ethernet port. */
-function isOpen(way: u32): bool {
+export function isOpen(way: u32): bool {
   const out = way & 0xff;
   return way >>> 8 == HopState.Resolved && out < MAX_PORTS && port(out).kind == PortKind.Ethernet;
 }
@@ -192,7 +207,7 @@ function rewritePort(l4: usize, shape: u32, pair: PairRecord, addressDelta: u32,
 /** HALF-NAT over IPv4. @param reverse a constant */
 // @ts-ignore: decorator
 @inline
-function rewrite4(ip: usize, shape: u32, pair: PairRecord, reverse: bool): void {
+export function rewrite4(ip: usize, shape: u32, pair: PairRecord, reverse: bool): void {
   const delta = reverse ? pair.reverseDelta : pair.forwardDelta;
   // TTL, protocol and header checksum.
   let word = load<u32>(ip, 8);
@@ -211,7 +226,7 @@ function rewrite4(ip: usize, shape: u32, pair: PairRecord, reverse: bool): void 
 /** HALF-NAT over IPv6. */
 // @ts-ignore: decorator
 @inline
-function rewrite6(ip: usize, shape: u32, pair: PairRecord, reverse: bool): void {
+export function rewrite6(ip: usize, shape: u32, pair: PairRecord, reverse: bool): void {
   if (reverse) {
     store<u64>(ip, pair.vipHead, 8);
     store<u64>(ip, pair.vipTail, 16);

@@ -1,6 +1,6 @@
 /** A rule picks a server (specification E.5): round robin and the three hashes. */
 import { swap16, unmapped } from "./address";
-import { Algorithm, ImageRule, NONE, RULE_STICKY, View } from "./gen/layout";
+import { Algorithm, ImageRule, NONE, Opening, RULE_STICKY, View } from "./gen/layout";
 import { crc32 } from "./hash";
 import { enabledMember, memberAt, membersUpTo } from "./image";
 import { pairAt } from "./pairs";
@@ -47,9 +47,9 @@ function byHash(rule: ImageRule, clientTail: u64, clientPort: u32, vipTail: u64)
 
 /**
  * The member that choose() is going to pick for a packet further on in the batch, after those that this was asked for
- * before. Moves no turn.
+ * before. Moves no turn; takeTurn() does, when it comes to the packet.
  */
-export function foresee(rule: ImageRule, clientTail: u64, clientPort: u32, vipTail: u64): u32 {
+export function foresee(rule: ImageRule, opening: Opening, clientTail: u64, clientPort: u32, vipTail: u64): u32 {
   if (rule.enabledCount == 0) return NONE;
   if (rule.algorithm != Algorithm.RoundRobin) return byHash(rule, clientTail, clientPort, vipTail);
   const turn = ruleState(rule);
@@ -58,9 +58,25 @@ export function foresee(rule: ImageRule, clientTail: u64, clientPort: u32, vipTa
     turn.aheadOrder = order;
     turn.aheadCursor = turn.cursor;
   }
+  opening.turnBefore = turn.aheadCursor;
   const index = memberInTurn(rule, turn.aheadCursor);
   if (index != NONE) turn.aheadCursor = cursorAfter(rule, index);
+  opening.turnAfter = turn.aheadCursor;
   return index;
+}
+
+/** Whether choose() would pick now what was foreseen. */
+// @ts-ignore: decorator
+@inline
+export function isInTurn(rule: ImageRule, opening: Opening): bool {
+  return rule.algorithm != Algorithm.RoundRobin || ruleState(rule).cursor == opening.turnBefore;
+}
+
+/** What choose() does beside picking; isInTurn() must hold. */
+// @ts-ignore: decorator
+@inline
+export function takeTurn(rule: ImageRule, opening: Opening): void {
+  if (rule.algorithm == Algorithm.RoundRobin) ruleState(rule).cursor = opening.turnAfter;
 }
 
 /**

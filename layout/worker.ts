@@ -8,7 +8,7 @@ const pads = (first: number, count: number): Field[] =>
 export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
   WorkerMap: {
     doc: "Where everything is, for attach(). Written once by the main thread. Offsets are linear.",
-    size: 192,
+    size: 256,
     fields: [
       ["workerIndex", "u32", "0..MAX_WORKERS-1"],
       ["sharedHeader", "u32", "SharedHeader"],
@@ -62,6 +62,9 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["policyCache4", "u32", "POLICY_CACHE4 PolicyCache4 records"],
       ["policyCache6", "u32", "POLICY_CACHE6 PolicyCache6 records, right behind them"],
       ["policyPairs", "u32", "POLICY_PAIRS PolicyPairCache records"],
+      ["openings", "u32", "BATCH_SIZE Opening records"],
+      ["pad0", "u32", "zero"],
+      ...pads(1, 7),
     ],
   },
   WorkerState: {
@@ -353,11 +356,20 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["layer3", "u32", "offset of the IP header"],
       ["shape", "u32", "SHAPE_… flags and IP total length; 0: slow packet"],
       ["mtuBytes", "u32", "SHAPE_PARTIAL: layer-3 bytes to compare with an MTU"],
-      [
-        "aside",
-        "u64",
-        "without a flow policy, segments that open a connection: fingerprint of the server's packets, as foreseen; with one: the counter of the packet, NONE: it has nothing to say",
-      ],
+      ["aside", "u64", "with a flow policy: the counter of the packet, NONE: it has nothing to say"],
+    ],
+  },
+  Opening: {
+    doc: "What the look ahead found out about a packet of a batch that is going to open a flow.",
+    size: 32,
+    fields: [
+      ["back", "u64", "fingerprint of the server's packets"],
+      ["rule", "u32", "offset of the ImageRule, 0: none"],
+      ["pair", "u32", "index of the pair, NONE: the slow path decides"],
+      ["nextHop", "u32", "index of the server's NextHopRecord"],
+      ["turnBefore", "u32", "round robin: RuleState.cursor for which this server is the next one"],
+      ["turnAfter", "u32", "and the cursor behind it"],
+      ["vipPortBe", "u32", "port of the VIP"],
     ],
   },
   View: {

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0x8b5ec124u
+#define ILB_LAYOUT_FINGERPRINT 0x469f335du
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64

@@ -193,6 +193,7 @@ export class EngineHost {
       heads: worker.heads,
       tails: worker.tails,
       scratch: worker.scratch,
+      openings: worker.openings,
       view: worker.view,
       state: worker.state,
       counters: worker.counters,

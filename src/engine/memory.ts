@@ -32,6 +32,7 @@ import {
   MAX_WORKERS,
   NAT_CHUNK_BYTES,
   NextHopRecord,
+  Opening,
   PairRecord,
   POLICY_CACHE4,
   POLICY_CACHE6,
@@ -105,6 +106,7 @@ export interface WorkerRegions {
   readonly heads: number;
   readonly tails: number;
   readonly scratch: number;
+  readonly openings: number;
   readonly view: number;
   readonly state: number;
   readonly counters: number;
@@ -265,6 +267,7 @@ function workerRegions(layout: Layout, counts: WorkerCounts, control: number): W
   const state = layout.take(WorkerState.size);
   const view = layout.take(View.size);
   const scratch = layout.take(BATCH_SIZE * Scratch.size);
+  const openings = layout.take(BATCH_SIZE * Opening.size);
   const descriptors = layout.take(DESCRIPTOR_COUNT * Descriptor.size);
   const counters = layout.take(WorkerCounters.size + REASON_NAMES.length * 8);
   const ruleStates = layout.take(counts.rules * RuleState.size);
@@ -300,6 +303,7 @@ function workerRegions(layout: Layout, counts: WorkerCounts, control: number): W
     heads,
     tails,
     scratch,
+    openings,
     view,
     state,
     counters,

@@ -18,6 +18,11 @@ const PAUSE_ROUNDS = 32;
 const PAUSE_MS = 1;
 /** Different batches, half of each family. */
 const PATTERNS = 8;
+/** Packets of every batch that open connections: HALF-NAT, from the client. */
+const OPENINGS: readonly number[] = [1, 13, 25, 37, 49];
+/** Ports that they come from in turn; no other packet has one of them. */
+const OPENING_PORT = 8192;
+const OPENING_PORTS = 32_768;
 /** Bytes of the longest frame of them, with IPv6. */
 const LONGEST_FRAME = 80;
 const CLIENT = 0xc6336401; // 198.51.100.1
@@ -134,6 +139,11 @@ function batches(u8: Uint8Array, data: DataView, regions: WorkerRegions): (round
   return (round) => {
     const { frames, descriptors } = patterns[round % PATTERNS]!;
     for (let index = 0; index < BATCH_SIZE; index++) u8.set(frames[index]!, frameOf(index));
+    // Each from a port that none came from before.
+    const ports = (round % PATTERNS < PATTERNS / 2 ? 20 : 40) + ETHERNET_HEADER;
+    OPENINGS.forEach((index, place) => {
+      data.setUint16(frameOf(index) + ports, OPENING_PORT + ((round * OPENINGS.length + place) % OPENING_PORTS));
+    });
     u8.set(descriptors, regions.descriptors);
   };
 }
@@ -163,7 +173,7 @@ function writePacket(data: DataView, ip: number, index: number, round: number): 
   data.setUint16(ip + 20, isEcho ? 0x0800 : isReply ? service : 1024 + flow);
   data.setUint16(ip + 22, isReply ? 1024 + flow : service);
   data.setUint16(ip + 24, 26);
-  data.setUint32(ip + 32, 0x50100000);
+  data.setUint32(ip + 32, OPENINGS.includes(index) ? 0x50020000 : 0x50100000);
   return 60;
 }
 

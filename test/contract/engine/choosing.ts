@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import type { Outcome } from "../../../src/engine/engine.ts";
 import { Reason, Verdict } from "../../../src/gen/layout.ts";
 
-import { arriving, type Bench, onlyPacket } from "../../support/engine-bench.ts";
+import { arriving, type Bench, onlyPacket, type TcpPacket } from "../../support/engine-bench.ts";
 import { membersOf, onePort } from "../../support/image-builder.ts";
 
 import { type Ground, reasonOf, ruleCounters } from "./ground.ts";
@@ -14,6 +14,38 @@ export function choosing(ground: Ground): void {
   test("ILB-179 round robin begins with the server added last", () => {
     expect(serversOf(bench([ruleOf()]), 4)).toEqual(["192.0.2.12", "192.0.2.11", "192.0.2.10", "192.0.2.12"]);
   });
+
+  testWhole(
+    "openings of one batch take their turns as if they had come one by one, whatever comes between them",
+    () => {
+      const world = bench([ruleOf(), ruleOf({ id: 2, slot: 2, ports: onePort(81), algorithm: "hash-ip-port" })]);
+      const opening = (fields: TcpPacket) => arriving(tcpPacket(fields));
+      // The pairs exist from now on; the turn is the first one's again.
+      for (const sourcePort of [39_001, 39_002, 39_003]) world.send(opening({ sourcePort }));
+      const again = opening({ sourcePort: 40_001 });
+      const frames = [
+        again,
+        opening({ sourcePort: 40_002 }),
+        // Takes no turn, as its flow is there by now.
+        again,
+        opening({ sourcePort: 40_003 }),
+        opening({ sourcePort: 40_010, destinationPort: 81 }),
+        // Takes one on the longer way.
+        arriving(tcpPacket({ flags: "A", sourcePort: 40_004 })),
+        opening({ sourcePort: 40_005 }),
+        opening({ sourcePort: 40_006, ttl: 1 }),
+        opening({ sourcePort: 40_007 }),
+      ];
+      const outcomes = world.engine.process(frames, world.nowMs);
+      expect(outcomes.map(({ reason }) => reason)).toEqual(
+        frames.map((_, i) => (i === 2 ? Reason.FlowFound : i === 7 ? Reason.TimeExceededSent : Reason.FlowNew)),
+      );
+      const served = outcomes.flatMap((outcome, i) => (i === 4 || i === 7 ? [] : [server(onlyPacket(outcome))]));
+      const turn = ["192.0.2.12", "192.0.2.11", "192.0.2.10"];
+      // The packet whose time has run out has had its turn too.
+      expect(served).toEqual([turn[0]!, turn[1]!, turn[0]!, turn[2]!, turn[0]!, turn[1]!, turn[0]!]);
+    },
+  );
 
   test("ILB-180 round robin skips a disabled server", () => {
     const members = membersOf(SERVERS).map((member, i) => (i === 1 ? { ...member, enabledSequence: null } : member));
