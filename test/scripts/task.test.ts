@@ -199,6 +199,19 @@ describe("Debian packages", () => {
     expect(done.stderr).toContain("the first run needs the network");
   });
 
+  test("test:full goes on without what only the image needs, and asks for it only when it is going to build one", () => {
+    for (const name of ["tcpdump", "python3", "ethtool", "ping", "sysctl", "curl", "socat", "iperf3"]) stub(name);
+    stub("apt-get", "echo 'broken package' >&2; exit 100");
+    const whole = task("test:full");
+    expect(whole.stderr).toContain("going on without: buildah mmdebstrap");
+    expect(calls().filter((line) => line.startsWith("bun scripts/test.ts --full"))).toHaveLength(1);
+    const asked = calls().filter((line) => line.startsWith("apt-get")).length;
+    expect(asked).toBeGreaterThan(0);
+    expect(task("test:full", "--short").stderr).not.toContain("buildah");
+    expect(calls().filter((line) => line.startsWith("bun scripts/test.ts --full"))).toHaveLength(2);
+    expect(calls().filter((line) => line.startsWith("apt-get"))).toHaveLength(asked);
+  });
+
   test("on another system the names are given", () => {
     rmSync(join(bin, "nft"));
     const done = task("build");
