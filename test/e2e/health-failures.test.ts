@@ -84,7 +84,8 @@ async function startFarm(lab: Lab, port: number, vip: string | null): Promise<Fa
         sh(5, firewall(port, "reject with icmpx port-unreachable")),
         sh(6, firewall(port, "reject with tcp reset")),
         Bun.write(flag, ""),
-        sh(8, "ip link set eth0 down"),
+        // Or its IPv6 address would be gone for good.
+        sh(8, "echo 1 > /proc/sys/net/ipv6/conf/eth0/keep_addr_on_down; ip link set eth0 down"),
       ]);
     },
     async recover() {
