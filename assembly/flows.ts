@@ -190,27 +190,29 @@ export function installFlow(
   return index;
 }
 
-/** Both entries or none. */
+/** All entries that it gets or none. */
 function enter(index: u32, flow: FlowRecord, key: u64, back: u64, deadline: u32, meta: u32): bool {
   flow.slotForward = insertEntry(key, deadline, meta, index);
   if (flow.slotForward == NONE) return false;
   const taken = findSlot(back);
   if (taken == NONE) {
     flow.slotReverse = insertEntry(back, deadline, meta | META_REVERSE, index);
-  } else if (metaOf(taken) & META_REVERSE) {
-    // Two half-NAT flows whose answers look alike: the newest has them (specification E.3). What the server has sent so far
-    // still keeps the older one alive.
-    const older = flowAt(recordOf(taken));
-    if (<i32>(deadlineOf(taken) - deadlineOf(older.slotForward)) > 0) setDeadline(older.slotForward, deadlineOf(taken));
-    older.slotReverse = NONE;
-    setRecord(taken, index);
-    setMeta(taken, meta | META_REVERSE);
-    setDeadline(taken, deadline);
-    flow.slotReverse = taken;
+    if (flow.slotReverse != NONE) return true;
+    removeEntry(flow.slotForward);
+    return false;
   }
-  if (flow.slotReverse != NONE) return true;
-  removeEntry(flow.slotForward);
-  return false;
+  // What another flow's client sends looks like its answers: it gets none.
+  if (!(metaOf(taken) & META_REVERSE)) return true;
+  // Two half-NAT flows whose answers look alike: the newest has them (specification E.3). What the server has sent so far
+  // still keeps the older one alive.
+  const older = flowAt(recordOf(taken));
+  if (<i32>(deadlineOf(taken) - deadlineOf(older.slotForward)) > 0) setDeadline(older.slotForward, deadlineOf(taken));
+  older.slotReverse = NONE;
+  setRecord(taken, index);
+  setMeta(taken, meta | META_REVERSE);
+  setDeadline(taken, deadline);
+  flow.slotReverse = taken;
+  return true;
 }
 
 /** Removes a flow and everything that it holds. */

@@ -184,7 +184,10 @@ export class FlowTable {
     else this.#halfOpen.delete(flow);
   }
 
-  /** Adds a flow; call hasRoom first. Of two flows with one server-side key the newest has it. */
+  /**
+   * Adds a flow; call hasRoom first. Of two flows with one server-side key the newest has it; one that is what another
+   * flow's client sends has that flow's client.
+   */
   add(flow: Flow, nowMs: number): void {
     if (this.#all.size >= this.#limit) {
       const victim = this.#leastWorthy();
@@ -194,7 +197,8 @@ export class FlowTable {
     this.#all.add(flow);
     this.rank(flow);
     this.#byOuter.set(tupleKey(flow.protocol, flow.outer), flow);
-    this.#byInner.set(tupleKey(flow.protocol, flow.inner), flow);
+    if (!this.#byOuter.has(tupleKey(flow.protocol, reversed(flow.inner))))
+      this.#byInner.set(tupleKey(flow.protocol, flow.inner), flow);
   }
 
   remove(flow: Flow, nowMs: number): void {

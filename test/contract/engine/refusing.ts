@@ -96,6 +96,30 @@ export function refusing(ground: Ground): void {
     expect(world.engine.flows().length).toBe(1);
   });
 
+  ground.testWhole(
+    "a client that gives itself out for a VIP with which the server talks itself takes nothing from that flow",
+    () => {
+      const other = ip("198.51.100.11");
+      const [server, second] = SERVERS;
+      const rules = [ruleOf({ members: one }), ruleOf({ id: 2, slot: 1, vip: other, members: membersOf([second!]) })];
+      const world = bench(rules);
+      const asServer = (flags: string) => tcpPacket({ from: server!.address, to: other, sourcePort: 80, flags });
+      const asVip = (flags: string) => tcpPacket({ from: other, sourcePort: 80, flags });
+      const sentTo = (packet: Uint8Array, port?: number) => onlyPacket(world.send(arriving(packet, port))).destination;
+      expect(sentTo(asServer("S"), SERVER_SIDE)).toEqual(second!.address);
+      expect(sentTo(asVip("S"))).toEqual(server!.address);
+      expect(sentTo(asVip("A"))).toEqual(server!.address);
+      expect(sentTo(asServer("A"), SERVER_SIDE)).toEqual(second!.address);
+      expect(ruleCounters(world)).toMatchObject({ packetsDropped: 0n, packetsNoMemory: 0n });
+      // The server's flow ends: what it sends from there is nobody's answer.
+      world.send(arriving(asServer("R"), SERVER_SIDE));
+      world.wait(15_001);
+      expect(world.engine.flows().length).toBe(1);
+      const late = world.send(arriving(asServer("A"), SERVER_SIDE));
+      expect([late.reason, late.serverId]).toEqual([Reason.FlowNew, second!.id]);
+    },
+  );
+
   test("TTL 0 is over like TTL 1, also of a flow that is open, and takes nothing from the byte beside it", () => {
     const world = bench([ruleOf({ members: one })]);
     ground.established(world);
