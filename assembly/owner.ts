@@ -3,7 +3,7 @@
  * fragments of a packet, lies in the tables of one worker; the others hand over to it. Asked only by the slow path, and
  * only when there are several workers: what the fast path finds in its own table is its own.
  */
-import { isIlb, workerCount, workerIndex } from "./bases";
+import { hashKeys, isIlb, workerCount, workerIndex } from "./bases";
 import { bucketAt, findSlot, firstBucket, matchWays, otherBucket } from "./flow-table";
 import { find, kindOf, remember } from "./fragments";
 import {
@@ -30,6 +30,10 @@ import { QUOTE, quotedKey, readQuoted } from "./quoted";
 
 /** Keeps this use of the keyed hash apart from the others. */
 const OWNER_SALT: u32 = 0x6f776e65;
+/** Where among the secret words the one of `flowNumber` stands, in bytes. DEAL_WORD of src/engine/owner.ts. */
+const DEAL_SECRET: usize = 88;
+/** From this port on the lower port of a packet counts for its worker. */
+const EPHEMERAL_FROM: u32 = 10000;
 
 /**
  * Hands the packet in hand over if another worker has to decide about it.
@@ -55,15 +59,32 @@ function workerOf(hash: u32): u32 {
   return <u32>((<u64>(hash ^ (hash >>> 16)) * workerCount) >>> 32);
 }
 
-/** Who opens flows and keeps sticky entries of the client: by its address, as far as the rule tells clients apart. */
+/** Who opens flows and keeps the entry of a client of a sticky rule: by its address, as far as the rule tells clients apart. */
 function workerOfClient(rule: ImageRule, head: u64, tail: u64): u32 {
-  const isSticky = (rule.flags & RULE_STICKY) != 0;
-  return workerOf(addressHash(isSticky ? head & rule.stickyMaskHead : head, isSticky ? tail & rule.stickyMaskTail : tail, OWNER_SALT));
+  return workerOf(addressHash(head & rule.stickyMaskHead, tail & rule.stickyMaskTail, OWNER_SALT));
+}
+
+/**
+ * Who opens flows of the other rules: the worker that a packet socket deals the packet to. native/share.c computes the same in
+ * the kernel, src/engine/owner.ts for `explain`, which says why these fields.
+ */
+function workerOfFlow(packet: View): u32 {
+  const isFromHigher = packet.sourcePort >= packet.destinationPort;
+  const lower = isFromHigher ? packet.destinationPort : packet.sourcePort;
+  const higher = isFromHigher ? packet.sourcePort : packet.destinationPort;
+  const head = isFromHigher ? packet.sourceHead : packet.destinationHead;
+  const tail = isFromHigher ? packet.sourceTail : packet.destinationTail;
+  let address = <u32>(tail >>> 32);
+  if (packet.isIpv6 != 0) address ^= <u32>tail ^ <u32>head ^ <u32>(head >>> 32);
+  let hash: u32 = bswap<u32>(address) ^ load<u32>(hashKeys, DEAL_SECRET);
+  hash = (hash ^ (hash >>> 16)) * 0x85ebca6b + (higher | (lower >= EPHEMERAL_FROM ? lower << 16 : 0));
+  hash = (hash ^ (hash >>> 13)) * 0xc2b2ae35;
+  return (hash ^ (hash >>> 16)) % workerCount;
 }
 
 // --- whole packets ---
 
-/** Of TCP or UDP, also the first fragment of one. Whoever has the flow; of none, the client's worker. */
+/** Of TCP or UDP, also the first fragment of one. Whoever has the flow; of none, whose new flow it would be. */
 function ownerOfTransport(packet: View): u32 {
   if (parseTransport(packet) != NONE) return workerIndex;
   const key = tupleKey(
@@ -78,7 +99,7 @@ function ownerOfTransport(packet: View): u32 {
   const rule = to ? findRule(to, packet.protocol == TCP, packet.destinationPort) : null;
   // A server that is chosen from the packet alone, without stickiness, is chosen alike everywhere; and a turn is a worker's own.
   if (rule == null || (rule.type == RuleType.Dsr && !(rule.flags & RULE_STICKY))) return workerIndex;
-  return workerOfClient(rule, packet.sourceHead, packet.sourceTail);
+  return rule.flags & RULE_STICKY ? workerOfClient(rule, packet.sourceHead, packet.sourceTail) : workerOfFlow(packet);
 }
 
 /** An ICMP error: whoever has the flow that it quotes, or the sticky entry. Everything else is decided anywhere. */

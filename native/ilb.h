@@ -14,7 +14,7 @@
 #define ILB_API __attribute__((visibility("default")))
 
 /* Rises with every incompatible change of this file or of another part of the library. */
-#define ILB_ABI_VERSION 2
+#define ILB_ABI_VERSION 3
 
 /* What this library was built for; the service compares both before it calls anything else. */
 ILB_API uint32_t ilb_abi_version(void);
@@ -47,12 +47,13 @@ enum ilb_port_kind {
 ILB_API int64_t ilb_packet_open(const char *interface, uint32_t flags, uint32_t buffer_bytes, uint32_t pass_mark);
 
 /*
- * Lets several receiving packet sockets on one interface share its frames: each frame goes to one of them, by a hash of
- * addresses and ports that is the same for both directions; fragments by addresses alone. `group`: -1 begins a new group,
- * else what the first socket was answered. All that is to be shared must have joined before anybody relies on it: a
- * socket gets every frame until it joins. Returns the group. Errors: -EINVAL no receiving packet socket or no such group.
+ * Lets several receiving packet sockets on one interface share its frames: each frame goes to one of them, in the order in
+ * which they joined, by the number that src/engine/owner.ts describes (`flowNumber`, of `secret`) modulo their count; what
+ * shows no ports, by its addresses. `group`: -1 begins a new group, whose `secret` holds, else what the first socket was answered. All
+ * that is to be shared must have joined before anybody relies on it: a socket gets every frame until it joins. Returns the
+ * group. Errors: -EINVAL no receiving packet socket or no such group.
  */
-ILB_API int ilb_packet_share(struct ilb_port *port, int group);
+ILB_API int ilb_packet_share(struct ilb_port *port, int group, uint32_t secret);
 
 /*
  * A TUN interface of our own with `queues` (1..16) queues, virtio-net headers, checksum and segmentation offload (UDP

@@ -1,6 +1,6 @@
 /*
  * Packet sockets (AF_PACKET) on Ethernet interfaces, set up so that whole super-packets with their virtio-net header can
- * be read and written. Reading is in io.c, writing in transmit.c.
+ * be read and written. Reading is in io.c, writing in transmit.c, sharing between workers in share.c.
  */
 #include <arpa/inet.h>
 #include <linux/filter.h>
@@ -18,12 +18,6 @@
 
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
-#endif
-#ifndef PACKET_FANOUT_FLAG_UNIQUEID
-#define PACKET_FANOUT_FLAG_UNIQUEID 0x2000
-#endif
-#ifndef PACKET_FANOUT_FLAG_IGNORE_OUTGOING
-#define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
 #endif
 
 int ilb_copy_interface_name(char out[16], const char *name) {
@@ -153,20 +147,6 @@ int64_t ilb_packet_open(const char *interface, uint32_t flags, uint32_t buffer_b
     return error;
   }
   return ilb_handle(port);
-}
-
-/*
- * No DEFRAG flag: the kernel would put fragments together and with them change what the servers see. No ROLLOVER: a full
- * socket drops, as it does alone. A group has an IGNORE_OUTGOING of its own; the sockets' setting does not count there.
- */
-int ilb_packet_share(struct ilb_port *port, int group) {
-  if (port->kind != ILB_PORT_ETHERNET || !port->receives || group > UINT16_MAX) return -EINVAL;
-  const int type = PACKET_FANOUT_HASH | PACKET_FANOUT_FLAG_IGNORE_OUTGOING;
-  int setting = group < 0 ? (type | PACKET_FANOUT_FLAG_UNIQUEID) << 16 : type << 16 | group;
-  socklen_t length = sizeof setting;
-  if (setsockopt(port->fd, SOL_PACKET, PACKET_FANOUT, &setting, sizeof setting) < 0) return -errno;
-  if (getsockopt(port->fd, SOL_PACKET, PACKET_FANOUT, &setting, &length) < 0) return -errno;
-  return setting & UINT16_MAX;
 }
 
 /*

@@ -90,7 +90,8 @@ async function open(
   const host = openHost({ io, devices: options.devices, runDirectory, log });
   undo.push(() => host.close());
   const engine = await createEngine(options, log);
-  const ports = openPorts(host, io, options.workers, (step) => undo.push(step));
+  const sharing = { workers: options.workers, dealSecret: engine.dealSecret };
+  const ports = openPorts(host, io, sharing, (step) => undo.push(step));
   const listeners: (() => void)[] = [];
   const mode: ModeOptions = {
     onNextHop: (index, hop) => engine.setNextHop(index, hop),
@@ -183,7 +184,12 @@ async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> 
 }
 
 /** Per worker, in the order of their indexes: the TUN first, then the devices. An index means the same device everywhere. */
-function openPorts(host: Host, io: "packet" | "tun", workers: number, defer: (undo: Undo) => void): KernelPort[][] {
+function openPorts(
+  host: Host,
+  io: "packet" | "tun",
+  { workers, dealSecret }: { readonly workers: number; readonly dealSecret: number },
+  defer: (undo: Undo) => void,
+): KernelPort[][] {
   const ports: KernelPort[][] = Array.from({ length: workers }, () => []);
   const add = (shared: readonly KernelPort[]): void => {
     for (const [worker, port] of shared.entries()) {
@@ -192,8 +198,8 @@ function openPorts(host: Host, io: "packet" | "tun", workers: number, defer: (un
     }
   };
   if (io === "tun") add(openTun("ilb%d", workers));
-  for (const { name } of host.devices)
-    add(openPacketPorts(name, workers, io === "tun" ? { direction: "transmit" } : { passMark: PASS_MARK }));
+  const options = io === "tun" ? ({ direction: "transmit" } as const) : { passMark: PASS_MARK, dealSecret };
+  for (const { name } of host.devices) add(openPacketPorts(name, workers, options));
   return ports;
 }
 

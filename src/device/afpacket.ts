@@ -14,6 +14,8 @@ export interface PacketPortOptions {
   readonly passMark?: number;
   /** Socket buffer wished for, each way. Without CAP_NET_ADMIN in the first user namespace the system's limit holds. */
   readonly bufferBytes?: number;
+  /** Of ports that are shared: what the engine knows it by (EngineHost.dealSecret), 32 bits; default 0. */
+  readonly dealSecret?: number;
 }
 
 /** Room for some 250 super-packets, or 20,000 small frames, as the kernel accounts them. */
@@ -45,8 +47,8 @@ export function openPacketPort(name: string, options: PacketPortOptions = {}): K
 }
 
 /**
- * Packet sockets for `count` workers on one interface. What arrives is dealt out by the kernel, both directions of a
- * connection to one socket as long as addresses stay; each may send.
+ * Packet sockets for `count` workers on one interface. What arrives is dealt out by the kernel as src/engine/owner.ts says
+ * (`flowNumber`), mostly both directions of a connection to one socket; each may send.
  * @returns one port per worker. Throws NativeError with cause and way out; then nothing is left open.
  */
 export function openPacketPorts(name: string, count: number, options: PacketPortOptions = {}): KernelPort[] {
@@ -56,7 +58,8 @@ export function openPacketPorts(name: string, count: number, options: PacketPort
     for (let worker = 0; worker < count; worker++) {
       const port = openPacketPort(name, options);
       ports.push(port);
-      if (count > 1 && options.direction !== "transmit") group = packetShare(port.handle, name, group, SHARE_HINTS);
+      if (count > 1 && options.direction !== "transmit")
+        group = packetShare(port.handle, name, group, options.dealSecret ?? 0, SHARE_HINTS);
     }
     return ports;
   } catch (error) {

@@ -146,7 +146,7 @@ function newTraffic(
     const leaving = { source, sourcePort, destination, destinationPort };
     return told(Reason.DsrSent, { serverId, leaving, egress: way.egress });
   }
-  const proxy = rule.type === "NAT" ? proxyOf(live, rule, choice, serverId, source) : null;
+  const proxy = rule.type === "NAT" ? proxyOf(live, rule, choice, serverId, packet) : null;
   const leaving = {
     source: proxy ?? source,
     sourcePort: proxy === null ? sourcePort : null,
@@ -207,7 +207,7 @@ function choose(image: TableImage, live: LiveTables, rule: ImageRule, packet: Ex
   if (open.length === 0) return null;
   const { hash, turns, picked } =
     rule.algorithm === "roundrobin"
-      ? byTurn(live, rule, packet.source, open)
+      ? byTurn(live, rule, packet, open)
       : byHash(rule.members, open, hashOf(rule.algorithm, packet.source, packet.sourcePort, rule.vip));
   const pickedId = serverOf(picked).id;
   const sticky = stickiness(live, rule, packet.source, (id) => open.some((member) => serverOf(member).id === id));
@@ -227,9 +227,9 @@ function choose(image: TableImage, live: LiveTables, rule: ImageRule, packet: Ex
 }
 
 /** New servers stand at the head of the circle, so it runs from the newest to the oldest and begins again. */
-function byTurn(live: LiveTables, rule: ImageRule, client: Address, open: readonly ImageMember[]) {
+function byTurn(live: LiveTables, rule: ImageRule, packet: ExplainedPacket, open: readonly ImageMember[]) {
   const circle = [...open].sort((a, b) => b.insertSequence - a.insertSequence);
-  const turn = live.turnOf(rule, client);
+  const turn = live.turnOf(rule, packet);
   const next = circle.findIndex((member) => member.insertSequence <= turn);
   const turns = next <= 0 ? circle : [...circle.slice(next), ...circle.slice(0, next)];
   return { hash: null, turns, picked: turns[0]! };
@@ -264,12 +264,12 @@ function proxyOf(
   rule: ImageRule,
   { sticky }: ExplainedChoice,
   serverId: number,
-  client: Address,
+  packet: ExplainedPacket,
 ): Address {
   const { first, last } = rule.proxySource!;
   const count = Number(last.value - first.value) + 1;
   const fixed = sticky?.holds ? live.stickyOf(rule.id, sticky.client) : null;
-  return addressAt(first, fixed?.proxyIndex ?? (live.proxyTurnOf(rule, serverId, client) + 1) % count);
+  return addressAt(first, fixed?.proxyIndex ?? (live.proxyTurnOf(rule, serverId, packet) + 1) % count);
 }
 
 // ---- the way out ----

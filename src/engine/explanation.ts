@@ -32,10 +32,10 @@ export interface LiveTables {
   flowOf(packet: ExplainedPacket): LiveFlow | null;
   /** The sticky entry of a masked client. `proxyIndex`: position in the rule's proxy range. */
   stickyOf(ruleId: number, client: Address): { readonly serverId: number; readonly proxyIndex: number } | null;
-  /** Round robin: the highest insertSequence that may be next for this client; infinity: a new round begins. */
-  turnOf(rule: ImageRule, client: Address): number;
-  /** Proxy addresses handed out so far for a server of a rule, where this client is concerned. */
-  proxyTurnOf(rule: ImageRule, serverId: number, client: Address): number;
+  /** Round robin: the highest insertSequence that may be next for this packet; infinity: a new round begins. */
+  turnOf(rule: ImageRule, packet: ExplainedPacket): number;
+  /** Proxy addresses handed out so far for a server of a rule, where this packet is concerned. */
+  proxyTurnOf(rule: ImageRule, serverId: number, packet: ExplainedPacket): number;
   nextHop(index: number): NextHop;
   /** null: no such port. */
   port(index: number): { readonly kind: "ethernet" | "ip"; readonly mac: Uint8Array; readonly mtu: number } | null;

@@ -19,7 +19,6 @@ import {
   WorkerMap,
   WorkerState,
 } from "../gen/layout.ts";
-import type { Address } from "../model/address.ts";
 import { compileModule, instantiate, type MemoryViews, viewsOf } from "./abi.ts";
 import type {
   Compat,
@@ -37,7 +36,7 @@ import type {
 import type { LiveTables } from "./explanation.ts";
 import { MemoryTables } from "./live-tables.ts";
 import { createMemory, type RegionMap, regionMap, type WorkerRegions } from "./memory.ts";
-import { workerOfClient } from "./owner.ts";
+import { DEAL_WORD, type Ends, flowNumber, workerOfClient } from "./owner.ts";
 import type { PolicyFigures, PolicyTables } from "./policy.ts";
 import { type EngineHealth, StatsReader } from "./stats.ts";
 import { addressWords, swap32, writeImage } from "./tables.ts";
@@ -379,10 +378,20 @@ export class EngineHost {
     return { [Symbol.iterator]: () => this.#stats.flows() };
   }
 
-  /** The worker that opens flows of a client; of sticky rules it depends on the prefix alone. @param stickyBits see workerOfClient */
-  workerOf(client: Address, stickyBits: number | null): number {
-    const key = this.#views.u32.subarray(this.map.hashKeys >>> 2, (this.map.hashKeys >>> 2) + HASH_KEY_WORDS);
-    return workerOfClient(key, this.map.workers.length, client, stickyBits);
+  /** The worker that opens the flow of a client's packet. @param stickyBits see workerOfClient; null: the rule is not sticky */
+  workerOf(packet: Ends, stickyBits: number | null): number {
+    const workers = this.map.workers.length;
+    if (stickyBits === null) return flowNumber(this.dealSecret, packet) % workers;
+    return workerOfClient(this.#hashKey, workers, packet.source, stickyBits);
+  }
+
+  /** What packet sockets that share an interface have to know, so that they deal as workers open flows (`flowNumber`). */
+  get dealSecret(): number {
+    return this.#hashKey[DEAL_WORD]!;
+  }
+
+  get #hashKey(): Uint32Array {
+    return this.#views.u32.subarray(this.map.hashKeys >>> 2, (this.map.hashKeys >>> 2) + HASH_KEY_WORDS);
   }
 
   /** The same with their places, beginning with place `from`. */
@@ -394,7 +403,7 @@ export class EngineHost {
   live(): LiveTables {
     return new MemoryTables(this.#views, this.map, {
       flowAt: (worker, index) => this.#stats.flowAt(worker, index),
-      workerOf: (client, stickyBits) => this.workerOf(client, stickyBits),
+      workerOf: (packet, stickyBits) => this.workerOf(packet, stickyBits),
     });
   }
 

@@ -38,8 +38,8 @@ const swap16 = (n: number): number => ((n & 0xff) << 8) | (n >>> 8);
 export interface TableReads {
   /** The flow record of an index; null: not in use. */
   flowAt(worker: WorkerRegions, index: number): FlowSnapshot | null;
-  /** The worker that opens flows of a client. */
-  workerOf(client: Address, stickyBits: number | null): number;
+  /** The worker that opens the flow of a client's packet. @param stickyBits null: the rule is not sticky */
+  workerOf(packet: ExplainedPacket, stickyBits: number | null): number;
 }
 
 export class MemoryTables implements LiveTables {
@@ -119,21 +119,21 @@ export class MemoryTables implements LiveTables {
     return null;
   }
 
-  #workerOf(rule: ImageRule, client: Address): WorkerRegions {
-    return this.#map.workers[this.#reads.workerOf(client, rule.stickyMask)]!;
+  #workerOf(rule: ImageRule, packet: ExplainedPacket): WorkerRegions {
+    return this.#map.workers[this.#reads.workerOf(packet, rule.stickyMask)]!;
   }
 
   /** Each worker has a turn of its own. (Of DSR without stickiness it is that of the worker that gets the packet, which cannot be told.) */
-  turnOf(rule: ImageRule, client: Address): number {
+  turnOf(rule: ImageRule, packet: ExplainedPacket): number {
     const { id: ruleId, slot } = rule;
-    const at = this.#workerOf(rule, client).ruleStates + slot * RuleState.size;
+    const at = this.#workerOf(rule, packet).ruleStates + slot * RuleState.size;
     const cursor = this.#u32(at + RuleState.cursor);
     return this.#u32(at + RuleState.ruleId) !== ruleId || cursor === NONE ? Number.POSITIVE_INFINITY : cursor;
   }
 
-  proxyTurnOf(rule: ImageRule, serverId: number, client: Address): number {
+  proxyTurnOf(rule: ImageRule, serverId: number, packet: ExplainedPacket): number {
     const { id: ruleId } = rule;
-    const worker = this.#workerOf(rule, client);
+    const worker = this.#workerOf(rule, packet);
     const top = this.#u32(worker.flowMemory + FlowHeader.pairsTop);
     for (let index = 0; index < top; index++) {
       const at = worker.pairs + index * PairRecord.size;

@@ -6,7 +6,7 @@ import { addressOf, bind, checked } from "./library.ts";
 
 const native = bind({
   ilb_packet_open: { args: ["text", "u32", "u32", "u32"], returns: "i64" },
-  ilb_packet_share: { args: ["address", "i32"], returns: "i32" },
+  ilb_packet_share: { args: ["address", "i32", "u32"], returns: "i32" },
   ilb_tun_open: { args: ["text", "u32", "buffer"], returns: "i32" },
   ilb_port_info: { args: ["address", "buffer"], returns: "i32" },
   ilb_port_counters: { args: ["address", "buffer"], returns: "i32" },
@@ -85,9 +85,15 @@ export function packetOpen(
   return checked(native().ilb_packet_open(name, flags, bufferBytes, passMark), `open interface ${name}`, hints);
 }
 
-/** @param group null begins one @returns the group, for the next socket. See ilb_packet_share. */
-export function packetShare(port: PortHandle, name: string, group: number | null, hints: Hints): number {
-  const shared = native().ilb_packet_share(port, group ?? -1);
+/** @param group null begins one, dealt by `secret` @returns the group, for the next socket. See ilb_packet_share. */
+export function packetShare(
+  port: PortHandle,
+  name: string,
+  group: number | null,
+  secret: number,
+  hints: Hints,
+): number {
+  const shared = native().ilb_packet_share(port, group ?? -1, secret);
   return checked(shared, `share the packets of interface ${name} between workers`, hints);
 }
 

@@ -22,7 +22,8 @@ const answer = (value: unknown) =>
 function openPorts(): KernelPort[] {
   return spec.ports.flatMap((port) => {
     if (port.kind === "packet") return [openPacketPort(port.name, port.options)];
-    return port.kind === "shared" ? openPacketPorts(port.name, port.sockets) : openTun(port.name, port.queues);
+    if (port.kind === "tun") return openTun(port.name, port.queues);
+    return openPacketPorts(port.name, port.sockets, { dealSecret: port.dealSecret });
   });
 }
 

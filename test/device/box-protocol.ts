@@ -3,7 +3,7 @@ import type { PacketPortOptions } from "../../src/device/afpacket.ts";
 
 export type PortSpec =
   | { readonly kind: "packet"; readonly name: string; readonly options?: PacketPortOptions }
-  | { readonly kind: "shared"; readonly name: string; readonly sockets: number }
+  | { readonly kind: "shared"; readonly name: string; readonly sockets: number; readonly dealSecret: number }
   | { readonly kind: "tun"; readonly name: string; readonly queues: number };
 
 /**

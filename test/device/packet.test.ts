@@ -1,7 +1,21 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import { flowNumber } from "../../src/engine/owner.ts";
 import { FRAME_VLAN } from "../../src/gen/layout.ts";
 import { ip, mac } from "../support/addresses.ts";
-import { arpRequest, ETHERTYPE_IPV4, ethernet, ipv4, PROTOCOL_UDP, toHex, udp } from "../support/packet-builder.ts";
+import {
+  arpRequest,
+  ETHERTYPE_IPV4,
+  ETHERTYPE_IPV6,
+  ethernet,
+  ipv4,
+  ipv6,
+  PROTOCOL_TCP,
+  PROTOCOL_UDP,
+  tcp,
+  toHex,
+  udp,
+} from "../support/packet-builder.ts";
+import { Random, seedFromEnvironment } from "../support/random.ts";
 import { Box, until } from "./box.ts";
 import type { BoxSpec, PortSpec, RecordedFrame } from "./box-protocol.ts";
 import { Namespaces, NO_NAMESPACES, NO_TUN } from "./namespaces.ts";
@@ -207,7 +221,7 @@ describe.skipIf(NO_NAMESPACES !== null)(
 
     test("sockets that share an interface get each frame once, all of a connection at one of them, and none of our own", async () => {
       const namespaces = topology();
-      const shared: PortSpec = { kind: "shared", name: "b0", sockets: 3 };
+      const shared: PortSpec = { kind: "shared", name: "b0", sockets: 3, dealSecret: 1 };
       const box = await Box.start(namespaces, "box", { ports: [shared], work: "record" });
       const connections = Array.from({ length: 60 }, (_, i) => datagram(80, i));
       await sendFrom(namespaces, "client", "c0", [...connections, ...connections]);
@@ -228,6 +242,59 @@ describe.skipIf(NO_NAMESPACES !== null)(
       expect(plain(await box.frames(1))).toEqual([toHex(datagram(90, 7))]);
       sender.go();
       await sender.stop();
+      await box.stop();
+    });
+
+    test("sockets that share an interface get what the engine expects of them: whole TCP and UDP packets by flowNumber", async () => {
+      const namespaces = topology();
+      const seed = seedFromEnvironment(71);
+      console.log(`dealing seed ${seed}`);
+      const random = new Random(seed);
+      const dealSecret = random.next();
+      const sockets = 3;
+      const box = await Box.start(namespaces, "box", {
+        ports: [{ kind: "shared", name: "b0", sockets, dealSecret }],
+        work: "record",
+      });
+      // Both sides of where a port begins to count, and ports that are alike.
+      const port = () => random.of([7, 80, 9_999, 10_000, 40_000, random.between(1, 65_535)]);
+      const address = (family: 4 | 6) =>
+        family === 4
+          ? ip(`192.0.2.${random.between(1, 254)}`)
+          : { family, value: ip("2001:db8::").value + BigInt(random.next()) };
+      const packets = Array.from({ length: 400 }, () => {
+        const family = random.of([4, 6] as const);
+        const ends = {
+          source: address(family),
+          destination: address(family),
+          sourcePort: port(),
+          destinationPort: port(),
+        };
+        const isTcp = random.chance(0.5);
+        const options = new Uint8Array(4 * random.below(3)).fill(1); // no-operation (RFC 791 3.1)
+        const payload = isTcp
+          ? tcp({ ...ends, flags: "A" }, ends)
+          : udp({ ...ends, payload: new Uint8Array(20) }, ends);
+        const protocol = isTcp ? PROTOCOL_TCP : PROTOCOL_UDP;
+        const packet =
+          family === 4
+            ? ipv4({ ...ends, protocol, payload, options })
+            : ipv6({ ...ends, nextHeader: protocol, payload });
+        const etherType = family === 4 ? ETHERTYPE_IPV4 : ETHERTYPE_IPV6;
+        const frame = ethernet({ destination: mac(BOX[0]), source: mac(CLIENT.mac), etherType, payload: packet });
+        return { frame, socket: flowNumber(dealSecret, ends) % sockets };
+      });
+      await sendFrom(
+        namespaces,
+        "client",
+        "c0",
+        packets.map(({ frame }) => frame),
+      );
+      const recorded = await box.frames(packets.length);
+      expect(recorded.map(({ hex, port }) => `${port} ${hex}`).sort()).toEqual(
+        packets.map(({ frame, socket }) => `${socket} ${toHex(frame)}`).sort(),
+      );
+      expect(new Set(recorded.map((frame) => frame.port)).size).toBe(sockets);
       await box.stop();
     });
 

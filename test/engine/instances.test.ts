@@ -4,14 +4,14 @@ import { zeroPairCounters } from "../../src/engine/engine.ts";
 import { WorkerEngine } from "../../src/engine/worker-engine.ts";
 import { LAYOUT_FINGERPRINT, Reason, SharedHeader } from "../../src/gen/layout.ts";
 import { feed } from "./feed.ts";
-import { answerOf, clientAddress, imageOfRule, LIMITS, makeHost, requestOf } from "./support.ts";
+import { answerOf, imageOfRule, LIMITS, makeHost, requestEnds, requestOf } from "./support.ts";
 
 test("a second and a third instance attached under traffic change nothing for the first", () => {
   const host = makeHost(LIMITS, 3);
   host.publish(imageOfRule(1));
   const workers = [new WorkerEngine(host.seat(0))];
   workers[0]!.leaveQuiescent();
-  const own = [1, 2, 3, 4, 5, 6, 7, 8].find((flow) => host.workerOf(clientAddress(flow), null) === 0)!;
+  const own = [1, 2, 3, 4, 5, 6, 7, 8].find((flow) => host.workerOf(requestEnds(flow), null) === 0)!;
   const [request, answer] = [requestOf(own), answerOf(own)];
   expect(feed(workers[0]!, [request, answer, request], 1)).toEqual([
     Reason.FlowNew,
@@ -39,7 +39,7 @@ test("a listing goes on behind a place: nothing twice, nothing left out, over al
   const workers = [0, 1].map((index) => new WorkerEngine(host.seat(index)));
   for (const [index, worker] of workers.entries()) {
     worker.leaveQuiescent();
-    const own = [...Array(200).keys()].filter((flow) => host.workerOf(clientAddress(flow), 32) === index);
+    const own = [...Array(200).keys()].filter((flow) => host.workerOf(requestEnds(flow), 32) === index);
     feed(worker, own.slice(0, 20).map(requestOf), 1 + 50_000 * index);
   }
   expect([...host.stickyFrom(0)].map(({ place }) => place)).toEqual(

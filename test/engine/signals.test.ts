@@ -2,7 +2,7 @@
 import { expect, test } from "bun:test";
 import { WorkerEngine } from "../../src/engine/worker-engine.ts";
 import { feed } from "./feed.ts";
-import { clientAddress, imageOfRule, LIMITS, makeHost, refusalOf, requestOf } from "./support.ts";
+import { imageOfRule, LIMITS, makeHost, refusalOf, requestEnds, requestOf } from "./support.ts";
 
 test("refused connections of all workers move one count, and their pairs are found by it", () => {
   const host = makeHost(LIMITS, 2);
@@ -10,7 +10,7 @@ test("refused connections of all workers move one count, and their pairs are fou
   const workers = [0, 1].map((number) => new WorkerEngine(host.seat(number)));
   for (const worker of workers) worker.leaveQuiescent();
   const flowsOf = (worker: number) =>
-    [1, 2, 3, 4, 5, 6, 7, 8].filter((flow) => host.workerOf(clientAddress(flow), null) === worker).slice(0, 2);
+    [1, 2, 3, 4, 5, 6, 7, 8].filter((flow) => host.workerOf(requestEnds(flow), null) === worker).slice(0, 2);
   for (const [number, worker] of workers.entries()) feed(worker, flowsOf(number).map(requestOf), 1);
   expect([host.signalCount(), host.signals()]).toEqual([0, []]);
   for (const [number, worker] of workers.entries()) feed(worker, flowsOf(number).map(refusalOf), 2);

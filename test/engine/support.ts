@@ -52,10 +52,17 @@ export const clientAddress = (flow: number) => ({
   value: ip("203.0.113.1").value + BigInt(flow % 200),
 });
 export const clientPort = (flow: number) => 1024 + Math.floor(flow / 200);
+/** Both ends of a request of the flow. */
+export const requestEnds = (flow: number) => ({
+  source: clientAddress(flow),
+  sourcePort: clientPort(flow),
+  destination: VIP,
+  destinationPort: 53,
+});
 
 export function requestOf(flow: number): Uint8Array {
-  const ends = { source: clientAddress(flow), destination: VIP };
-  const payload = udp({ sourcePort: clientPort(flow), destinationPort: 53, payload: new Uint8Array(4) }, ends);
+  const ends = requestEnds(flow);
+  const payload = udp({ ...ends, payload: new Uint8Array(4) }, ends);
   return ethernet({
     destination: BOX,
     source: PEER,

@@ -3,7 +3,7 @@ import { expect, test } from "bun:test";
 import { WorkerEngine } from "../../src/engine/worker-engine.ts";
 import { Reason, WorkerCounters } from "../../src/gen/layout.ts";
 import { feed } from "./feed.ts";
-import { answerOf, clientAddress, imageOfRule, LIMITS, makeHost, requestOf } from "./support.ts";
+import { answerOf, imageOfRule, LIMITS, makeHost, requestEnds, requestOf } from "./support.ts";
 import type { RaceResult, RaceTask } from "./workers-race.ts";
 
 /** 1024 flows for each worker, which is just half of its table. */
@@ -20,10 +20,11 @@ function inThread(task: RaceTask): Promise<RaceResult> {
 }
 
 test("answers find their flow while its table is full and its entries come, go and move, and every packet is counted once", async () => {
-  const host = makeHost({ ...LIMITS, maxFlows: MAX_FLOWS }, 2);
-  host.publish(imageOfRule(1));
+  const host = makeHost({ ...LIMITS, maxFlows: MAX_FLOWS, maxSticky: 1024 }, 2);
+  // Sticky, so that a client's flows have one worker, whatever their ports.
+  host.publish(imageOfRule(1, { stickyMask: 32 }));
   const flows = Array.from({ length: 4000 }, (_, flow) => flow).filter(
-    (flow) => host.workerOf(clientAddress(flow), null) === 1,
+    (flow) => host.workerOf(requestEnds(flow), 32) === 1,
   );
   const established = flows.slice(0, ESTABLISHED);
   const owner = new WorkerEngine(host.seat(1));

@@ -11,7 +11,7 @@ import type { Address } from "../../src/model/address.ts";
 import { Ground, ruleCounters } from "../contract/engine/ground.ts";
 import { CONTRACT_LIMITS } from "../contract/engine-contract.ts";
 import { answerTo, arriving, type Bench, onlyPacket, SERVER_SIDE } from "../support/engine-bench.ts";
-import { imageOf, onePort } from "../support/image-builder.ts";
+import { imageOf, membersOf, onePort } from "../support/image-builder.ts";
 import { fragmentIpv4, fragmentIpv6, PROTOCOL_UDP, udp } from "../support/packet-builder.ts";
 import { decodeEthernet, decodeIp } from "../support/packet-decoder.ts";
 import { Random, seedFromEnvironment } from "../support/random.ts";
@@ -50,12 +50,20 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
   const { VIP, CLIENT, PROXY, ROUTER, SERVERS, one } = ground;
   const dns = (changes: Parameters<typeof ruleOf>[0] = {}) =>
     ruleOf({ protocol: "udp", ports: onePort(53), members: one, ...changes });
-  /** A client of each worker. */
-  const clientsOf = (world: Bench): Address[] =>
-    [0, 1].map((worker) => {
-      const candidates = Array.from({ length: 64 }, (_, i) => ip(`203.0.113.${i + 2}`));
-      return candidates.find((client) => groupOf(world).host.workerOf(client, null) === worker)!;
-    });
+  /** What a client sends by UDP to the rule of `dns`. */
+  const endsOf = (source: Address, sourcePort: number) => ({
+    source,
+    sourcePort,
+    destination: VIP,
+    destinationPort: 53,
+  });
+  /** Every client alone: its flows have one worker. */
+  const alone = { stickyMask: mask(32) };
+  /** A client of the first worker, as rules see it that are sticky for every client alone. */
+  const clientOf = (world: Bench): Address =>
+    Array.from({ length: 64 }, (_, i) => ip(`203.0.113.${i + 2}`)).find(
+      (client) => groupOf(world).host.workerOf(endsOf(client, 1024), alone.stickyMask) === 0,
+    )!;
 
   test.each(["HALF-NAT", "NAT"] as const)(
     "a %s flow is found in both directions, whoever receives its packets",
@@ -121,27 +129,54 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
     expect(world.engine.sticky().length).toBe(38);
   });
 
-  test("round robin deals the clients of each worker out evenly", () => {
-    const world = bench([ruleOf()]);
-    for (let i = 0; i < 200; i++)
-      sendTo(world, i % 2, arriving(tcpPacket({ from: ip(`203.0.113.${i + 2}`), sourcePort: 40000 + i })));
-    const counts = [101, 102, 103].map((id) => world.engine.flows().filter(({ serverId }) => serverId === id).length);
+  /** What the connections of one client open, one after the other, by the worker that each belongs to. */
+  function byWorker<T>(world: Bench, count: number, what: (opened: Outcome) => T): T[][] {
+    const seen: T[][] = [[], []];
+    for (let i = 0; seen.some((own) => own.length < count); i++) {
+      const ports = { sourcePort: 40_000 + i, destinationPort: 80 };
+      const owner = groupOf(world).host.workerOf({ source: CLIENT, destination: VIP, ...ports }, null);
+      seen[owner]!.push(what(sendTo(world, i % 2, arriving(tcpPacket(ports)))));
+    }
+    return seen.map((own) => own.slice(0, count));
+  }
+
+  test("ILB-179 ILB-180 ILB-296 connections of one client are divided, and each worker takes all turns with its own", () => {
+    const members = membersOf(SERVERS).map((member, i) => (i === 1 ? { ...member, enabledSequence: null } : member));
+    const serverOf = ({ serverId }: Outcome): number => serverId;
+    const [all, some] = [bench([ruleOf()]), bench([ruleOf({ members })])];
+    expect(byWorker(all, 4, serverOf)).toEqual([0, 1].map(() => [103, 102, 101, 103]));
+    expect(byWorker(some, 4, serverOf)).toEqual([0, 1].map(() => [103, 101, 103, 101]));
+    const counts = [101, 102, 103].map((id) => all.engine.flows().filter(({ serverId }) => serverId === id).length);
     expect(Math.max(...counts) - Math.min(...counts)).toBeLessThanOrEqual(2);
+  });
+
+  test("each worker rotates through the proxy addresses with its own connections, beginning with the second", () => {
+    const proxySource = { first: ip("203.0.113.1"), last: ip("203.0.113.3") };
+    const world = bench([ruleOf({ type: "NAT", proxySource, members: one })]);
+    const used = byWorker(world, 4, (opened) => onlyPacket(opened).source);
+    const turns = ["203.0.113.2", "203.0.113.3", "203.0.113.1", "203.0.113.2"].map(ip);
+    expect(used).toEqual([turns, turns]);
   });
 
   test("ILB-195 ILB-196 port exhaustion: each worker gives every port of its half once; when one half is used up the other goes on", () => {
     const world = bench([dns({ type: "NAT" })]);
-    const clients = clientsOf(world);
-    const open = (worker: number, i: number): number =>
-      world.send(arriving(udpPacket({ from: clients[worker]!, sourcePort: 1024 + i, checksum: "none" }))).reason;
-    /** How many of the worker's clients find a port. */
+    const all = [2, 3].flatMap((client) =>
+      Array.from({ length: 60_000 }, (_, i) => endsOf(ip(`203.0.113.${client}`), 1024 + i)),
+    );
+    /** Flows that are not yet there, of each worker. */
+    const flows = [0, 1].map((worker) => all.filter((ends) => groupOf(world).host.workerOf(ends, null) === worker));
+    const open = (worker: number): number => {
+      const { source, sourcePort } = flows[worker]!.pop()!;
+      return world.send(arriving(udpPacket({ from: source, sourcePort, checksum: "none" }))).reason;
+    };
+    /** How many of the worker's flows find a port. */
     const openAll = (worker: number): number =>
-      Array.from({ length: 30_720 }, (_, i) => open(worker, i)).filter((reason) => reason === Reason.FlowNew).length;
+      Array.from({ length: 30_720 }, () => open(worker)).filter((reason) => reason === Reason.FlowNew).length;
     expect(openAll(0)).toBe(30_719);
-    expect(open(0, 31_000)).toBe(Reason.NoPort);
+    expect(open(0)).toBe(Reason.NoPort);
     expect(ruleCounters(world)).toMatchObject({ packetsNoPort: 2n, packetsDropped: 2n });
     expect(openAll(1)).toBe(30_719);
-    expect(open(1, 31_000)).toBe(Reason.NoPort);
+    expect(open(1)).toBe(Reason.NoPort);
     const ports = new Set(world.engine.flows().map(({ sourcePort }) => sourcePort));
     expect([ports.size, Math.min(...ports), Math.max(...ports), ports.has(13_724)]).toEqual([
       61_438,
@@ -150,7 +185,7 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
       false,
     ]);
     world.wait(76_000);
-    expect([open(0, 40_000), open(1, 40_000)]).toEqual([Reason.FlowNew, Reason.FlowNew]);
+    expect([open(0), open(1)]).toEqual([Reason.FlowNew, Reason.FlowNew]);
   }, 60_000);
 
   // ---- fragments ----
@@ -217,8 +252,11 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
   test("the counters of a removed server never fall, while it drains and when it comes back", () => {
     const [member] = one;
     const world = bench([dns()]);
-    const clients = clientsOf(world);
-    const say = (worker: number): Outcome => sendTo(world, worker, arriving(udpPacket({ from: clients[worker]! })));
+    const ports = [0, 1].map((worker) =>
+      [...Array(64).keys()].find((port) => groupOf(world).host.workerOf(endsOf(CLIENT, 2000 + port), null) === worker),
+    );
+    const say = (worker: number): Outcome =>
+      sendTo(world, worker, arriving(udpPacket({ sourcePort: 2000 + ports[worker]! })));
     let [packets, bytes] = [0n, 0n];
     /** What users are shown of the server in the rule. */
     const look = (): void => {
@@ -320,13 +358,13 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
   // ---- rings ----
 
   test("a full ring drops and counts what does not fit, and nothing else is lost", () => {
-    const world = bench([dns()]);
+    const world = bench([dns(alone)]);
     const group = groupOf(world);
-    const [client] = clientsOf(world);
+    const client = clientOf(world);
     const frames = RING_ENTRIES + 100;
     const reasons = Array.from(
       { length: frames },
-      (_, i) => group.receive(1, [arriving(udpPacket({ from: client!, sourcePort: 1024 + i }))], world.nowMs)[0]!,
+      (_, i) => group.receive(1, [arriving(udpPacket({ from: client, sourcePort: 1024 + i }))], world.nowMs)[0]!,
     );
     expect(reasons.filter(({ reason }) => reason === Reason.HandOverFull).length).toBe(100);
     expect(reasons.slice(RING_ENTRIES).every(({ verdict }) => verdict === Verdict.Drop)).toBe(true);
@@ -340,15 +378,15 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
       Array.from({ length: RING_ENTRIES }, (_, i) => 1024 + i),
     );
     expectAllCounted(world, frames);
-    expect(
-      group.receive(1, [arriving(udpPacket({ from: client!, sourcePort: 999 }))], world.nowMs)[0]!.reason,
-    ).not.toBe(Reason.HandOverFull);
+    expect(group.receive(1, [arriving(udpPacket({ from: client, sourcePort: 999 }))], world.nowMs)[0]!.reason).not.toBe(
+      Reason.HandOverFull,
+    );
   });
 
   test("the longest frames go round the ring many times without a byte changed", () => {
-    const world = bench([dns({ ports: { min: 1, max: 65535 } })]);
+    const world = bench([dns({ ports: { min: 1, max: 65535 }, ...alone })]);
     const group = groupOf(world);
-    const [client] = clientsOf(world);
+    const client = clientOf(world);
     const seed = seedFromEnvironment(20_170);
     console.log(`ring seed ${seed}`);
     const random = new Random(seed);
@@ -377,7 +415,7 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
       const payload = new Uint8Array(random.chance(0.7) ? random.between(40_000, 65_000) : random.below(1400)).fill(
         given,
       );
-      const frame = arriving(udpPacket({ from: client!, payload, checksum: "none" }));
+      const frame = arriving(udpPacket({ from: client, payload, checksum: "none" }));
       const { reason } = group.receive(1, [frame], world.nowMs)[0]!;
       if (reason === Reason.HandOverFull) full++;
       else waiting.push(payload);
@@ -390,11 +428,11 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
   });
 
   test("a worker that sleeps is found so once by whoever gives it something, and does not sleep on what it has", () => {
-    const world = bench([dns()]);
+    const world = bench([dns(alone)]);
     const group = groupOf(world);
-    const [client] = clientsOf(world);
+    const client = clientOf(world);
     const [owner, other] = group.workers as [(typeof group.workers)[0], (typeof group.workers)[0]];
-    const give = (): void => void group.receive(1, [arriving(udpPacket({ from: client! }))], world.nowMs);
+    const give = (): void => void group.receive(1, [arriving(udpPacket({ from: client }))], world.nowMs);
     expect(owner.announceSleep()).toBe(true);
     give();
     give();
@@ -413,7 +451,9 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
     const random = new Random(seed);
     for (let round = 0; round < 300; round++) {
       const key = Uint32Array.from({ length: HASH_KEY_WORDS }, () => random.next());
-      const owners = Array.from({ length: 32 }, (_, i) => workerOfClient(key, 2, ip(`203.0.113.${i + 10}`), null));
+      const owners = Array.from({ length: 32 }, (_, i) =>
+        workerOfClient(key, 2, ip(`203.0.113.${i + 10}`), family === 4 ? 32 : 128),
+      );
       const ofFirst = owners.filter((owner) => owner === 0).length;
       expect([seed, round, ofFirst > 2 && ofFirst < 30]).toEqual([seed, round, true]);
     }
@@ -461,9 +501,11 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
         const from: Address = { family, value };
         const isSticky = random.chance(0.5);
         const before = flowsOf(groupOf(world));
-        sendTo(world, random.below(workers), arriving(tcpPacket({ from, destinationPort: isSticky ? 81 : 80 })));
+        const ports = { sourcePort: random.between(1, 65_535), destinationPort: isSticky ? 81 : 80 };
+        sendTo(world, random.below(workers), arriving(tcpPacket({ from, ...ports })));
         const after = flowsOf(groupOf(world));
-        const expected = groupOf(world).host.workerOf(from, isSticky ? mask(20) : null);
+        const ends = { source: from, destination: VIP, ...ports };
+        const expected = groupOf(world).host.workerOf(ends, isSticky ? mask(20) : null);
         expect(after.map((count, worker) => count - before[worker]!)).toEqual(
           after.map((_, worker) => (worker === expected ? 1 : 0)),
         );

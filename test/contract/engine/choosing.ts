@@ -11,7 +11,7 @@ import { type Ground, reasonOf, ruleCounters } from "./ground.ts";
 export function choosing(ground: Ground): void {
   const { ip, host, mask, headerBytes, bench, ruleOf, tcpPacket, udpPacket, server, serversOf, SERVERS, one } = ground;
   const { isWhole, testWhole } = ground;
-  test("ILB-179 round robin begins with the server added last", () => {
+  testWhole("ILB-179 round robin begins with the server added last", () => {
     expect(serversOf(bench([ruleOf()]), 4)).toEqual(["192.0.2.12", "192.0.2.11", "192.0.2.10", "192.0.2.12"]);
   });
 
@@ -47,13 +47,13 @@ export function choosing(ground: Ground): void {
     },
   );
 
-  test("ILB-180 round robin skips a disabled server", () => {
+  testWhole("ILB-180 round robin skips a disabled server", () => {
     const members = membersOf(SERVERS).map((member, i) => (i === 1 ? { ...member, enabledSequence: null } : member));
     const served = serversOf(bench([ruleOf({ members })]), 4);
     expect(served).toEqual(["192.0.2.12", "192.0.2.10", "192.0.2.12", "192.0.2.10"]);
   });
 
-  test("ILB-296 a server added in the middle of a turn is served right after the list's end", () => {
+  testWhole("ILB-296 a server added in the middle of a turn is served right after the list's end", () => {
     const world = bench([ruleOf()]);
     expect(serversOf(world, 2)).toEqual(["192.0.2.12", "192.0.2.11"]);
     const added = { ...SERVERS[0]!, id: 104, address: ip("192.0.2.13") };
@@ -165,7 +165,7 @@ export function choosing(ground: Ground): void {
     expect(world.engine.sticky()).toEqual([]);
   });
 
-  test("proxy addresses rotate per connection and server, beginning with the second", () => {
+  testWhole("proxy addresses rotate per connection and server, beginning with the second", () => {
     const proxySource = { first: ip("203.0.113.1"), last: ip("203.0.113.3") };
     const world = bench([ruleOf({ type: "NAT", proxySource, members: one })]);
     const used = [0, 1, 2, 3].map((i) =>
