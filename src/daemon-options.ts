@@ -23,6 +23,8 @@ export interface RunOptions {
   readonly maxFlows: number;
   /** How long a packet worker may look for packets again before it sleeps, microseconds; 0: it sleeps at once. */
   readonly spinUs: number;
+  /** Priority while packet workers are strained, as nice(1) counts it; 0: as always. */
+  readonly nice: number;
   readonly compat: Compat;
   readonly logLevel: LogLevel;
   readonly logFormat: LogFormat;
@@ -42,6 +44,7 @@ const OPTIONS = [
   ["--workers", "N", "packet workers, 1 to 7; flows are divided among them", "1"],
   ["--max-flows", "N", "flow table size, fixed at start", "1000000"],
   ["--spin-us", "N", "longest look for more packets before a worker sleeps, when that pays; 0: none", "50"],
+  ["--nice", "N", "priority over other programs while more packets come than a worker can carry, -20 to 0", "-10"],
   ["--compat", "ilb|modern", "fragments, ICMP errors, IPv6 extension headers as the original or better", "modern"],
   ["--log-level", LOG_LEVELS.join("|"), "least level that is logged", "info"],
   ["--log-format", LOG_FORMATS.join("|"), "form of the log on stderr", "text"],
@@ -70,11 +73,12 @@ export function parseRunOptions(argv: readonly string[]): Result<RunOptions> {
   const workers = wholeNumber(given, "--workers", 1, MAX_WORKERS, 1);
   const maxFlows = wholeNumber(given, "--max-flows", MIN_FLOWS, MAX_FLOWS, 1_000_000);
   const spinUs = wholeNumber(given, "--spin-us", 0, MAX_SPIN_US, 50);
+  const nice = wholeNumber(given, "--nice", -20, 0, -10);
   const io = oneOf(given, "--io", IO_KINDS, "packet");
   const compat = oneOf(given, "--compat", COMPAT_MODES, "modern");
   const logLevel = oneOf(given, "--log-level", LOG_LEVELS, "info");
   const logFormat = oneOf(given, "--log-format", LOG_FORMATS, "text");
-  for (const value of [workers, maxFlows, spinUs, io, compat, logLevel, logFormat]) if (!value.ok) return value;
+  for (const value of [workers, maxFlows, spinUs, nice, io, compat, logLevel, logFormat]) if (!value.ok) return value;
   const devices = given.get("--dev")?.split(",") ?? null;
   if (devices?.some((name) => !/^[^\s/]{1,15}$/.test(name)))
     return wrong(`--dev ${given.get("--dev")}: no interface name`);
@@ -90,6 +94,7 @@ export function parseRunOptions(argv: readonly string[]): Result<RunOptions> {
     workers: checkedValue(workers),
     maxFlows: checkedValue(maxFlows),
     spinUs: checkedValue(spinUs),
+    nice: checkedValue(nice),
     compat: checkedValue(compat),
     logLevel: checkedValue(logLevel),
     logFormat: checkedValue(logFormat),
@@ -129,7 +134,7 @@ function wholeNumber(
 ): Result<number> {
   const text = given.get(name);
   if (text === undefined) return ok(otherwise);
-  const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  const value = /^-?\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
   return value >= min && value <= max
     ? ok(value)
     : wrong(`${name} ${text}: a whole number from ${min} to ${max} is needed`);

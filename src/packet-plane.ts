@@ -30,6 +30,7 @@ import {
 import { missingRequirement } from "./kernel/requirements.ts";
 import { fail, ok, type Result } from "./model/result.ts";
 import { monotonicMs, populate, useHugePages } from "./native/system.ts";
+import { ownSession, StrainRelief } from "./worker/priority.ts";
 import type { WorkerPlace, WorkerTeam } from "./worker/workers.ts";
 
 /**
@@ -116,7 +117,7 @@ async function open(
     return packetIo;
   });
   undo.push(() => team.stop());
-  await team.prepare(placesOf(engine, ios));
+  await team.prepare(placesOf(engine, ios, reliefOf(options.nice, log)));
   const names = ports[0]!.map((port) => port.name);
   log.info("devices open", { io, devices: names.join(",") });
   const wakeAll = (): void => {
@@ -141,13 +142,27 @@ async function open(
   };
 }
 
+/** What happens while workers are strained: the session is raised, or where that cannot be each thread raises itself. */
+function reliefOf(nice: number, log: Log): Pick<WorkerPlace, "nice" | "onStrain"> {
+  if (nice === 0) return {};
+  const session = ownSession(nice);
+  if (session === null) return { nice };
+  const relief = new StrainRelief(session, (reason) => log.warn("no priority over other programs", { nice, reason }));
+  return { onStrain: (isStrained) => relief.note(isStrained) };
+}
+
 /** What each packet worker works with, by number. The engine's memory was laid out for as many. */
-function placesOf(engine: EngineHost, ios: readonly KernelPacketIo[]): WorkerPlace[] {
+function placesOf(
+  engine: EngineHost,
+  ios: readonly KernelPacketIo[],
+  relief: Pick<WorkerPlace, "nice" | "onStrain">,
+): WorkerPlace[] {
   const peers = ios.length === 1 ? [] : ios.map((packetIo) => packetIo.handOver);
   return ios.map((packetIo, number) => ({
     seat: engine.seat(number),
     io: packetIo.handOver,
     peers,
+    ...relief,
     askToStop: () => {
       engine.requestStop(number);
       packetIo.wake();

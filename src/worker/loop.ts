@@ -3,6 +3,7 @@
  * out per batch; one clock read per batch. Knows neither packets nor configuration.
  */
 import type { PacketIo } from "../device/device.ts";
+import { Strain } from "./strain.ts";
 
 /** What the loop needs of engine/worker-engine.ts. */
 export interface LoopEngine {
@@ -42,8 +43,15 @@ export function discardStale(io: LoopIo): void {
  * Runs until the main thread asks for the end. While it waits it is quiescent, so a new image never has to wait for
  * packets; after every wait it adopts the newest image before it looks at a frame.
  * @param peers null: there is one worker
+ * @param onStrain is told when the worker becomes strained, and when it no longer is
  */
-export function run(engine: LoopEngine, io: LoopIo, peers: LoopPeers | null = null): void {
+export function run(
+  engine: LoopEngine,
+  io: LoopIo,
+  peers: LoopPeers | null = null,
+  onStrain: (isStrained: boolean) => void = () => undefined,
+): void {
+  const strain = new Strain();
   const carryOut = (count: number, nowMs: number): void => {
     const made = engine.process(count, nowMs);
     if (peers !== null) wakeSleepers(peers);
@@ -58,6 +66,7 @@ export function run(engine: LoopEngine, io: LoopIo, peers: LoopPeers | null = nu
     if (engine.stopRequested()) break;
     const nowMs = io.nowMs();
     if (count > 0) carryOut(count, nowMs);
+    if (strain.note(count, nowMs)) onStrain(strain.isStrained);
     if (peers !== null) takeOver(peers, (taken) => carryOut(taken, nowMs));
     lagsBehind = engine.sweepSlice(nowMs);
     engine.heartbeat(nowMs);

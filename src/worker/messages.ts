@@ -14,6 +14,8 @@ export type ToWorker =
       readonly io: IoHandOver;
       /** Of every worker by its number, this one included, to wake them; none when there is one worker. */
       readonly peers: readonly IoHandOver[];
+      /** What the thread is to raise itself to while it is strained (priority.ts); null: it only tells. */
+      readonly nice: number | null;
     }
   | { readonly kind: "run" };
 
@@ -21,5 +23,6 @@ export type ToWorker =
 export type FromWorker =
   | { readonly kind: "prepared" }
   | { readonly kind: "running" }
+  | { readonly kind: "strained"; readonly isStrained: boolean }
   | { readonly kind: "stopped" }
   | { readonly kind: "failed"; readonly reason: string };

@@ -7,12 +7,19 @@ import { readEngineModule } from "../engine/module.ts";
 import { compileWarm, WorkerEngine } from "../engine/worker-engine.ts";
 import { discardStale, type LoopPeers, run } from "./loop.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
+import { callingThread, StrainRelief } from "./priority.ts";
 
 declare const self: Worker;
 
 const say = (message: FromWorker): void => self.postMessage(message);
-let parts: { readonly engine: WorkerEngine; readonly io: KernelPacketIo; readonly peers: LoopPeers | null } | null =
-  null;
+
+interface Parts {
+  readonly engine: WorkerEngine;
+  readonly io: KernelPacketIo;
+  readonly peers: LoopPeers | null;
+  readonly onStrain: (isStrained: boolean) => void;
+}
+let parts: Parts | null = null;
 
 function peersOf(engine: WorkerEngine, handOvers: readonly IoHandOver[]): LoopPeers | null {
   if (handOvers.length < 2) return null;
@@ -27,6 +34,13 @@ function peersOf(engine: WorkerEngine, handOvers: readonly IoHandOver[]): LoopPe
   };
 }
 
+/** An optimisation: where a thread may not raise itself, it stays as it is. */
+function reliefOf(nice: number | null): Parts["onStrain"] {
+  if (nice === null) return (isStrained) => say({ kind: "strained", isStrained });
+  const relief = new StrainRelief(callingThread(nice), () => undefined);
+  return (isStrained) => relief.note(isStrained);
+}
+
 /** The engine, warm; made at the first message, whose failure is told at the second. */
 let warm: Promise<WebAssembly.Module> = Promise.reject(new Error("prepare before warm"));
 warm.catch(() => undefined);
@@ -39,14 +53,15 @@ async function follow(message: ToWorker): Promise<void> {
       return;
     case "prepare": {
       const engine = new WorkerEngine(message.seat, await warm);
-      parts = { engine, io: KernelPacketIo.attach(message.io), peers: peersOf(engine, message.peers) };
+      const peers = peersOf(engine, message.peers);
+      parts = { engine, io: KernelPacketIo.attach(message.io), peers, onStrain: reliefOf(message.nice) };
       return say({ kind: "prepared" });
     }
     case "run":
       if (parts === null) throw new Error("run before prepare");
       discardStale(parts.io);
       say({ kind: "running" });
-      run(parts.engine, parts.io, parts.peers);
+      run(parts.engine, parts.io, parts.peers, parts.onStrain);
       say({ kind: "stopped" });
   }
 }

@@ -12,6 +12,9 @@ export interface WorkerPlace {
   readonly io: IoHandOver;
   /** Of every worker by its number, when there are several. */
   readonly peers?: readonly IoHandOver[];
+  /** What its thread raises itself to while it is strained; null, the default: `onStrain` is told instead. */
+  readonly nice?: number | null;
+  readonly onStrain?: (isStrained: boolean) => void;
   /** Sets the stop flag in shared memory and wakes the worker. */
   readonly askToStop: () => void;
   /** Engine clock of the worker's last sign of life, milliseconds, wrapped to u32. */
@@ -60,8 +63,8 @@ export class PacketWorker {
   /** Attaches, when the worker is warm. Rejects when it fails. */
   prepare(place: WorkerPlace): Promise<void> {
     this.place = place;
-    const { seat, io, peers = [] } = place;
-    return this.ask({ kind: "prepare", seat, io, peers }, "prepared");
+    const { seat, io, peers = [], nice = null } = place;
+    return this.ask({ kind: "prepare", seat, io, peers, nice }, "prepared");
   }
 
   /** Enters the loop: packets flow from here on. Rejects when the worker fails. */
@@ -101,6 +104,7 @@ export class PacketWorker {
   private hear(message: FromWorker): void {
     if (message.kind === "failed") this.fail(`failed: ${firstLine(message.reason)}`);
     else if (message.kind === "stopped" && !this.ended) this.fail("ended");
+    else if (message.kind === "strained") this.place?.onStrain?.(message.isStrained);
     this.waiting.get(message.kind)?.();
   }
 

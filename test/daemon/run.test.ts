@@ -143,6 +143,7 @@ describe("a start that cannot be is refused in one line, and changes nothing", (
     expect(await refused("--io", "xdp")).toBe("--io xdp: one of packet, tun, none is needed");
     expect(await refused("--max-flows=many")).toContain("--max-flows many: a whole number");
     expect(await refused("--spin-us", "1001")).toContain("--spin-us 1001: a whole number from 0 to 1000");
+    expect(await refused("--nice", "1")).toBe("--nice 1: a whole number from -20 to 0 is needed");
     for (const count of ["0", "8", "two"])
       expect(await refused("--workers", count)).toBe(`--workers ${count}: a whole number from 1 to 7 is needed`);
     expect(await refused("--state")).toBe("--state needs a value");

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { BATCH_SIZE } from "../../src/gen/layout.ts";
 import { discardStale, type LoopEngine, type LoopIo, type LoopPeers, run, WAIT_US } from "../../src/worker/loop.ts";
 import { PacketWorker } from "../../src/worker/workers.ts";
 
@@ -64,6 +65,13 @@ test("while expiry is behind, the worker looks for packets between slices and do
   run(engine, io);
   const waits = calls.filter((call) => call.startsWith("receive"));
   expect(waits).toEqual([`receive ${WAIT_US}`, "receive 0", "receive 0", `receive ${WAIT_US}`]);
+});
+
+test("strain is told when it comes and when it is over", () => {
+  const { engine, io } = play([...new Array(20).fill(BATCH_SIZE), ...new Array(250).fill(1)]);
+  const told: boolean[] = [];
+  run(engine, io, null, (isStrained) => told.push(isStrained));
+  expect(told).toEqual([true, false]);
 });
 
 test("a worker that ends is quiescent for ever, and does not process what it has just received", () => {
