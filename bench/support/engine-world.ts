@@ -129,8 +129,11 @@ export class EngineWorld implements Side, FramePlaces {
   readonly #bytes: Uint8Array;
   readonly #headBase: number;
   readonly #descriptorBase: number;
-  /** Whom the server answers in each flow, and which server: learnt when the flow was opened. */
-  readonly #server: Uint32Array;
+  /**
+   * What was learnt when a flow was opened: the index of its server, and in full NAT whom the server answers. As small as may be:
+   * check() reads it between batches at places of chance, and what that drives out of the caches is measured with the next batch.
+   */
+  readonly #server: Uint8Array | Uint16Array;
   readonly #source: Uint32Array;
   readonly #sourcePort: Uint16Array;
   #order: Order;
@@ -149,9 +152,10 @@ export class EngineWorld implements Side, FramePlaces {
     this.#bytes = viewsOf(host.memory).u8;
     this.#headBase = this.engine.geometry.headBase;
     this.#descriptorBase = this.engine.geometry.descriptorBase;
-    this.#server = new Uint32Array(options.flows);
-    this.#source = new Uint32Array(options.flows);
-    this.#sourcePort = new Uint16Array(options.flows);
+    this.#server = options.servers <= 256 ? new Uint8Array(options.flows) : new Uint16Array(options.flows);
+    const proxied = options.type === "NAT" ? options.flows : 0;
+    this.#source = new Uint32Array(proxied);
+    this.#sourcePort = new Uint16Array(proxied);
     this.#order = new Order(options.flows);
     const port = { kind: "ethernet", mtu: 1500, address4: null, address6: null } as const;
     host.setPort(CLIENT_SIDE, { ...port, mac: macBytes(BOX_CLIENT_MAC) });
@@ -235,11 +239,12 @@ export class EngineWorld implements Side, FramePlaces {
       for (let slot = 0; slot < count; slot++) this.#learn(slot, first + slot);
       for (let slot = 0; slot < count; slot++) {
         const flow = first + slot;
+        const { source, sourcePort, destination, destinationPort } = this.#toServer(flow);
         const back = {
-          source: this.#server[flow]!,
-          sourcePort: SERVER_PORT,
-          destination: this.#source[flow]!,
-          destinationPort: this.#sourcePort[flow]!,
+          source: destination,
+          sourcePort: destinationPort,
+          destination: source,
+          destinationPort: sourcePort,
         };
         writeFrame(this, slot, family, back, [SERVER_MAC, BOX_SERVER_MAC], flow, ACK);
       }
@@ -263,9 +268,24 @@ export class EngineWorld implements Side, FramePlaces {
     const isProxied = proxy >= 0 && proxy < PROXIES;
     if (server < 0 || server >= servers || isProxied !== (type === "NAT"))
       throw new Error(`flow ${flow} opened wrongly`);
-    this.#server[flow] = segment.destination;
+    this.#server[flow] = server;
+    if (!isProxied) return;
     this.#source[flow] = segment.source;
     this.#sourcePort[flow] = segment.sourcePort;
+  }
+
+  /** What the packet of #fromClient() becomes. */
+  #toServer(flow: number): Segment {
+    const segment = this.#fromClient(flow);
+    const { type } = this.#options;
+    if (type === "DSR") return segment;
+    if (type === "NAT") {
+      segment.source = this.#source[flow]!;
+      segment.sourcePort = this.#sourcePort[flow]!;
+    }
+    segment.destination = FIRST_SERVER + this.#server[flow]!;
+    segment.destinationPort = SERVER_PORT;
+    return segment;
   }
 
   /** Puts a flow policy in force, or none. */
@@ -284,17 +304,9 @@ export class EngineWorld implements Side, FramePlaces {
   }
 
   check(): void {
-    const { type } = this.#options;
     for (let slot = 0; slot < BATCH_SIZE; slot++) {
       const flow = this.#inBatch[slot]!;
-      const segment = this.#fromClient(flow);
-      if (type !== "DSR") {
-        segment.source = this.#source[flow]!;
-        segment.sourcePort = this.#sourcePort[flow]!;
-        segment.destination = this.#server[flow]!;
-        segment.destinationPort = SERVER_PORT;
-      }
-      this.checkSlot(slot, this.#reason, segment, flow);
+      this.checkSlot(slot, this.#reason, this.#toServer(flow), flow);
     }
   }
 
