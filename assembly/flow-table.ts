@@ -42,6 +42,16 @@ export function otherBucket(index: u32, key: u64): u32 {
   return both - index + (both < index ? bucketCount : 0);
 }
 
+/**
+ * Asks for the cache line of a bucket without waiting for it. The byte that is stored is the lowest of the first way's deadline, and
+ * 0xff puts a deadline off by 255 ms at most, however often it is stored: deadlines are late by up to DEADLINE_STEP_MS anyway.
+ */
+// @ts-ignore: decorator
+@inline
+export function touchBucket(bucket: usize): void {
+  store<u8>(bucket, 0xff, DEADLINES);
+}
+
 /** Bits of the ways of a bucket that hold `key`. */
 // @ts-ignore: decorator
 @inline

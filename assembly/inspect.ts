@@ -4,12 +4,12 @@
  */
 import { swap16 } from "./address";
 import { bucketCount, buckets, descriptors, scratch } from "./bases";
-import { bucketAt, firstBucket, MANY_BUCKETS, matchWays, otherBucket } from "./flow-table";
+import { bucketAt, firstBucket, MANY_BUCKETS, matchWays, otherBucket, touchBucket } from "./flow-table";
 import { DESCRIPTOR_SIZE, Descriptor, ETHERNET_HEADER, MAX_PORTS, PortKind, SCRATCH_SIZE, Scratch } from "./gen/layout";
 import { tupleKey4, tupleKey6 } from "./hash";
 import { IPV4_TYPE, IPV6_TYPE, TCP, UDP } from "./parse";
 import { NEEDS_CSUM } from "./rewrite";
-import { port, state } from "./state";
+import { port } from "./state";
 
 /** Bits of Scratch.shape with the IP total length; IPv6 packets have up to 65,575 bytes. */
 export const SHAPE_TOTAL: u32 = 0xfffff;
@@ -198,33 +198,21 @@ function shapeOfIpv6(descriptor: Descriptor, notes: Scratch, link: u32): u32 {
 }
 
 /**
- * Loads one word of every bucket and nothing else, so that the misses overlap: the loop alone takes the cost at a million flows
- * from 91 to 36 ns (npm run bench -- --only engine.c).
+ * Brings every bucket into the cache, and does nothing else, so that the misses overlap. By stores: nobody waits for a store, so
+ * the next loops begin while the lines are on their way; WebAssembly has no prefetch, and a loop of loads takes 2 ns longer per packet
+ * at a million flows (docs/decisions/0045). What is stored is told at touchBucket().
  */
 function touchBuckets(count: u32): void {
-  let sum: u64 = 0;
   let at = scratch;
-  const end = scratch + <usize>((count + 3) & ~3) * SCRATCH_SIZE;
-  // Scratch records past count hold bucket addresses of an earlier batch, or 0: harmless to read.
-  for (; at < end; at += 4 * SCRATCH_SIZE) {
-    sum +=
-      load<u64>(load<u32>(at, offsetof<Scratch>("bucket"))) +
-      load<u64>(load<u32>(at, 32 + offsetof<Scratch>("bucket"))) +
-      load<u64>(load<u32>(at, 64 + offsetof<Scratch>("bucket"))) +
-      load<u64>(load<u32>(at, 96 + offsetof<Scratch>("bucket")));
-  }
-  // Somebody has to want the sum, or the loads go away.
-  state().touched = sum;
+  for (const end = at + <usize>count * SCRATCH_SIZE; at < end; at += SCRATCH_SIZE) touchBucket(load<u32>(at, offsetof<Scratch>("bucket")));
 }
 
 /** The same for the other buckets of what is not in its first one. Those of slow packets do no harm. */
 function touchOtherBuckets(count: u32): void {
-  let sum: u64 = 0;
   let notes = changetype<Scratch>(scratch);
   for (const end = scratch + <usize>count * SCRATCH_SIZE; changetype<usize>(notes) < end; notes = changetype<Scratch>(changetype<usize>(notes) + SCRATCH_SIZE)) {
     const key = notes.key;
     const bucket: usize = notes.bucket;
-    if (!matchWays(bucket, key)) sum += load<u64>(bucketAt(otherBucket(<u32>((bucket - buckets) >>> 6), key)));
+    if (!matchWays(bucket, key)) touchBucket(bucketAt(otherBucket(<u32>((bucket - buckets) >>> 6), key)));
   }
-  state().touched = sum;
 }

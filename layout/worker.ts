@@ -172,7 +172,11 @@ export const WORKER_RECORDS: Readonly<Record<string, RecordSpec>> = {
       ["key1", "u64", "as key0"],
       ["key2", "u64", "as key0"],
       ["key3", "u64", "as key0"],
-      ["deadline0", "u32", "engine clock at which the direction is idle, milliseconds, wraps"],
+      [
+        "deadline0",
+        "u32",
+        "engine clock at which the direction is idle, milliseconds, wraps; a look-up may store 0xff into its lowest byte",
+      ],
       ["deadline1", "u32", "as deadline0"],
       ["deadline2", "u32", "as deadline0"],
       ["deadline3", "u32", "as deadline0"],

@@ -1546,7 +1546,7 @@ export class Bucket {
   key2: u64;
   /** +24: as key0 */
   key3: u64;
-  /** +32: engine clock at which the direction is idle, milliseconds, wraps */
+  /** +32: engine clock at which the direction is idle, milliseconds, wraps; a look-up may store 0xff into its lowest byte */
   deadline0: u32;
   /** +36: as deadline0 */
   deadline1: u32;

@@ -4,7 +4,7 @@
  * incremental checksums, MAC header, verdict and egress port): established half-NAT flows of TCP and UDP over IPv4. Whatever
  * else comes is left as it is and not counted. Not part of the product; test/bench/c-twin.test.ts holds it to the engine.
  *
- * Compiled twice: TWIN_PREFETCH 0 touches buckets by a loop of loads as the engine does, 1 uses prefetch instructions,
+ * Compiled twice: TWIN_PREFETCH 0 touches buckets by stores as the engine does, 1 uses prefetch instructions,
  * which WebAssembly does not have. Numbers from the wire are read little-endian, as they lie (RFC 1071 section 2 B).
  */
 #include <stdint.h>
@@ -210,35 +210,34 @@ ALWAYS void inspect(const struct bases *b, uint32_t count) {
 }
 
 /*
- * Asks for every bucket and does nothing else, so that the misses overlap: by loads, or by prefetch instructions, which
- * do not wait. Prefetching in the first pass instead was slower by half at a million flows (AMD Zen 5, nested paging).
+ * Asks for a bucket without waiting for it: by a prefetch instruction, or by a store as the engine does (touchBucket() in
+ * assembly/flow-table.ts), of the lowest byte of the first way's deadline.
+ */
+ALWAYS void touch_bucket(uint8_t *bucket) {
+#if TWIN_PREFETCH
+  __builtin_prefetch(bucket);
+#else
+  bucket[32] = 0xff;
+#endif
+}
+
+/*
+ * Asks for every bucket and does nothing else, so that the misses overlap. Prefetching in the first pass instead was slower by
+ * half at a million flows (AMD Zen 5, nested paging).
  */
 ALWAYS void touch_buckets(const struct bases *b, uint32_t count) {
-#if TWIN_PREFETCH
-  for (uint32_t i = 0; i < count; i++) __builtin_prefetch(b->memory + b->scratch[i].bucket);
-#else
-  uint64_t sum = 0;
-  for (uint32_t i = 0; i < ((count + 3) & ~3u); i++) sum += load64(b->memory + b->scratch[i].bucket);
-  b->state->touched = sum;
-#endif
+  for (uint32_t i = 0; i < count; i++) touch_bucket(b->memory + b->scratch[i].bucket);
 }
 
 /* The same for the other buckets of what is not in its first one; worth its time from MANY_BUCKETS on. */
 ALWAYS void touch_other_buckets(const struct bases *b, uint32_t count) {
-  uint64_t sum = 0;
   for (uint32_t i = 0; i < count; i++) {
     const uint64_t key = b->scratch[i].key;
     const uint8_t *bucket = b->memory + b->scratch[i].bucket;
     if (match_ways(bucket, key)) continue;
     const uint32_t index = (uint32_t)((bucket - b->buckets) >> 6), both = scaled(b, (uint32_t)key);
-    const uint8_t *other = b->buckets + ((size_t)(both - index + (both < index ? b->bucket_count : 0)) << 6);
-#if TWIN_PREFETCH
-    __builtin_prefetch(other);
-#else
-    sum += load64(other);
-#endif
+    touch_bucket(b->buckets + ((size_t)(both - index + (both < index ? b->bucket_count : 0)) << 6));
   }
-  b->state->touched = sum;
 }
 
 /* --- second pass --- */

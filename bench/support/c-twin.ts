@@ -3,7 +3,7 @@ import { dlopen, FFIType, ptr } from "bun:ffi";
 import type { WorkerSeat } from "../../src/engine/host.ts";
 import { buildNative } from "./native.ts";
 
-/** How the twin hides the latency of the flow table: by loads as the engine does, or by prefetch instructions. */
+/** How the twin hides the latency of the flow table: by stores as the engine does, or by prefetch instructions. */
 export type CTwinKind = "touch" | "prefetch";
 
 /** The same call that a worker makes into WebAssembly. */

@@ -1391,7 +1391,7 @@ export const Bucket = {
   key2: 16,
   /** u64: as key0 */
   key3: 24,
-  /** u32: engine clock at which the direction is idle, milliseconds, wraps */
+  /** u32: engine clock at which the direction is idle, milliseconds, wraps; a look-up may store 0xff into its lowest byte */
   deadline0: 32,
   /** u32: as deadline0 */
   deadline1: 36,

@@ -10,7 +10,7 @@ import { readModule, viewsOf } from "../../src/engine/abi.ts";
 import type { FrameIn, Outcome } from "../../src/engine/engine.ts";
 import { FrameMemory } from "../../src/engine/frame-memory.ts";
 import { WasmEngine } from "../../src/engine/wasm-engine.ts";
-import { HEAD_L3_CAPACITY, Reason, Verdict } from "../../src/gen/layout.ts";
+import { Bucket, HEAD_L3_CAPACITY, Reason, Verdict } from "../../src/gen/layout.ts";
 import {
   answerTo,
   arriving,
@@ -124,6 +124,16 @@ function flowMemory({ host }: WasmEngine): Buffer {
   return Buffer.from(viewsOf(host.memory).u8.slice(at, at + flowMemoryBytes));
 }
 
+/** The same without deadlines, which the stores of a look-up put off and prefetch instructions do not. */
+function flowMemoryWithoutDeadlines(engine: WasmEngine): Buffer {
+  const bytes = flowMemory(engine);
+  const { flowMemory: at, buckets } = engine.host.map.workers[0]!;
+  const first = buckets - at;
+  for (let bucket = first; bucket < first + engine.host.map.counts.buckets * Bucket.size; bucket += Bucket.size)
+    bytes.fill(0, bucket + Bucket.deadline0, bucket + Bucket.meta0);
+  return bytes;
+}
+
 describe.each(["touch", "prefetch"] as const)("the C twin, %s", (kind) => {
   test.skipIf(reason !== null)(named("says, writes and counts what the engine does for everyday packets"), async () => {
     const seed = seedFromEnvironment(23);
@@ -143,7 +153,8 @@ describe.each(["touch", "prefetch"] as const)("the C twin, %s", (kind) => {
       expect(outcomes).toEqual(expected);
       expect(forwarded).toBe(frames.length);
     }
-    expect(flowMemory(other.engine).equals(flowMemory(own.engine))).toBe(true);
+    const memoryOf = kind === "touch" ? flowMemory : flowMemoryWithoutDeadlines;
+    expect(memoryOf(other.engine).equals(memoryOf(own.engine))).toBe(true);
     expect(other.engine.counters()).toEqual(own.engine.counters());
   });
 
@@ -153,7 +164,7 @@ describe.each(["touch", "prefetch"] as const)("the C twin, %s", (kind) => {
       const { bench, engine } = await newWorld();
       const [flow] = openFlows(bench);
       const twin = new TwinWorld(engine, kind);
-      const before = flowMemory(engine);
+      const before = flowMemoryWithoutDeadlines(engine);
       const { ends } = flow!;
       const others = [
         tcpPacket({ ...ends, flags: "FA" }),
@@ -167,7 +178,7 @@ describe.each(["touch", "prefetch"] as const)("the C twin, %s", (kind) => {
       const { outcomes, forwarded } = twin.process(others, bench.nowMs);
       expect(forwarded).toBe(0);
       for (const { verdict } of outcomes) expect(verdict).not.toBe(Verdict.Forward);
-      expect(flowMemory(engine).equals(before)).toBe(true);
+      expect(flowMemoryWithoutDeadlines(engine).equals(before)).toBe(true);
     },
   );
 });
