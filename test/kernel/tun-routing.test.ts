@@ -1,51 +1,27 @@
 /** The way of the interest set into a TUN and out of it again, with a plain TUN program in the engine's place. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { interestOf } from "../../src/control/interest.ts";
-import { HostChanges } from "../../src/kernel/host-changes.ts";
-import type { InterestTable } from "../../src/kernel/interest-table.ts";
-import { NetworkWatch } from "../../src/kernel/network-watch.ts";
-import { addressRefusal, createTunRouting } from "../../src/kernel/tun-routing.ts";
-import { Nft } from "../../src/native/nftables.ts";
+import { addressRefusal } from "../../src/kernel/tun-routing.ts";
 import { ip, mac } from "../support/addresses.ts";
 import { hasTun } from "../support/capabilities.ts";
 import { ethernet, fromHex, ipv4, PROTOCOL_TCP, tcp, toHex } from "../support/packet-builder.ts";
-import { LogBook, Net, PEER_PROGRAM, type Peer, until } from "./support.ts";
+import { type Net, PEER_PROGRAM, type Peer, until } from "./support.ts";
+import { routeThroughTun, type TunRoute, tunNet } from "./tun-ground.ts";
 
 const CLIENT = ip("192.0.2.2");
 const VIP = ip("203.0.113.10");
 const SERVER = ip("198.51.100.2");
-const INTEREST = interestOf([
-  {
-    vip: VIP,
-    protocol: "tcp",
-    ports: { min: 80, max: 80 },
-    type: "HALF-NAT",
-    proxySource: null,
-    servers: [{ address: SERVER, ports: { min: 8080, max: 8080 } }],
-  },
-]);
-
 describe.skipIf(!hasTun)("tun routing", () => {
   let net: Net;
   let engine: Peer;
   let client: Peer;
   let atServer: Peer;
   let atClient: Peer;
-  let network: NetworkWatch;
-  let changes: HostChanges;
-  let nft: Nft;
-  let routing: InterestTable;
-  let directory: string;
+  let route: TunRoute;
   let before: string;
-  const log = new LogBook();
 
   beforeAll(async () => {
-    net = new Net("box", "client", "server");
-    net.cable("box:eth0", "client:eth0", ["02:00:00:00:00:0b", "02:00:00:00:00:0c"]);
-    net.cable("box:eth1", "server:eth0", ["02:00:00:00:01:0b", "02:00:00:00:01:0c"]);
+    net = tunNet();
     net.sh("box", "ip address add 192.0.2.1/24 dev eth0; ip address add 198.51.100.1/24 dev eth1");
     net.sh("client", "ip address add 192.0.2.2/24 dev eth0; ip route add default via 192.0.2.1");
     net.sh("server", "ip address add 198.51.100.2/24 dev eth0; ip route add default via 198.51.100.1");
@@ -55,25 +31,13 @@ describe.skipIf(!hasTun)("tun routing", () => {
       "nft 'add table inet user; add chain inet user c'; ip rule add fwmark 5 lookup 55; ip route add 203.0.113.0/24 dev eth1 table 55",
     );
     before = net.traces("box");
-    directory = mkdtempSync(join(tmpdir(), "ilb-k-"));
-    engine = net.start("box", "python3", PEER_PROGRAM, "tun", "ilb0");
     client = net.start("client", "python3", PEER_PROGRAM, "send", "eth0");
-    atServer = net.start("server", "python3", PEER_PROGRAM, "sniff", "eth0");
-    atClient = net.start("client", "python3", PEER_PROGRAM, "sniff", "eth0");
-    for (const peer of [engine, atServer, atClient]) await peer.line();
-    await net.inside("box", async () => {
-      network = new NetworkWatch();
-      changes = new HostChanges(directory, network, log);
-      nft = new Nft();
-      routing = await createTunRouting(nft, network, changes, { tun: "ilb0", devices: ["eth0", "eth1"] });
-      await routing.apply(INTEREST);
-    });
+    route = await routeThroughTun(net, 4, { vip: VIP, server: SERVER });
+    ({ engine, atServer, atClient } = route);
   });
   afterAll(async () => {
-    await nft?.close();
-    network?.close();
+    await route?.close();
     await net?.close();
-    rmSync(directory, { recursive: true, force: true });
   });
 
   const segment = (
@@ -163,11 +127,11 @@ describe.skipIf(!hasTun)("tun routing", () => {
       const [names, values] = net.sh("box", "grep ^IpExt: /proc/net/netstat").trim().split("\n");
       return Number(values!.split(" ")[names!.split(" ").indexOf("InNoRoutes")]);
     };
-    await routing.narrow(interestOf([]));
+    await route.routing.narrow(interestOf([]));
     const earlier = unrouted();
     fromClient(segment(CLIENT, 1000, VIP, 80, 77));
     await until("the kernel has looked for a route", () => unrouted() > earlier);
-    await routing.widen(INTEREST);
+    await route.routing.widen(route.interest);
     fromClient(segment(CLIENT, 1001, VIP, 80, 78));
     const packet = fromHex(await engine.line());
     expect(packet[4]! * 256 + packet[5]!).toBe(78);
@@ -175,10 +139,10 @@ describe.skipIf(!hasTun)("tun routing", () => {
 
   test("after removal everything is as before, what the user had included", async () => {
     net.sh("box", "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.all.src_valid_mark=0");
-    await routing.remove();
-    await net.inside("box", () => changes.undoAll());
+    await route.routing.remove();
+    await net.inside("box", () => route.changes.undoAll());
     await engine.kill();
-    expect(log.lines).toEqual([]);
+    expect(route.log.lines).toEqual([]);
     expect(net.traces("box")).toBe(before);
   });
 });

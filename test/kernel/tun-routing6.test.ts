@@ -3,15 +3,8 @@
  * of switching forwarding on, with a plain TUN program in the engine's place.
  */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { existsSync, mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
-import { interestOf } from "../../src/control/interest.ts";
+import { existsSync } from "node:fs";
 import { HostChanges } from "../../src/kernel/host-changes.ts";
-import type { InterestTable } from "../../src/kernel/interest-table.ts";
-import { NetworkWatch } from "../../src/kernel/network-watch.ts";
-import { createTunRouting } from "../../src/kernel/tun-routing.ts";
-import { Nft } from "../../src/native/nftables.ts";
 import { addressFromBytes, addressText, ip, mac } from "../support/addresses.ts";
 import { hasTun } from "../support/capabilities.ts";
 import {
@@ -28,7 +21,8 @@ import {
   toHex,
   udp,
 } from "../support/packet-builder.ts";
-import { LogBook, Net, PEER_PROGRAM, type Peer, until } from "./support.ts";
+import { type Net, PEER_PROGRAM, type Peer, until } from "./support.ts";
+import { routeThroughTun, type TunRoute, tunNet } from "./tun-ground.ts";
 
 const CLIENT = ip("2001:db8:1::2");
 const VIP = ip("2001:db8:3::10");
@@ -36,17 +30,6 @@ const SERVER = ip("2001:db8:2::2");
 const BOX_FRONT = mac("02:00:00:00:00:0b");
 const CLIENT_MAC = mac("02:00:00:00:00:0c");
 const ROUTER_LINK_LOCAL = ip("fe80::c");
-const INTEREST = interestOf([
-  {
-    vip: VIP,
-    protocol: "tcp",
-    ports: { min: 80, max: 80 },
-    type: "HALF-NAT",
-    proxySource: null,
-    servers: [{ address: SERVER, ports: { min: 8080, max: 8080 } }],
-  },
-]);
-
 const hasPerDevice = existsSync("/proc/sys/net/ipv6/conf/all/force_forwarding");
 const ways = [
   { way: "for its devices alone (Linux 6.17)", perDevice: true },
@@ -61,20 +44,14 @@ describe.each(ways)("tun routing of IPv6, forwarding $way", ({ perDevice }) => {
   let server: Peer;
   let atServer: Peer;
   let atClient: Peer;
-  let network: NetworkWatch;
-  let changes: HostChanges;
-  let nft: Nft;
-  let routing: InterestTable;
-  let directory: string;
+  let route: TunRoute;
   let before: string;
-  const log = new LogBook();
 
   beforeAll(async () => {
     if (!isPossible) return;
-    net = new Net("box", "client", "server");
-    for (const name of ["box", "client", "server"]) net.sh(name, "sysctl -qw net.ipv6.conf.default.accept_dad=0");
-    net.cable("box:eth0", "client:eth0", ["02:00:00:00:00:0b", "02:00:00:00:00:0c"]);
-    net.cable("box:eth1", "server:eth0", ["02:00:00:00:01:0b", "02:00:00:00:01:0c"]);
+    net = tunNet((made) => {
+      for (const name of ["box", "client", "server"]) made.sh(name, "sysctl -qw net.ipv6.conf.default.accept_dad=0");
+    });
     net.sh(
       "box",
       "ip address add 2001:db8:1::1/64 dev eth0 nodad; ip address add 2001:db8:2::1/64 dev eth1 nodad; sysctl -qw net.ipv6.conf.lo.forwarding=1",
@@ -88,30 +65,12 @@ describe.each(ways)("tun routing of IPv6, forwarding $way", ({ perDevice }) => {
     advertise();
     await until("a default route", () => net.sh("box", "ip -6 route show default").includes("via fe80::c"));
     before = withoutLifetime(net.traces("box"));
-    directory = mkdtempSync(join(tmpdir(), "ilb-k-"));
-    engine = net.start("box", "python3", PEER_PROGRAM, "tun", "ilb0", "6");
-    atServer = net.start("server", "python3", PEER_PROGRAM, "sniff", "eth0", "6");
-    atClient = net.start("client", "python3", PEER_PROGRAM, "sniff", "eth0", "6");
-    for (const peer of [engine, atServer, atClient]) await peer.line();
-    await net.inside("box", async () => {
-      network = new NetworkWatch();
-      changes = new HostChanges(directory, network, log);
-      nft = new Nft();
-      const devices = ["eth0", "eth1"];
-      routing = await createTunRouting(nft, network, changes, {
-        tun: "ilb0",
-        devices,
-        forwardsPerDevice6: perDevice,
-      });
-      await routing.apply(INTEREST);
-    });
+    route = await routeThroughTun(net, 6, { vip: VIP, server: SERVER, forwardsPerDevice6: perDevice });
+    ({ engine, atServer, atClient } = route);
   });
   afterAll(async () => {
-    if (!isPossible) return;
-    await nft?.close();
-    network?.close();
+    await route?.close();
     await net?.close();
-    rmSync(directory, { recursive: true, force: true });
   });
 
   const frame = (destination: Uint8Array, source: Uint8Array, payload: Uint8Array) =>
@@ -242,13 +201,13 @@ describe.each(ways)("tun routing of IPv6, forwarding $way", ({ perDevice }) => {
   });
 
   test.skipIf(!isPossible)("after a crash and the next start everything is as before", async () => {
-    await nft.close();
+    await route.nft.close();
     await engine.kill();
     expect(withoutLifetime(net.traces("box"))).not.toBe(before);
-    expect(log.lines).toEqual([]);
-    await net.inside("box", () => new HostChanges(directory, network, log).cleanUpAfterCrash());
-    expect(log.lines).toHaveLength(1);
-    expect(log.lines[0]).toStartWith("putting back what an earlier ilbd changed on this host: ");
+    expect(route.log.lines).toEqual([]);
+    await net.inside("box", () => new HostChanges(route.directory, route.network, route.log).cleanUpAfterCrash());
+    expect(route.log.lines).toHaveLength(1);
+    expect(route.log.lines[0]).toStartWith("putting back what an earlier ilbd changed on this host: ");
     expect(withoutLifetime(net.traces("box"))).toBe(before);
   });
 });
