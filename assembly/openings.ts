@@ -83,8 +83,10 @@ function foreseeFlow(index: u32, notes: Scratch, opening: Opening, before: Openi
   const sourceHead = isIpv6 ? load<u64>(ip, 8) : 0;
   const sourceTail = isIpv6 ? load<u64>(ip, 16) : mapped(load<u32>(ip, 12));
   const vipTail = isIpv6 ? load<u64>(ip, 32) : mapped(load<u32>(ip, 16));
-  if (isIpv6 ? isMapped(sourceHead, sourceTail) || isMartian6(sourceHead, sourceTail) : isMartian4(load<u32>(ip, 12))) return;
   const vipHead = isIpv6 ? load<u64>(ip, 24) : 0;
+  if (isIpv6 ? isMapped(sourceHead, sourceTail) || isMartian6(sourceHead, sourceTail) : isMartian4(load<u32>(ip, 12))) return;
+  // It would pass for the VIP of the opening before, which IPv4 addresses are compared like.
+  if (isIpv6 && isMapped(vipHead, vipTail)) return;
   const vipPort = swap16(portsBe >>> 16);
   let rule = changetype<ImageRule>(<usize>ruleBefore);
   if (!ruleBefore || before.vipPortBe != portsBe >>> 16 || rule.vipTail != vipTail || rule.vipHead != vipHead) {

@@ -4,6 +4,7 @@ import type { Outcome } from "../../../src/engine/engine.ts";
 import { Reason, Verdict } from "../../../src/gen/layout.ts";
 import { ip as parseAddress } from "../../support/addresses.ts";
 import {
+  address6Of,
   answerTo,
   arriving,
   type Bench,
@@ -119,6 +120,23 @@ export function refusing(ground: Ground): void {
       expect([late.reason, late.serverId]).toEqual([Reason.FlowNew, second!.id]);
     },
   );
+
+  if (family === 4)
+    test("an IPv6 packet to the IPv4-mapped address of a VIP is nobody's, also right behind openings of that VIP", () => {
+      const world = bench([ruleOf({ members: one })]);
+      world.send(arriving(tcpPacket({ sourcePort: 39_000 })));
+      const disguised = tcpPacket({
+        from: address6Of(ground.CLIENT),
+        to: { family: 6, value: 0xffff_0000_0000n | ground.VIP.value },
+        sourcePort: 40_001,
+      });
+      const frames = [tcpPacket({ sourcePort: 40_000 }), disguised, tcpPacket({ sourcePort: 40_002 })].map((packet) =>
+        arriving(packet),
+      );
+      const outcomes = world.engine.process(frames, world.nowMs);
+      expect(outcomes.map(({ reason }) => reason)).toEqual([Reason.FlowNew, Reason.Unguarded, Reason.FlowNew]);
+      expect(world.engine.flows().length).toBe(3);
+    });
 
   test("TTL 0 is over like TTL 1, also of a flow that is open, and takes nothing from the byte beside it", () => {
     const world = bench([ruleOf({ members: one })]);
