@@ -154,7 +154,17 @@ class Daemon {
       `ilbd ready socket=${options.socket} io=${options.io} workers=${options.io === "none" ? 0 : options.workers}\n`,
     );
     void this.application();
+    void this.finishWarmUp();
     return ok(undefined);
+  }
+
+  /** What the first packets need has been warmed up before; a failure costs speed only. */
+  private async finishWarmUp(): Promise<void> {
+    try {
+      await this.team?.finishWarmUp();
+    } catch (error) {
+      this.log.warn("the warm-up was not finished", { reason: error instanceof Error ? error.message : String(error) });
+    }
   }
 
   /** Resolves with a line when a part fails while running. */

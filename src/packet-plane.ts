@@ -117,7 +117,9 @@ async function open(
     return packetIo;
   });
   undo.push(() => team.stop());
-  await team.prepare(placesOf(engine, ios, reliefOf(options.nice, log)));
+  // They may still be warming up; meanwhile the tables are made.
+  const prepared = team.prepare(placesOf(engine, ios, reliefOf(options.nice, log)));
+  prepared.catch(() => undefined); // told by start()
   const names = ports[0]!.map((port) => port.name);
   log.info("devices open", { io, devices: names.join(",") });
   const wakeAll = (): void => {
@@ -127,7 +129,10 @@ async function open(
     engine: engineControl(engine, wakeAll, names),
     kernel: kernelControl(opened),
     nowMs: monotonicMs,
-    start: () => team.run(),
+    start: async () => {
+      await prepared;
+      await team.run();
+    },
     ports: () =>
       names.map((name, index) => ({ name, counters: sumCounters(ios.map((packetIo) => packetIo.counters(index))) })),
     workers: () => engine.workers(),

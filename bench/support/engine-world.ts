@@ -147,7 +147,6 @@ export class EngineWorld implements Side, FramePlaces {
     this.host = host;
     this.seat = host.seat(0);
     this.engine = new WorkerEngine(this.seat);
-    this.engine.warmUp();
     this.view = new DataView(host.memory.buffer);
     this.#bytes = viewsOf(host.memory).u8;
     this.#headBase = this.engine.geometry.headBase;
@@ -185,6 +184,7 @@ export class EngineWorld implements Side, FramePlaces {
     // As the daemon does: without it millions of flows cost a walk of the page tables each.
     useHugePages(host.memory.buffer, pageAdvice(host.map).huge);
     const world = new EngineWorld(host, all);
+    await world.engine.warmUp();
     world.#open();
     return world;
   }

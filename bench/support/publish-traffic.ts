@@ -33,9 +33,9 @@ function write(view: DataView, layer3: number, rule: number): void {
   view.setUint32(layer3 + 24, 26 << 16);
 }
 
-function work(seat: WorkerSeat, shared: Int32Array): void {
+async function work(seat: WorkerSeat, shared: Int32Array): Promise<void> {
   const engine = new WorkerEngine(seat);
-  engine.warmUp();
+  await engine.warmUp();
   const { descriptorBase, headBase, headStride, headLayer3Offset } = engine.geometry;
   const view = new DataView(seat.memory.buffer);
   let rule = 0;
@@ -66,7 +66,7 @@ declare const self: { onmessage: (event: MessageEvent<{ seat: WorkerSeat; shared
 
 /** Inside of the worker that the row starts; the row itself imports the places only. */
 if (!Bun.isMainThread)
-  self.onmessage = ({ data }) => {
-    work(data.seat, data.shared);
+  self.onmessage = async ({ data }) => {
+    await work(data.seat, data.shared);
     postMessage("done");
   };

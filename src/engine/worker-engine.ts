@@ -30,16 +30,6 @@ export interface FrameGeometry {
   readonly madeCount: number;
 }
 
-/**
- * Compiles the engine and brings its hot code to the top compiler tier, before there is a memory to attach to.
- * @param isAlone false: several workers will hand frames to each other
- */
-export function compileWarm(moduleBytes: Uint8Array<ArrayBuffer>, isAlone: boolean): WebAssembly.Module {
-  const module = compileModule(moduleBytes);
-  runWarmUp(module, isAlone);
-  return module;
-}
-
 export class WorkerEngine {
   readonly memory: WebAssembly.Memory;
   readonly geometry: FrameGeometry;
@@ -49,7 +39,7 @@ export class WorkerEngine {
 
   /**
    * Attaches. Throws when module, memory and program do not fit together.
-   * @param module of compileWarm(); by default the seat's bytes are compiled here, and are cold
+   * @param module of which other instances may have run warm (warm-up.ts); by default the seat's bytes are compiled here, and are cold
    */
   constructor(seat: WorkerSeat, module: WebAssembly.Module = compileModule(seat.moduleBytes)) {
     const regions = seat.map.workers[seat.workerIndex];
@@ -150,8 +140,8 @@ export class WorkerEngine {
     this.#exports.heartbeat(nowMs);
   }
 
-  /** Brings the hot code to the top compiler tier before devices open. Leaves no trace in the worker's tables. */
-  warmUp(): void {
-    runWarmUp(this.#module, this.#isAlone);
+  /** Runs the module warm, all of it. Leaves no trace in the worker's tables. */
+  async warmUp(): Promise<void> {
+    await runWarmUp(this.#module, this.#isAlone);
   }
 }

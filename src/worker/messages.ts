@@ -3,13 +3,14 @@ import type { IoHandOver } from "../device/kernel-io.ts";
 import type { WorkerSeat } from "../engine/host.ts";
 
 /**
- * To the worker, in this order. `warm`: compile the engine and run it warm, with nothing to work with yet. `prepare`: attach.
- * `run`: enter the loop, which ends by the stop flag.
+ * To the worker, in this order. `warm`: run the engine warm, with nothing to work with yet; of several workers one does it
+ * for all. `prepare`: attach. `run`: enter the loop, which ends by the stop flag.
  */
 export type ToWorker =
-  | { readonly kind: "warm"; readonly isAlone: boolean }
+  | { readonly kind: "warm"; readonly module: WebAssembly.Module; readonly isAlone: boolean }
   | {
       readonly kind: "prepare";
+      readonly module: WebAssembly.Module;
       readonly seat: WorkerSeat;
       readonly io: IoHandOver;
       /** Of every worker by its number, this one included, to wake them; none when there is one worker. */

@@ -3,8 +3,8 @@
  * to the shared memory and to the ports that were opened there, then lives in the loop. Opens nothing and owns nothing.
  */
 import { type IoHandOver, KernelPacketIo } from "../device/kernel-io.ts";
-import { readEngineModule } from "../engine/module.ts";
-import { compileWarm, WorkerEngine } from "../engine/worker-engine.ts";
+import { WarmUp } from "../engine/warm-up.ts";
+import { WorkerEngine } from "../engine/worker-engine.ts";
 import { discardStale, type LoopPeers, run } from "./loop.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
 import { callingThread, StrainRelief } from "./priority.ts";
@@ -41,18 +41,12 @@ function reliefOf(nice: number | null): Parts["onStrain"] {
   return (isStrained) => relief.note(isStrained);
 }
 
-/** The engine, warm; made at the first message, whose failure is told at the second. */
-let warm: Promise<WebAssembly.Module> = Promise.reject(new Error("prepare before warm"));
-warm.catch(() => undefined);
-
 async function follow(message: ToWorker): Promise<void> {
   switch (message.kind) {
     case "warm":
-      warm = readEngineModule().then((bytes) => compileWarm(bytes, message.isAlone));
-      warm.catch(() => undefined);
-      return;
+      return new WarmUp(message.module, message.isAlone).prepare();
     case "prepare": {
-      const engine = new WorkerEngine(message.seat, await warm);
+      const engine = new WorkerEngine(message.seat, message.module);
       const peers = peersOf(engine, message.peers);
       parts = { engine, io: KernelPacketIo.attach(message.io), peers, onStrain: reliefOf(message.nice) };
       return say({ kind: "prepared" });

@@ -3,7 +3,9 @@
  * the daemon, because the kernel must have its packets back rather than lose them.
  */
 import type { IoHandOver } from "../device/kernel-io.ts";
+import { compileModule } from "../engine/abi.ts";
 import type { WorkerSeat } from "../engine/host.ts";
+import { readEngineModule } from "../engine/module.ts";
 import type { FromWorker, ToWorker } from "./messages.ts";
 
 /** What a worker works with. */
@@ -32,6 +34,8 @@ const ENTRY = Bun.main.startsWith("/$bunfs/")
 const HANG_MS = 10_000;
 const WATCH_MS = 1000;
 const STOP_MS = 1000;
+/** Between two slices of finishWarmUp(): for whatever else the thread has to do. */
+const SLICE_PAUSE_MS = 1;
 
 export class PacketWorker {
   /** Resolves with one line when the worker ends without being asked to. */
@@ -43,8 +47,8 @@ export class PacketWorker {
   private ended = false;
   private place: WorkerPlace | null = null;
 
-  /** Starts the thread, which warms up at once. @param name how messages call it @param isAlone whether it is the only one */
-  constructor(name: string, isAlone: boolean) {
+  /** Starts the thread. @param name how messages call it */
+  constructor(name: string) {
     const failed = Promise.withResolvers<string>();
     this.failed = failed.promise;
     this.fail = (what) => {
@@ -57,14 +61,18 @@ export class PacketWorker {
     this.worker.addEventListener("close", () => {
       if (!this.ended) this.fail("ended");
     });
-    this.tell({ kind: "warm", isAlone });
   }
 
-  /** Attaches, when the worker is warm. Rejects when it fails. */
-  prepare(place: WorkerPlace): Promise<void> {
+  /** Begins to warm the engine up, for every thread that runs it. */
+  warmUp(module: WebAssembly.Module, isAlone: boolean): void {
+    this.tell({ kind: "warm", module, isAlone });
+  }
+
+  /** Attaches, when what warmUp() asked for is done. Rejects when it fails. */
+  prepare(module: WebAssembly.Module, place: WorkerPlace): Promise<void> {
     this.place = place;
     const { seat, io, peers = [], nice = null } = place;
-    return this.ask({ kind: "prepare", seat, io, peers, nice }, "prepared");
+    return this.ask({ kind: "prepare", module, seat, io, peers, nice }, "prepared");
   }
 
   /** Enters the loop: packets flow from here on. Rejects when the worker fails. */
@@ -122,22 +130,43 @@ export class WorkerTeam {
   /** Resolves with one line when a worker ends without being asked to. */
   readonly failed: Promise<string>;
   private readonly workers: readonly PacketWorker[];
+  private readonly module: Promise<WebAssembly.Module>;
+  private stopped = false;
 
-  /** @param count of threads, which warm up at once */
+  /** @param count of threads; the first begins at once to warm the engine up, for all of them */
   static spawn(count: number): WorkerTeam {
-    const isAlone = count === 1;
-    const nameOf = (number: number) => (isAlone ? "the packet worker" : `packet worker ${number}`);
-    return new WorkerTeam(Array.from({ length: count }, (_, number) => new PacketWorker(nameOf(number), isAlone)));
+    const nameOf = (number: number) => (count === 1 ? "the packet worker" : `packet worker ${number}`);
+    const workers = Array.from({ length: count }, (_, number) => new PacketWorker(nameOf(number)));
+    return new WorkerTeam(workers, readEngineModule().then(compileModule));
   }
 
-  private constructor(workers: readonly PacketWorker[]) {
+  private constructor(workers: readonly PacketWorker[], module: Promise<WebAssembly.Module>) {
     this.workers = workers;
     this.failed = Promise.race(workers.map((worker) => worker.failed));
+    this.module = module;
+    module.then(
+      (compiled) => workers[0]!.warmUp(compiled, workers.length === 1),
+      () => undefined, // told by prepare()
+    );
   }
 
-  /** All attach. @param places by number, one for each. Rejects when one fails. */
+  /** All attach. @param places by number, one for each. Rejects when one fails, or the engine has not been built. */
   async prepare(places: readonly WorkerPlace[]): Promise<void> {
-    await Promise.all(this.workers.map((worker, number) => worker.prepare(places[number]!)));
+    const module = await this.module;
+    await Promise.all(this.workers.map((worker, number) => worker.prepare(module, places[number]!)));
+  }
+
+  /**
+   * Warms up what the first packets did not have to wait for, on the calling thread in slices shorter than a millisecond:
+   * compiled code belongs to the module, whatever thread has run it. Ends early when the team stops.
+   */
+  async finishWarmUp(): Promise<void> {
+    const { WarmUp } = await import("../engine/warm-up.ts");
+    const rest = new WarmUp(await this.module, this.workers.length === 1);
+    await rest.finish(async () => {
+      await Bun.sleep(SLICE_PAUSE_MS);
+      return !this.stopped;
+    });
   }
 
   /** All enter the loop. Rejects when one fails. */
@@ -147,6 +176,7 @@ export class WorkerTeam {
 
   /** Ends all. Does not reject. After it nobody uses the memory, the ports or another worker's io any more. */
   async stop(): Promise<void> {
+    this.stopped = true;
     await Promise.all(this.workers.map((worker) => worker.stop()));
   }
 }

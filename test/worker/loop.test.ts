@@ -1,7 +1,9 @@
 import { expect, test } from "bun:test";
+import { compileModule } from "../../src/engine/abi.ts";
 import { BATCH_SIZE } from "../../src/gen/layout.ts";
 import { discardStale, type LoopEngine, type LoopIo, type LoopPeers, run, WAIT_US } from "../../src/worker/loop.ts";
 import { PacketWorker } from "../../src/worker/workers.ts";
+import { MODULE_BYTES } from "../support/wasm-engine.ts";
 
 /** Plays the batches given, then asks for the stop; every call lands in one list. */
 function play(batches: readonly number[], behind: boolean[] = []): { calls: string[]; engine: LoopEngine; io: LoopIo } {
@@ -159,8 +161,8 @@ test("what the sockets collected before the start is thrown away without waiting
 });
 
 test("a worker that cannot attach says why, in one line, and can be stopped", async () => {
-  const worker = new PacketWorker("the packet worker", true);
-  const prepared = worker.prepare({
+  const worker = new PacketWorker("the packet worker");
+  const prepared = worker.prepare(compileModule(MODULE_BYTES), {
     seat: { memory: null, map: { workers: [] }, workerIndex: 3, moduleBytes: new Uint8Array() } as never,
     io: { io: 0, ports: [], spinUs: 0 },
     askToStop: () => undefined,
