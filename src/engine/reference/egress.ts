@@ -69,29 +69,24 @@ export function wayToServer(
   if (hop === undefined || hop.state === "none") return Reason.NoRoute;
   if (hop.state === "unresolved") return Reason.NextHopUnresolved;
   const port = ports.get(hop.port);
-  if (port === undefined) return Reason.NoEgressPort;
-  const isIp = port.kind === "ip";
-  return {
-    portIndex: hop.port,
-    port,
-    mtu: hop.mtu,
-    destinationMac: isIp ? null : hop.destinationMac,
-    sourceMac: isIp ? null : hop.sourceMac,
-  };
+  return port === undefined ? Reason.NoEgressPort : wayOut(hop.port, port, hop);
 }
+
+/** IP ports have no link header. */
+const wayOut = (
+  portIndex: number,
+  port: Port,
+  { mtu, destinationMac, sourceMac }: Pick<Way, "mtu" | "destinationMac" | "sourceMac">,
+): Way => {
+  const macs = port.kind === "ip" ? { destinationMac: null, sourceMac: null } : { destinationMac, sourceMac };
+  return { portIndex, port, mtu, ...macs };
+};
 
 /** The way back to where a client's packets come from. */
 export function wayToClient(client: ClientHop, ports: ReadonlyMap<number, Port>): Way | Reason {
   const port = ports.get(client.port);
   if (port === undefined) return Reason.NoEgressPort;
-  const isIp = port.kind === "ip";
-  return {
-    portIndex: client.port,
-    port,
-    mtu: port.mtu,
-    destinationMac: isIp ? null : client.mac,
-    sourceMac: isIp ? null : port.mac,
-  };
+  return wayOut(client.port, port, { mtu: port.mtu, destinationMac: client.mac, sourceMac: port.mac });
 }
 
 /** Layer-3 bytes of the largest packet that will be on the wire: of a super-packet that of one segment. */
