@@ -61,6 +61,7 @@ export const GOALS: Readonly<Record<string, Goal>> = {
   "health.probes.1k": limit(5),
   // Milliseconds.
   "start.first": limit(400, 150),
+  "http.p99": limit(20),
   // Bytes per flow, all tables; `hot` is what established traffic touches.
   "memory.flow": { kind: "limit", first: 192, second: 128, parts: { hot: { first: 64, second: 32 } } },
 };

@@ -19,7 +19,7 @@ const CHARTS: Readonly<Record<string, { readonly title: string; readonly groups:
   engine: { title: "Packet engine", groups: ["engine", "memory"] },
   throughput: { title: "TCP throughput and UDP packet rate", groups: ["tcp", "udp"] },
   connections: { title: "Connections and requests per second", groups: ["cps", "rps"] },
-  latency: { title: "Round trip and start", groups: ["rtt", "start"] },
+  latency: { title: "Round trip, start and management", groups: ["rtt", "start", "http"] },
   health: { title: "Health checks", groups: ["health"] },
 };
 

@@ -8,7 +8,7 @@ import { buildTraffic } from "./meters.ts";
 import { QUANTITIES, type Quantity, type QuantityName } from "./quantities.ts";
 import { NAMES, PROGRAMS, Side, type Thing } from "./side.ts";
 
-const PEERS: Readonly<Record<Exclude<QuantityName, "start.first">, readonly Thing[]>> = {
+const PEERS: Readonly<Record<Exclude<QuantityName, "start.first" | "http.p99">, readonly Thing[]>> = {
   "tcp.1": ["nft", "haproxy", "forward"],
   "tcp.8": ["nft", "haproxy"],
   "tcp.1.nogso": ["nft"],
@@ -72,6 +72,7 @@ const compared = Object.entries(PEERS).flatMap(([name, peers]) =>
 
 const rows: readonly BenchRow[] = [
   row("start.first", "start.first", null),
+  row("http.p99", "http.p99", null),
   ...compared,
   row("rtt.p50.nospin.nft", "rtt.p50", "nft", ["--spin-us", "0"]),
 ];

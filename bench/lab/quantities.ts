@@ -2,6 +2,7 @@
  * The quantities that are measured in the laboratory, each with what it needs: the one table behind the rows of
  * `npm run bench` (lab.row.ts) and the comparison of checkouts (compare.ts).
  */
+import { makeRules, managementLatency } from "./management.ts";
 import * as meters from "./meters.ts";
 import type { Side, SideOptions } from "./side.ts";
 
@@ -104,6 +105,16 @@ export const QUANTITIES = {
     "99th percentile of UDP round trips, one at a time",
     async (side, milliseconds) => (await meters.roundTrips(side, milliseconds)).p99,
   ),
+  "http.p99": {
+    ...datagrams("99th percentile of management requests while two senders saturate two cores", managementLatency),
+    unit: "ms",
+    better: "lower",
+    kind: "management",
+    prepare: async (side) => {
+      await meters.countArrivals(side);
+      await makeRules(side);
+    },
+  },
   "start.first": echoes("ms", "from the start of ilbd run to the first balanced packet", meters.startToFirstPacket),
 } as const satisfies Readonly<Record<string, Quantity>>;
 
