@@ -2,7 +2,7 @@
  * The test GRPC: grpc.health.v1.Health/Check over HTTP/2. Of protocol buffers it knows the two messages of that call, one
  * field each.
  */
-import { connect, constants, type IncomingHttpHeaders } from "node:http2";
+import type { IncomingHttpHeaders } from "node:http2";
 import { type ProbeConnection, TalkError } from "./connection.ts";
 import type { Refusal } from "./http-test.ts";
 
@@ -72,6 +72,8 @@ export function judgeAnswer(httpStatus: number, trailers: IncomingHttpHeaders, m
 /** Asks. Rejects with what ended the connection; TalkError in words. */
 export function askGrpc(connection: ProbeConnection, { service, authority, isTls }: GrpcRequest): Promise<Refusal> {
   return new Promise((resolve, reject) => {
+    // Loaded for the first test of its kind: a start does not wait for it (docs/decisions/0047).
+    const { connect, constants } = process.getBuiltinModule("node:http2");
     const session = connect(`http://${authority}`, { createConnection: () => connection });
     session.on("error", (error) => reject(inWords(error)));
     session.on("goaway", () => reject(new TalkError("the server takes no requests (GOAWAY)")));

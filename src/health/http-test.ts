@@ -1,5 +1,4 @@
 /** The test HTTP and HTTPS: one GET request; the status of the answer decides. The body is not read, redirects not followed. */
-import { request as httpRequest } from "node:http";
 import type { StatusRange } from "../model/config.ts";
 import { type ProbeConnection, TalkError } from "./connection.ts";
 
@@ -21,7 +20,8 @@ export const judgeStatus = (status: number, ranges: readonly StatusRange[]): Ref
 /** Asks. Rejects with what ended the connection; TalkError in words. */
 export function askHttp(connection: ProbeConnection, { path, authority, status }: HttpRequest): Promise<Refusal> {
   return new Promise((resolve, reject) => {
-    const request = httpRequest({
+    // Loaded for the first test of its kind: a start does not wait for it (docs/decisions/0047).
+    const request = process.getBuiltinModule("node:http").request({
       method: "GET",
       path,
       setHost: false,

@@ -5,7 +5,7 @@
  * (docs/decisions/0011, 0025).
  */
 import { chmodSync, lstatSync, mkdirSync, renameSync, statSync, unlinkSync } from "node:fs";
-import { createServer as createHttpServer } from "node:http";
+import type { Server as HttpServer } from "node:http";
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { dirname, join } from "node:path";
 import type { Caller } from "../control/caller.ts";
@@ -48,14 +48,19 @@ export async function listenUnix(options: UnixServerOptions): Promise<Result<Run
   const freed = await freePath(path);
   if (!freed.ok) return freed;
   const connections = new Map<Socket, Connection>();
-  const http = createHttpServer((request, response) => {
-    const connection = connections.get(request.socket);
-    if (connection === undefined) request.socket.destroy();
-    else
-      connection.answer(() =>
-        serveRequest(request, response, (webRequest) => options.handler(webRequest, connection.caller)),
-      );
-  });
+  let http: HttpServer | null = null;
+  // Loaded for the first connection and not at the start, which it would delay by some 20 ms; at once, so that none is left waiting.
+  const httpServer = (): HttpServer => {
+    http ??= process.getBuiltinModule("node:http").createServer((request, response) => {
+      const connection = connections.get(request.socket);
+      if (connection === undefined) request.socket.destroy();
+      else
+        connection.answer(() =>
+          serveRequest(request, response, (webRequest) => options.handler(webRequest, connection.caller)),
+        );
+    });
+    return http;
+  };
   const server = createServer({ noDelay: true }, (socket) => {
     socket.on("error", () => socket.destroy());
     const caller = callerOn(socket, options);
@@ -69,13 +74,13 @@ export async function listenUnix(options: UnixServerOptions): Promise<Result<Run
       connections.delete(socket);
       connection.forget();
     });
-    http.emit("connection", socket);
+    httpServer().emit("connection", socket);
   });
   return bind(server, path, async () => {
     const answers = [...connections.values()].map((connection) => connection.answered);
     await Promise.race([Promise.all(answers), Bun.sleep(STOP_GRACE_MS)]);
     for (const socket of connections.keys()) socket.destroy();
-    http.closeAllConnections();
+    http?.closeAllConnections();
   });
 }
 
