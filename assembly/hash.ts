@@ -41,24 +41,29 @@ export function tupleKey4(source: u32, destination: u32, portsBe: u32, protocol:
 // @ts-ignore: decorator
 @inline
 export function tupleKey6(sourceHead: u64, sourceTail: u64, destinationHead: u64, destinationTail: u64, portsBe: u32, protocol: u32): u64 {
+  return addressesKey6(i64x2.replace_lane(i64x2.splat(sourceHead), 1, sourceTail), i64x2.replace_lane(i64x2.splat(destinationHead), 1, destinationTail), portsBe, protocol);
+}
+
+/** The same of whole addresses as loaded. */
+// @ts-ignore: decorator
+@inline
+export function addressesKey6(source: v128, destination: v128, portsBe: u32, protocol: u32): u64 {
   const k = hashKeys;
   const family: u32 = protocol | 0x600;
-  const row1 = row6(k, sourceHead, sourceTail, destinationHead, destinationTail) + product(portsBe + load<u32>(k, 32), family + load<u32>(k, 36));
-  const row2 = row6(k + 48, sourceHead, sourceTail, destinationHead, destinationTail) + product(portsBe + load<u32>(k, 80), family + load<u32>(k, 84));
+  const row1 = row6(k, source, destination) + product(portsBe + load<u32>(k, 32), family + load<u32>(k, 36));
+  const row2 = row6(k + 48, source, destination) + product(portsBe + load<u32>(k, 80), family + load<u32>(k, 84));
   const halves = ((row1 * (load<u64>(k, 96) | 1)) & 0xffffffff00000000) | ((row2 * (load<u64>(k, 104) | 1)) >>> 32);
   return scramble(halves, load<u64>(k, 120)) | 1;
 }
 
-/** NH over four halves with the eight words at `k`. */
+/** NH over two addresses with the eight words at `k`: each word of the one goes with its like of the other. */
 // @ts-ignore: decorator
 @inline
-function row6(k: usize, a: u64, b: u64, c: u64, d: u64): u64 {
-  return (
-    product(<u32>a + load<u32>(k, 0), <u32>(a >>> 32) + load<u32>(k, 4)) +
-    product(<u32>b + load<u32>(k, 8), <u32>(b >>> 32) + load<u32>(k, 12)) +
-    product(<u32>c + load<u32>(k, 16), <u32>(c >>> 32) + load<u32>(k, 20)) +
-    product(<u32>d + load<u32>(k, 24), <u32>(d >>> 32) + load<u32>(k, 28))
-  );
+function row6(k: usize, source: v128, destination: v128): u64 {
+  const a = i32x4.add(source, v128.load(k));
+  const b = i32x4.add(destination, v128.load(k, 16));
+  const products = i64x2.add(i64x2.extmul_low_i32x4_u(a, b), i64x2.extmul_high_i32x4_u(a, b));
+  return i64x2.extract_lane(products, 0) + i64x2.extract_lane(products, 1);
 }
 
 /** Key of a packet of either family. IPv4 addresses are mapped. */

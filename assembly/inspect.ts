@@ -6,7 +6,7 @@ import { swap16 } from "./address";
 import { bucketCount, buckets, descriptors, scratch } from "./bases";
 import { bucketAt, firstBucket, MANY_BUCKETS, matchWays, otherBucket, touchBucket } from "./flow-table";
 import { DESCRIPTOR_SIZE, Descriptor, ETHERNET_HEADER, MAX_PORTS, PortKind, SCRATCH_SIZE, Scratch } from "./gen/layout";
-import { tupleKey4, tupleKey6 } from "./hash";
+import { addressesKey6, tupleKey4 } from "./hash";
 import { IPV4_TYPE, IPV6_TYPE, TCP, UDP } from "./parse";
 import { NEEDS_CSUM } from "./rewrite";
 import { port } from "./state";
@@ -190,7 +190,7 @@ function shapeOfIpv6(descriptor: Descriptor, notes: Scratch, link: u32): u32 {
     shape |= SHAPE_PARTIAL;
     if (!takesOffload(descriptor, notes, shape, link, 40, header)) return 0;
   }
-  const key = tupleKey6(load<u64>(ip, 8), load<u64>(ip, 16), load<u64>(ip, 24), load<u64>(ip, 32), load<u32>(ip, 40), protocol);
+  const key = addressesKey6(v128.load(ip, 8), v128.load(ip, 24), load<u32>(ip, 40), protocol);
   notes.key = key;
   notes.bucket = <u32>bucketAt(firstBucket(key));
   notes.layer3 = <u32>ip;
