@@ -20,7 +20,7 @@ export const SHAPE_PARTIAL: u32 = 1 << 21;
 export const SHAPE_LINK: u32 = 1 << 22;
 export const SHAPE_IPV4: u32 = 1 << 23;
 export const SHAPE_IPV6: u32 = 1 << 24;
-/** No IPv4 packet of the everyday kind: the second look. */
+/** Perhaps a packet of the other family: the second look. */
 const SHAPE_OTHER: u32 = 1 << 25;
 /** Everyday TCP but for its flags: it can only begin a connection, and has neither SHAPE_IPV4 nor SHAPE_IPV6. */
 export const SHAPE_OPENS: u32 = 1 << 26;
@@ -47,7 +47,9 @@ if (offsetof<Descriptor>("vnetGsoType") != offsetof<Descriptor>("vnetFlags") + 1
 
 /** Fills scratch for descriptors 0..count-1 and brings their buckets into the cache. */
 export function inspect(count: u32): void {
-  if (inspectIpv4(count)) inspectOthers(count);
+  if (beginsWithIpv6()) {
+    if (inspectIpv6(count, false)) inspectIpv4(count, true);
+  } else if (inspectIpv4(count, false)) inspectIpv6(count, true);
   touchBuckets(count);
   if (bucketCount >= MANY_BUCKETS) touchOtherBuckets(count);
 }
@@ -60,8 +62,30 @@ function linkOf(arrival: u64): u32 {
   return kind == PortKind.Ethernet ? ETHERNET_HEADER : kind == PortKind.Ip ? 0 : NO_LINK;
 }
 
-/** @returns bits of which one is set when there are packets that need inspectOthers() */
-function inspectIpv4(count: u32): u32 {
+/** The family of the first frame, by which the one pass is chosen that most batches need. A guess: whatever it says, the shapes are the same. */
+function beginsWithIpv6(): bool {
+  const descriptor = changetype<Descriptor>(descriptors);
+  const frame: usize = descriptor.frame;
+  const index: u32 = descriptor.inPort;
+  if (index < MAX_PORTS && port(index).kind == PortKind.Ip) return load<u8>(frame) >>> 4 == 6;
+  return load<u16>(frame, 12) == IPV6_TYPE;
+}
+
+/** @param isSecond looks only at what the other family's pass has left @returns bits of which one is set when there are packets left for the other family */
+function inspectIpv4(count: u32, isSecond: bool): u32 {
+  return inspectFamily(count, isSecond, false);
+}
+
+/** The same for IPv6. */
+function inspectIpv6(count: u32, isSecond: bool): u32 {
+  return inspectFamily(count, isSecond, true);
+}
+
+/** @param isIpv6 a constant, so that each family has code of its own */
+// @ts-ignore: decorator
+@inline
+function inspectFamily(count: u32, isSecond: bool, isIpv6: bool): u32 {
+  const kept: u32 = isSecond ? ~SHAPE_OTHER : ~0;
   const first = buckets;
   let others: u32 = 0;
   let known = ARRIVAL_UNKNOWN;
@@ -69,15 +93,17 @@ function inspectIpv4(count: u32): u32 {
   let at = descriptors;
   let notes = changetype<Scratch>(scratch);
   for (const end = at + <usize>count * DESCRIPTOR_SIZE; at < end; at += DESCRIPTOR_SIZE, notes = changetype<Scratch>(changetype<usize>(notes) + SCRATCH_SIZE)) {
+    if (isSecond && notes.shape != SHAPE_OTHER) continue;
     const arrival = load<u64>(at, 24) & ARRIVAL_BITS;
     if (arrival != known) {
       link = linkOf(arrival);
       known = arrival;
     }
-    const shape = link == NO_LINK ? 0 : shapeOfIpv4(changetype<Descriptor>(at), notes, link);
+    const descriptor = changetype<Descriptor>(at);
+    const shape = link == NO_LINK ? 0 : (isIpv6 ? shapeOfIpv6(descriptor, notes, link) : shapeOfIpv4(descriptor, notes, link)) & kept;
     notes.shape = shape;
     others |= shape;
-    if (!(shape & (SHAPE_IPV4 | SHAPE_OPENS))) notes.bucket = <u32>first;
+    if (!(shape & (SHAPE_IPV4 | SHAPE_IPV6 | SHAPE_OPENS))) notes.bucket = <u32>first;
   }
   return others & SHAPE_OTHER;
 }
@@ -143,17 +169,6 @@ function takesOffload(descriptor: Descriptor, notes: Scratch, shape: u32, link: 
   return true;
 }
 
-/** The second look, at what is perhaps IPv6. */
-function inspectOthers(count: u32): void {
-  let at = descriptors;
-  let notes = changetype<Scratch>(scratch);
-  for (const end = at + <usize>count * DESCRIPTOR_SIZE; at < end; at += DESCRIPTOR_SIZE, notes = changetype<Scratch>(changetype<usize>(notes) + SCRATCH_SIZE)) {
-    if (notes.shape != SHAPE_OTHER) continue;
-    const descriptor = changetype<Descriptor>(at);
-    notes.shape = shapeOfIpv6(descriptor, notes, port(descriptor.inPort).kind == PortKind.Ethernet ? ETHERNET_HEADER : 0);
-  }
-}
-
 /** As shapeOfIpv4, of a packet without extension headers. */
 // @ts-ignore: decorator
 @inline
@@ -162,11 +177,13 @@ function shapeOfIpv6(descriptor: Descriptor, notes: Scratch, link: u32): u32 {
   const length = descriptor.length;
   const inHead = min(descriptor.headLength, length);
   const ip = frame + link;
-  if (inHead < link + 48 || (link && load<u16>(frame, 12) != IPV6_TYPE)) return 0;
+  if (link && load<u16>(frame, 12) != IPV6_TYPE) return SHAPE_OTHER;
+  if (inHead < link + 48) return link ? 0 : SHAPE_OTHER;
   const first = load<u64>(ip);
+  if ((first & 0xf0) != 0x60) return link ? 0 : SHAPE_OTHER;
   const total: u32 = 40 + swap16(<u32>(first >>> 32) & 0xffff);
   const protocol = <u32>(first >>> 48) & 0xff;
-  if ((first & 0xf0) != 0x60 || total + link > length || (link && first >>> 56 <= 1)) return 0;
+  if (total + link > length || (link && first >>> 56 <= 1)) return 0;
   let shape = total | SHAPE_IPV6;
   let header: u32;
   if (protocol == TCP) {
