@@ -156,11 +156,11 @@ static void receive_failed(struct ilb_io *io, unsigned place, struct ilb_port *p
   }
 }
 
-/* Up to the end of the batch from a packet socket. Returns the new number of frames. */
-static unsigned receive_packets(struct ilb_io *io, unsigned place, unsigned count) {
+/* From the queue of a packet socket, up to `end` of the batch. Returns the new number of frames. */
+static unsigned receive_packets(struct ilb_io *io, unsigned place, unsigned count, unsigned end) {
   const uint8_t index = io->active[place];
   struct ilb_port *port = io->ports[index];
-  int received = recvmmsg(port->fd, io->rx_messages + count, ILB_BATCH_SIZE - count, MSG_DONTWAIT, NULL);
+  int received = recvmmsg(port->fd, io->rx_messages + count, end - count, MSG_DONTWAIT, NULL);
   if (received < 0) {
     receive_failed(io, place, port, errno);
     return count;
@@ -181,6 +181,66 @@ static unsigned receive_packets(struct ilb_io *io, unsigned place, unsigned coun
   if (truncated) ilb_count(port, ILB_RX_TRUNCATED, truncated);
   io->batch_bytes += bytes;
   return count + (unsigned)received;
+}
+
+/*
+ * Frames that were too long for their slots, from the socket's queue: one for each announcing slot that follows, up to the end
+ * of the batch. Returns the new number of frames.
+ */
+static unsigned receive_long(struct ilb_io *io, unsigned place, unsigned count) {
+  struct ilb_ring *ring = &io->ports[io->active[place]]->ring;
+  const unsigned announced = ilb_ring_run(ring, TP_STATUS_COPY, ILB_BATCH_SIZE - count);
+  const unsigned end = receive_packets(io, place, count, count + announced);
+  /* A frame that ends the call with an error has left the queue: its slot goes when the error is reported. */
+  const unsigned received = end > count ? end - count : 1;
+  for (unsigned i = 0; i < received; i++) ilb_ring_release(ring);
+  return end;
+}
+
+/* A frame out of its slot. False: it was too long, and there was no room in the queue. */
+static bool copy_from_ring(struct ilb_io *io, unsigned slot, uint8_t index, const struct tpacket2_hdr *from) {
+  struct ilb_port *port = io->ports[index];
+  const struct scatter *scatter = &io->rx_ethernet[slot];
+  const uint32_t length = from->tp_len;
+  if (from->tp_snaplen < length || length > scatter->part[1].iov_len) {
+    __atomic_fetch_add(&port->counters[ILB_RX_KERNEL_DROPS], 1, __ATOMIC_RELAXED);
+    return false;
+  }
+  const uint8_t *frame = (const uint8_t *)from + from->tp_mac;
+  memcpy(scatter->part[0].iov_base, frame - ILB_VNET_HEADER, ILB_VNET_HEADER);
+  memcpy(scatter->part[1].iov_base, frame, length);
+  const bool is_tagged = port->wants_vlan && (from->tp_status & TP_STATUS_VLAN_VALID) != 0;
+  fill_descriptor(io, slot, index, scatter, length, is_tagged ? ILB_FRAME_VLAN : 0);
+  ilb_count(port, ILB_RX_FRAMES, 1);
+  ilb_count(port, ILB_RX_BYTES, length);
+  io->batch_bytes += length;
+  return true;
+}
+
+/* An interface that went down is told to whoever asks the socket, and keeps a poll from waiting until then. */
+static void ask_for_error(struct ilb_io *io, unsigned place, struct ilb_port *port) {
+  int error = 0;
+  socklen_t size = sizeof error;
+  io->polls[place].revents = 0;
+  if (getsockopt(port->fd, SOL_SOCKET, SO_ERROR, &error, &size) == 0 && error != 0) receive_failed(io, place, port, error);
+}
+
+/* The same as receive_packets from a socket with a ring. */
+static unsigned receive_ring(struct ilb_io *io, unsigned place, unsigned count) {
+  const uint8_t index = io->active[place];
+  struct ilb_port *port = io->ports[index];
+  const unsigned first = count;
+  const struct tpacket2_hdr *from;
+  while (count < ILB_BATCH_SIZE && (from = ilb_ring_peek(&port->ring)) != NULL) {
+    if (from->tp_status & TP_STATUS_COPY) {
+      count = receive_long(io, place, count);
+      continue;
+    }
+    if (copy_from_ring(io, count, index, from)) count++;
+    ilb_ring_release(&port->ring);
+  }
+  if (count == first && (io->polls[place].revents & (POLLERR | POLLHUP)) != 0) ask_for_error(io, place, port);
+  return count;
 }
 
 /* The same from a TUN queue, which gives one packet per call. */
@@ -218,7 +278,9 @@ static unsigned gather(struct ilb_io *io, bool polled) {
     if (place >= io->active_count) place = 0;
     if (io->polls[place].fd >= 0 && (!polled || io->polls[place].revents != 0)) {
       const struct ilb_port *port = io->ports[io->active[place]];
-      count = port->kind == ILB_PORT_IP ? receive_tun(io, place, count) : receive_packets(io, place, count);
+      if (port->kind == ILB_PORT_IP) count = receive_tun(io, place, count);
+      else if (port->ring.base) count = receive_ring(io, place, count);
+      else count = receive_packets(io, place, count, ILB_BATCH_SIZE);
     }
     last = place++;
   }

@@ -115,6 +115,7 @@ static int set_up(struct ilb_port *port, uint32_t buffer_bytes, uint32_t pass_ma
     error = enable(fd, PACKET_IGNORE_OUTGOING);
     if (!error && port->wants_vlan) error = enable(fd, PACKET_AUXDATA);
     if (!error) error = attach_filter(fd, port->wants_vlan, pass_mark);
+    if (!error) ilb_ring_open(&port->ring, fd, buffer_bytes);
   }
   if (error) return error;
   struct sockaddr_ll address = {
@@ -140,6 +141,7 @@ int64_t ilb_packet_open(const char *interface, uint32_t flags, uint32_t buffer_b
   if (!error) {
     port->fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     error = port->fd < 0 ? -errno : set_up(port, buffer_bytes, pass_mark);
+    if (error) ilb_ring_close(&port->ring);
     if (error && port->fd >= 0) close(port->fd);
   }
   if (error) {
@@ -184,6 +186,7 @@ int ilb_port_set_pass(struct ilb_port *port, int fd) {
 }
 
 int ilb_port_close(struct ilb_port *port) {
+  ilb_ring_close(&port->ring);
   close(port->fd);
   free(port);
   return 0;

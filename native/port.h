@@ -8,6 +8,7 @@
 
 #include "gen/layout.h"
 #include "ilb.h"
+#include "ring.h"
 
 struct ilb_port {
   int fd;
@@ -16,6 +17,7 @@ struct ilb_port {
   bool receives;
   bool transmits;
   bool wants_vlan;
+  struct ilb_ring ring;
   /* Written by the thread that runs the io (kernel drops: by whoever reads counters), read by any. */
   uint64_t counters[ILB_COUNTERS];
   struct ilb_port_info info;
