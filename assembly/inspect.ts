@@ -224,12 +224,15 @@ function touchBuckets(count: u32): void {
   for (const end = at + <usize>count * SCRATCH_SIZE; at < end; at += SCRATCH_SIZE) touchBucket(load<u32>(at, offsetof<Scratch>("bucket")));
 }
 
-/** The same for the other buckets of what is not in its first one. Those of slow packets do no harm. */
+/**
+ * The same for the other buckets of what is not in its first one. Those of slow packets do no harm; those of openings are
+ * touched with all that they need (openings.ts), without waiting for the first.
+ */
 function touchOtherBuckets(count: u32): void {
   let notes = changetype<Scratch>(scratch);
   for (const end = scratch + <usize>count * SCRATCH_SIZE; changetype<usize>(notes) < end; notes = changetype<Scratch>(changetype<usize>(notes) + SCRATCH_SIZE)) {
     const key = notes.key;
     const bucket: usize = notes.bucket;
-    if (!matchWays(bucket, key)) touchBucket(bucketAt(otherBucket(<u32>((bucket - buckets) >>> 6), key)));
+    if (!(notes.shape & SHAPE_OPENS) && !matchWays(bucket, key)) touchBucket(bucketAt(otherBucket(<u32>((bucket - buckets) >>> 6), key)));
   }
 }

@@ -31,6 +31,7 @@ import {
 import { tupleKey4, tupleKey6 } from "./hash";
 import { findDestination6, findEndpoint, findRule, memberAt, serverAt } from "./image";
 import { SHAPE_LINK, SHAPE_OPENS, SHAPE_OPENS6, SHAPE_PARTIAL, SHAPE_TOTAL } from "./inspect";
+import { holderOf, opensHere } from "./owner";
 import { findPair, pairAt, serverPort } from "./pairs";
 import { MAC_BITS, TCP } from "./parse";
 import { dropped } from "./process";
@@ -75,8 +76,6 @@ function foreseeFlow(index: u32, notes: Scratch, opening: Opening, before: Openi
   const pairBefore = before.pair;
   opening.rule = 0;
   opening.pair = NONE;
-  // Another worker may have the flow, or the client.
-  if (workerCount > 1 && !(changetype<Descriptor>(descriptors + <usize>index * DESCRIPTOR_SIZE).handOver & HANDED_SETTLED)) return;
   const ip: usize = notes.layer3;
   const isIpv6 = (notes.shape & SHAPE_OPENS6) != 0;
   const portsBe = isIpv6 ? load<u32>(ip, 40) : load<u32>(ip, 20);
@@ -96,6 +95,7 @@ function foreseeFlow(index: u32, notes: Scratch, opening: Opening, before: Openi
   }
   opening.rule = <u32>changetype<usize>(rule);
   opening.vipPortBe = portsBe >>> 16;
+  if (workerCount > 1 && !isSettled(index) && !opensHere(isIpv6, sourceHead, sourceTail, vipHead, vipTail, swap16(portsBe & 0xffff), vipPort)) return;
   const pick = foresee(rule, opening, sourceTail, swap16(portsBe & 0xffff), vipTail);
   if (pick == NONE) return;
   const member = memberAt(rule, pick);
@@ -113,6 +113,13 @@ function foreseeFlow(index: u32, notes: Scratch, opening: Opening, before: Openi
   opening.pair = pairIndex;
 }
 
+/** Whether this worker has to decide about a packet, whoever else might. */
+// @ts-ignore: decorator
+@inline
+function isSettled(index: u32): bool {
+  return (changetype<Descriptor>(descriptors + <usize>index * DESCRIPTOR_SIZE).handOver & HANDED_SETTLED) != 0;
+}
+
 /** The rule of a VIP and a TCP port, if it is on and does no more than half NAT. */
 function findPlainRule(isIpv6: bool, vipHead: u64, vipTail: u64, vipPort: u32): ImageRule | null {
   const vip = isIpv6 ? findDestination6(vipHead, vipTail) : findEndpoint(vipHead, vipTail);
@@ -120,7 +127,7 @@ function findPlainRule(isIpv6: bool, vipHead: u64, vipTail: u64, vipPort: u32): 
   return rule && rule.type == RuleType.HalfNat && (rule.flags & (RULE_ENABLED | RULE_STICKY)) == RULE_ENABLED ? rule : null;
 }
 
-/** Loads a word of each cache line that the openings among packets `index` to `count` - 1 are going to need; their own buckets are there (inspect.ts). */
+/** Loads a word of each cache line that the openings among packets `index` to `count` - 1 are going to need; their first buckets are there (inspect.ts). */
 function touch(index: u32, count: u32): void {
   let sum: u64 = 0;
   const header = flowMemory();
@@ -130,7 +137,8 @@ function touch(index: u32, count: u32): void {
   for (; index < count; index++) {
     const notes = notesOf(index);
     if (!(notes.shape & SHAPE_OPENS)) continue;
-    sum += load<u32>(slotRecords + (<usize>firstBucket(notes.key) << 4));
+    const own = firstBucket(notes.key);
+    sum += load<u64>(bucketAt(otherBucket(own, notes.key))) + load<u32>(slotRecords + (<usize>own << 4));
     const opening = openingOf(index);
     if (opening.pair != NONE) {
       const first = firstBucket(opening.back);
@@ -163,6 +171,7 @@ export function openFlows(index: u32, count: u32, now: u32): u32 {
     if (!(shape & SHAPE_OPENS)) break;
     const opening = openingOf(index);
     if (opening.pair == NONE || findSlot(notes.key) != NONE || !hasFlowRoom()) break;
+    if (workerCount > 1 && !isSettled(index) && holderOf(notes.key) != NONE) break;
     if (!isInTurn(changetype<ImageRule>(<usize>opening.rule), opening) && !foreseeAnew(index, notes, opening)) break;
     const at = descriptors + <usize>index * DESCRIPTOR_SIZE;
     const ip: usize = notes.layer3;

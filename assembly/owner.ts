@@ -66,20 +66,25 @@ function workerOfClient(rule: ImageRule, head: u64, tail: u64): u32 {
 
 /**
  * Who opens flows of the other rules: the worker that a packet socket deals the packet to. native/share.c computes the same in
- * the kernel, src/engine/owner.ts for `explain`, which says why these fields.
+ * the kernel, src/engine/owner.ts for `explain`, which says why these fields. Ports in host order.
  */
-function workerOfFlow(packet: View): u32 {
-  const isFromHigher = packet.sourcePort >= packet.destinationPort;
-  const lower = isFromHigher ? packet.destinationPort : packet.sourcePort;
-  const higher = isFromHigher ? packet.sourcePort : packet.destinationPort;
-  const head = isFromHigher ? packet.sourceHead : packet.destinationHead;
-  const tail = isFromHigher ? packet.sourceTail : packet.destinationTail;
+function workerOfFlow(isIpv6: bool, sourceHead: u64, sourceTail: u64, destinationHead: u64, destinationTail: u64, sourcePort: u32, destinationPort: u32): u32 {
+  const isFromHigher = sourcePort >= destinationPort;
+  const lower = isFromHigher ? destinationPort : sourcePort;
+  const higher = isFromHigher ? sourcePort : destinationPort;
+  const head = isFromHigher ? sourceHead : destinationHead;
+  const tail = isFromHigher ? sourceTail : destinationTail;
   let address = <u32>(tail >>> 32);
-  if (packet.isIpv6 != 0) address ^= <u32>tail ^ <u32>head ^ <u32>(head >>> 32);
+  if (isIpv6) address ^= <u32>tail ^ <u32>head ^ <u32>(head >>> 32);
   let hash: u32 = bswap<u32>(address) ^ load<u32>(hashKeys, DEAL_SECRET);
   hash = (hash ^ (hash >>> 16)) * 0x85ebca6b + (higher | (lower >= EPHEMERAL_FROM ? lower << 16 : 0));
   hash = (hash ^ (hash >>> 13)) * 0xc2b2ae35;
   return (hash ^ (hash >>> 16)) % workerCount;
+}
+
+/** Whether this worker opens the flow of a packet to a rule that is not sticky, if no worker has it. Ports in host order. */
+export function opensHere(isIpv6: bool, clientHead: u64, clientTail: u64, vipHead: u64, vipTail: u64, clientPort: u32, vipPort: u32): bool {
+  return workerOfFlow(isIpv6, clientHead, clientTail, vipHead, vipTail, clientPort, vipPort) == workerIndex;
 }
 
 // --- whole packets ---
@@ -99,7 +104,10 @@ function ownerOfTransport(packet: View): u32 {
   const rule = to ? findRule(to, packet.protocol == TCP, packet.destinationPort) : null;
   // A server that is chosen from the packet alone, without stickiness, is chosen alike everywhere; and a turn is a worker's own.
   if (rule == null || (rule.type == RuleType.Dsr && !(rule.flags & RULE_STICKY))) return workerIndex;
-  return rule.flags & RULE_STICKY ? workerOfClient(rule, packet.sourceHead, packet.sourceTail) : workerOfFlow(packet);
+  if (rule.flags & RULE_STICKY) return workerOfClient(rule, packet.sourceHead, packet.sourceTail);
+  return workerOfFlow(
+    packet.isIpv6 != 0, packet.sourceHead, packet.sourceTail, packet.destinationHead, packet.destinationTail, packet.sourcePort, packet.destinationPort,
+  );
 }
 
 /** An ICMP error: whoever has the flow that it quotes, or the sticky entry. Everything else is decided anywhere. */
@@ -119,7 +127,7 @@ function ownerOfMessage(packet: View): u32 {
 // --- whose flow table ---
 
 /** The other worker in whose flow table the key is, NONE when it is in none. */
-function holderOf(key: u64): u32 {
+export function holderOf(key: u64): u32 {
   for (let worker: u32 = 0; worker < workerCount; worker++) if (worker != workerIndex && isIn(worker, key)) return worker;
   return NONE;
 }
