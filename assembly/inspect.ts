@@ -67,6 +67,7 @@ function beginsWithIpv6(): bool {
   const descriptor = changetype<Descriptor>(descriptors);
   const frame: usize = descriptor.frame;
   const index: u32 = descriptor.inPort;
+  if (min(descriptor.headLength, descriptor.length) < ETHERNET_HEADER) return false;
   if (index < MAX_PORTS && port(index).kind == PortKind.Ip) return load<u8>(frame) >>> 4 == 6;
   return load<u16>(frame, 12) == IPV6_TYPE;
 }
@@ -177,6 +178,8 @@ function shapeOfIpv6(descriptor: Descriptor, notes: Scratch, link: u32): u32 {
   const length = descriptor.length;
   const inHead = min(descriptor.headLength, length);
   const ip = frame + link;
+  // Too short for either family.
+  if (inHead < link + 28) return 0;
   if (link && load<u16>(frame, 12) != IPV6_TYPE) return SHAPE_OTHER;
   if (inHead < link + 48) return link ? 0 : SHAPE_OTHER;
   const first = load<u64>(ip);
