@@ -130,8 +130,8 @@ export class EngineWorld implements Side, FramePlaces {
   readonly #headBase: number;
   readonly #descriptorBase: number;
   /**
-   * What was learnt when a flow was opened: the index of its server, and in full NAT whom the server answers. As small as may be:
-   * check() reads it between batches at places of chance, and what that drives out of the caches is measured with the next batch.
+   * What was learnt when a flow was opened: the index of its server, and in full NAT whom the server answers. As small as may be,
+   * because check() reads it between batches at places of chance.
    */
   readonly #server: Uint8Array | Uint16Array;
   readonly #source: Uint32Array;
