@@ -1,6 +1,6 @@
 /** ILB-021 to 060, 251 to 253 and 261: server groups and servers, through the real program. */
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Daemon, Place } from "../daemon/daemon.ts";
 import { Program, TEXT } from "../support/program.ts";
@@ -107,20 +107,21 @@ describe("names that the daemon looks up in its own files", () => {
   let daemon: Daemon;
   beforeAll(async () => {
     place = new Place();
-    const file = (name: string, text: string): string => {
-      const path = join(place.directory, name);
-      writeFileSync(path, text);
-      return path;
+    // A copy of /etc is what the daemon sees: a file that is not there could not be mounted over without making it.
+    const etc = join(place.directory, "etc");
+    const copied = Bun.spawnSync(["cp", "-a", "/etc", etc]);
+    expect(copied.exitCode, copied.stderr.toString()).toBe(0);
+    const file = (name: string, text: string): void => {
+      rmSync(join(etc, name), { force: true });
+      writeFileSync(join(etc, name), text);
     };
-    const hosts = file("hosts", "127.0.0.1 localhost\n192.0.2.20 web-1\n");
-    const services = file("services", "split 7001/udp\nsplit 7002/tcp\n");
-    const order = file("nsswitch.conf", "hosts: files\n");
-    const mounts = [
-      [hosts, "/etc/hosts"],
-      [services, "/etc/services"],
-      [order, "/etc/nsswitch.conf"],
-    ].map(([from, to]) => `[ -e ${to} ] || : > ${to}; mount --bind ${from} ${to}`);
-    daemon = await Daemon.startUnder(["unshare", "-m", "sh", "-ec", `${mounts.join("; ")}; exec "$@"`, "sh"], place);
+    file("hosts", "127.0.0.1 localhost\n192.0.2.20 web-1\n");
+    file("services", "split 7001/udp\nsplit 7002/tcp\n");
+    file("nsswitch.conf", "hosts: files\n");
+    daemon = await Daemon.startUnder(
+      ["unshare", "-m", "sh", "-ec", `mount --bind ${etc} /etc; exec "$@"`, "sh"],
+      place,
+    );
   });
   afterAll(async () => {
     await daemon.stop("SIGKILL");
