@@ -3,7 +3,7 @@
  * buckets, whose indexes add up to a number that the key tells; so either leads to the other. Knows keys, deadlines and metas, not what flows mean;
  * but when an entry moves it tells the flow record its new slot.
  */
-import { bucketCount, buckets, flows, slotRecords } from "./bases";
+import { bucketCount, buckets, flowCount, flows, slotRecords } from "./bases";
 import { BUCKET_SIZE, FLOW_RECORD_SIZE, FlowRecord, META_REVERSE, NONE } from "./gen/layout";
 import { totals } from "./state";
 
@@ -50,6 +50,23 @@ export function otherBucket(index: u32, key: u64): u32 {
 @inline
 export function touchBucket(bucket: usize): void {
   store<u8>(bucket, 0xff, DEADLINES);
+}
+
+/** So many indices of flow records leave the uppermost byte of a u32 at 0. */
+const NARROW_RECORDS: u32 = 1 << 24;
+
+/**
+ * The same for the records of a bucket's slots. Stores the uppermost byte of the first as it is, which is 0 unless the table is
+ * for more than NARROW_RECORDS flows; then there is nothing but a load.
+ * @returns what somebody has to want, or the load goes away
+ */
+// @ts-ignore: decorator
+@inline
+export function touchRecords(bucketIndex: u32): u32 {
+  const first = slotRecords + (<usize>bucketIndex << 4);
+  if (flowCount > NARROW_RECORDS) return load<u32>(first);
+  store<u8>(first, 0, 3);
+  return 0;
 }
 
 /** Bits of the ways of a bucket that hold `key`. */

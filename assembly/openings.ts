@@ -5,10 +5,10 @@
  * anything of it has changed: choice, flow table and rewriting are the same functions there.
  */
 import { isMapped, isMartian4, isMartian6, mapped, swap16 } from "./address";
-import { bucketCount, descriptors, flowCount, nextHopCount, nextHops, openings, scratch, slotRecords, workerCount } from "./bases";
+import { bucketCount, descriptors, flowCount, nextHopCount, nextHops, openings, scratch, workerCount } from "./bases";
 import { clearOutcome, settle } from "./batch";
 import { flowAt, hasFlowRoom, installFlow } from "./flows";
-import { bucketAt, findSlot, firstBucket, MANY_BUCKETS, otherBucket } from "./flow-table";
+import { bucketAt, findSlot, firstBucket, MANY_BUCKETS, otherBucket, touchBucket, touchRecords } from "./flow-table";
 import {
   DESCRIPTOR_SIZE,
   Descriptor,
@@ -127,9 +127,12 @@ function findPlainRule(isIpv6: bool, vipHead: u64, vipTail: u64, vipPort: u32): 
   return rule && rule.type == RuleType.HalfNat && (rule.flags & (RULE_ENABLED | RULE_STICKY)) == RULE_ENABLED ? rule : null;
 }
 
-/** Loads a word of each cache line that the openings among packets `index` to `count` - 1 are going to need; their first buckets are there (inspect.ts). */
+/**
+ * Asks for the cache lines that the openings among packets `index` to `count` - 1 are going to need; the first buckets of their
+ * own keys are there (inspect.ts).
+ */
 function touch(index: u32, count: u32): void {
-  let sum: u64 = 0;
+  let sum: u32 = 0;
   const header = flowMemory();
   const isFull = !header.flowsFree && header.flowsTop == flowCount;
   // The records that they are going to get: free ones, or those of the flows that are given up.
@@ -138,21 +141,24 @@ function touch(index: u32, count: u32): void {
     const notes = notesOf(index);
     if (!(notes.shape & SHAPE_OPENS)) continue;
     const own = firstBucket(notes.key);
-    sum += load<u64>(bucketAt(otherBucket(own, notes.key))) + load<u32>(slotRecords + (<usize>own << 4));
+    touchBucket(bucketAt(otherBucket(own, notes.key)));
+    sum += touchRecords(own);
     const opening = openingOf(index);
     if (opening.pair != NONE) {
       const first = firstBucket(opening.back);
-      sum += load<u64>(bucketAt(first)) + load<u64>(bucketAt(otherBucket(first, opening.back))) + load<u32>(slotRecords + (<usize>first << 4));
+      touchBucket(bucketAt(first));
+      touchBucket(bucketAt(otherBucket(first, opening.back)));
+      sum += touchRecords(first);
     }
     if (!record) continue;
     const flow = flowAt(record - 1);
     if (isFull) {
-      sum += load<u64>(bucketAt(flow.slotForward >>> 2));
-      if (flow.slotReverse != NONE) sum += load<u64>(bucketAt(flow.slotReverse >>> 2));
+      touchBucket(bucketAt(flow.slotForward >>> 2));
+      if (flow.slotReverse != NONE) touchBucket(bucketAt(flow.slotReverse >>> 2));
     }
     record = flow.next;
   }
-  // Somebody has to want the sum, or the loads go away.
+  // Somebody has to want the sum, or loads among them go away.
   state().touched = sum;
 }
 
