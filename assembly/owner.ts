@@ -8,7 +8,9 @@ import { bucketAt, findSlot, firstBucket, matchWays, otherBucket } from "./flow-
 import { find, kindOf, remember } from "./fragments";
 import {
   CHAIN_PLAIN,
+  DEAL_WORD,
   Descriptor,
+  EPHEMERAL_FROM,
   FRAGMENT_GIVEN,
   HANDED_OVER,
   HANDED_SETTLED,
@@ -30,10 +32,6 @@ import { QUOTE, quotedKey, readQuoted } from "./quoted";
 
 /** Keeps this use of the keyed hash apart from the others. */
 const OWNER_SALT: u32 = 0x6f776e65;
-/** Where among the secret words the one of `flowNumber` stands, in bytes. DEAL_WORD of src/engine/owner.ts. */
-const DEAL_SECRET: usize = 88;
-/** From this port on the lower port of a packet counts for its worker. */
-const EPHEMERAL_FROM: u32 = 10000;
 
 /**
  * Hands the packet in hand over if another worker has to decide about it.
@@ -76,7 +74,7 @@ function workerOfFlow(isIpv6: bool, sourceHead: u64, sourceTail: u64, destinatio
   const tail = isFromHigher ? sourceTail : destinationTail;
   let address = <u32>(tail >>> 32);
   if (isIpv6) address ^= <u32>tail ^ <u32>head ^ <u32>(head >>> 32);
-  let hash: u32 = bswap<u32>(address) ^ load<u32>(hashKeys, DEAL_SECRET);
+  let hash: u32 = bswap<u32>(address) ^ load<u32>(hashKeys, <usize>DEAL_WORD << 2);
   hash = (hash ^ (hash >>> 16)) * 0x85ebca6b + (higher | (lower >= EPHEMERAL_FROM ? lower << 16 : 0));
   hash = (hash ^ (hash >>> 13)) * 0xc2b2ae35;
   return (hash ^ (hash >>> 16)) % workerCount;

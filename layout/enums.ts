@@ -184,6 +184,8 @@ export const CONSTANTS: readonly (readonly [name: string, value: number, doc: st
   ["PORT_NONE", 255, "outPort of a frame that does not leave.", true],
   ["MAX_PORTS", 64, "Ports (devices) that the engine knows.", true],
   ["MAX_WORKERS", 7, "Packet workers.", false],
+  ["EPHEMERAL_FROM", 10_240, "From this port on the lower port of a packet counts for its worker too.", true],
+  ["DEAL_WORD", 22, "Secret word of the hash key by which packets are dealt to workers."],
 
   ["NONE", 0xffffffff, "Index that names nothing."],
   ["NAT_PORT_FIRST", 4096, "First proxy port."],

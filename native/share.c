@@ -18,8 +18,6 @@
 #define PACKET_FANOUT_FLAG_IGNORE_OUTGOING 0x4000
 #endif
 
-/* EPHEMERAL_FROM of src/engine/owner.ts. */
-#define EPHEMERAL_FROM 10000
 #define MORE_FRAGMENTS_AND_OFFSET 0x3fff
 /* 104 are used. */
 #define MOST_INSTRUCTIONS 128
@@ -125,11 +123,11 @@ static void read_ipv6(struct program *p) {
 }
 
 /*
- * A: the lower port, which counts from EPHEMERAL_FROM on; below it is a service's, which servers may have on another port than
+ * A: the lower port, which counts from ILB_EPHEMERAL_FROM on; below it is a service's, which servers may have on another port than
  * the VIP. Keeps both, and loads the address of the end with the higher one.
  */
 static void choose_end(struct program *p, unsigned higher_port, unsigned address) {
-  const unsigned service = unless(p, BPF_JGE, EPHEMERAL_FROM);
+  const unsigned service = unless(p, BPF_JGE, ILB_EPHEMERAL_FROM);
   emit(p, BPF_ALU | BPF_LSH | BPF_K, 16);
   const unsigned joined = emit(p, BPF_JMP | BPF_JA, 0);
   land(p, service);

@@ -5,7 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define ILB_LAYOUT_FINGERPRINT 0x469f335du
+#define ILB_LAYOUT_FINGERPRINT 0x3ced027eu
 
 /* Received frames per batch; descriptors 0..63. */
 #define ILB_BATCH_SIZE 64
@@ -33,6 +33,8 @@
 #define ILB_PORT_NONE 255
 /* Ports (devices) that the engine knows. */
 #define ILB_MAX_PORTS 64
+/* From this port on the lower port of a packet counts for its worker too. */
+#define ILB_EPHEMERAL_FROM 10240
 /* First source port of health probes. */
 #define ILB_PROBE_FIRST_PORT 2048
 /* Last source port of health probes. */

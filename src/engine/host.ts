@@ -4,6 +4,7 @@
  */
 import {
   CompatMode,
+  DEAL_WORD,
   FlowHeader,
   HASH_KEY_WORDS,
   HandOverRing,
@@ -36,7 +37,7 @@ import type {
 import type { LiveTables } from "./explanation.ts";
 import { MemoryTables } from "./live-tables.ts";
 import { createMemory, type RegionMap, regionMap, type WorkerRegions } from "./memory.ts";
-import { DEAL_WORD, type Ends, flowNumber, workerOfClient } from "./owner.ts";
+import { type Ends, flowNumber, workerOfClient } from "./owner.ts";
 import type { PolicyFigures, PolicyTables } from "./policy.ts";
 import { type EngineHealth, StatsReader } from "./stats.ts";
 import { addressWords, swap32, writeImage } from "./tables.ts";

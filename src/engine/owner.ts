@@ -2,6 +2,7 @@
  * Which worker opens a flow: the plain twin of assembly/owner.ts and of the program of native/share.c, for whoever explains what
  * workers would do. Decision record 0017.
  */
+import { EPHEMERAL_FROM } from "../gen/layout.ts";
 import type { Address } from "../model/address.ts";
 import { addressWords, maskWords, swap32 } from "./tables.ts";
 
@@ -9,10 +10,6 @@ import { addressWords, maskWords, swap32 } from "./tables.ts";
 const OWNER_SALT = 0x6f776e65;
 /** Where the secret multiplier of address hashes stands in the key, in words. */
 const MULTIPLIER_WORD = 28;
-/** Where the secret of `flowNumber` does. */
-export const DEAL_WORD = 22;
-/** From this port on the lower port of a packet counts. */
-const EPHEMERAL_FROM = 10_000;
 
 const U32 = 0xffff_ffffn;
 const U64 = 0xffff_ffff_ffff_ffffn;
@@ -28,7 +25,7 @@ export interface Ends {
 /**
  * What packet sockets deal packets of TCP and UDP by, and rules that are not sticky their new flows: address and port of the end
  * with the higher port, almost always the client, so that most answers of servers have the number of the request. The other port
- * counts from 10,000 on only: below, it is a service's, which servers may have on another port than the VIP; above, the end with
+ * counts from EPHEMERAL_FROM on only: below, it is a service's, which servers may have on another port than the VIP; above, the end with
  * the higher port may be the VIP, whose clients are to be told apart.
  * @param secret 32 bits
  * @returns 32 bits; modulo the number of workers, the worker
