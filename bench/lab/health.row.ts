@@ -26,24 +26,26 @@ print("ready", flush=True)
 while True: listener.accept()[0].close()
 `;
 
-/** Processor time of all threads of a process so far, milliseconds. */
-function processorMs(pid: number): number {
-  let ns = 0;
+/** Processor time of each thread of a process so far, nanoseconds. */
+function threadsNs(pid: number): Map<string, number> {
+  const threads = new Map<string, number>();
   for (const task of readdirSync(`/proc/${pid}/task`)) {
     try {
-      ns += Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]);
+      threads.set(task, Number(readFileSync(`/proc/${pid}/task/${task}/schedstat`, "utf8").split(" ")[0]));
     } catch {
       // The thread has ended meanwhile.
     }
   }
-  return ns / 1e6;
+  return threads;
 }
 
-/** Per cent of a core that a process takes. */
+/** Per cent of a core that a process takes. A thread that ends meanwhile takes its count with it, and is left out. */
 async function load(pid: number, milliseconds: number): Promise<number> {
-  const [usedMs, startMs] = [processorMs(pid), performance.now()];
+  const [before, startMs] = [threadsNs(pid), performance.now()];
   await Bun.sleep(milliseconds);
-  return ((processorMs(pid) - usedMs) / (performance.now() - startMs)) * 100;
+  let usedNs = 0;
+  for (const [task, ns] of threadsNs(pid)) usedNs += ns - (before.get(task) ?? 0);
+  return (usedNs / 1e6 / (performance.now() - startMs)) * 100;
 }
 
 /** Commands of ip(8), one a line. */
