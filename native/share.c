@@ -74,11 +74,17 @@ static void keep_address6(struct program *p, unsigned word, uint32_t at) {
   put(p, word);
 }
 
-/* A packet that shows no ports goes by both addresses. The ports kept are 0, so the source's word counts. */
-static void keep_addresses_only(struct program *p) {
+/*
+ * Where a jump `to_here` leads past the instructions before: a packet that shows no ports goes by both addresses. The ports kept are
+ * 0, so the source's word counts.
+ */
+static void or_addresses_only(struct program *p, unsigned to_here) {
+  const unsigned done = emit(p, BPF_JMP | BPF_JA, 0);
+  land(p, to_here);
   get(p, SOURCE);
   with(p, BPF_XOR, DESTINATION);
   put(p, SOURCE);
+  land(p, done);
 }
 
 /* Keeps the ports when A is the number of TCP or UDP; X is the length of the header. */
@@ -91,10 +97,7 @@ static void keep_ports(struct program *p) {
   put(p, SOURCE_PORT);
   emit(p, BPF_LD | BPF_H | BPF_IND, 2);
   put(p, DESTINATION_PORT);
-  const unsigned done = emit(p, BPF_JMP | BPF_JA, 0);
-  land(p, other);
-  keep_addresses_only(p);
-  land(p, done);
+  or_addresses_only(p, other);
 }
 
 static void read_ipv4(struct program *p) {
@@ -108,10 +111,7 @@ static void read_ipv4(struct program *p) {
   emit(p, BPF_LDX | BPF_B | BPF_MSH, 0);
   load(p, BPF_B, 9);
   keep_ports(p);
-  const unsigned done = emit(p, BPF_JMP | BPF_JA, 0);
-  land(p, fragment);
-  keep_addresses_only(p);
-  land(p, done);
+  or_addresses_only(p, fragment);
 }
 
 static void read_ipv6(struct program *p) {

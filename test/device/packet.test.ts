@@ -79,6 +79,15 @@ describe.skipIf(NO_NAMESPACES !== null)(
       return namespaces;
     }
 
+    /** Both ends of the client's cable carry packets of so many bytes. */
+    function widen(namespaces: Namespaces, mtuBytes: number): void {
+      for (const [label, device] of [
+        ["client", "c0"],
+        ["box", "b0"],
+      ] as const)
+        namespaces.run(label, "ip", "link", "set", device, "mtu", String(mtuBytes));
+    }
+
     afterEach(async () => {
       await open?.close();
       open = undefined;
@@ -123,11 +132,7 @@ describe.skipIf(NO_NAMESPACES !== null)(
 
     test("a frame longer than a head block is continued in its tail block", async () => {
       const namespaces = topology();
-      for (const [label, device] of [
-        ["client", "c0"],
-        ["box", "b0"],
-      ] as const)
-        namespaces.run(label, "ip", "link", "set", device, "mtu", "65535");
+      widen(namespaces, 65535);
       const box = await Box.start(namespaces, "box", { ports: BOTH_PORTS, work: "record" });
       const frames = [2061, 2062, 2063, 65549].map((size, i) => datagram(size, i));
       await sendFrom(namespaces, "client", "c0", frames);
@@ -139,11 +144,7 @@ describe.skipIf(NO_NAMESPACES !== null)(
 
     test("frames that fit a slot of the receive ring and frames that do not keep their order, also round the ring's end", async () => {
       const namespaces = topology();
-      for (const [label, device] of [
-        ["client", "c0"],
-        ["box", "b0"],
-      ] as const)
-        namespaces.run(label, "ip", "link", "set", device, "mtu", "9000");
+      widen(namespaces, 9000);
       // 64 slots, so that 168 frames go round more than twice.
       const ports = [packetPort("b0", { bufferBytes: 131_072 })];
       const box = await Box.start(namespaces, "box", { ports, work: "record" });
@@ -160,11 +161,7 @@ describe.skipIf(NO_NAMESPACES !== null)(
 
     test("long frames that found no room are counted and cost no other frame", async () => {
       const namespaces = topology();
-      for (const [label, device] of [
-        ["client", "c0"],
-        ["box", "b0"],
-      ] as const)
-        namespaces.run(label, "ip", "link", "set", device, "mtu", "9000");
+      widen(namespaces, 9000);
       // 64 slots, but room for a few long frames only.
       const ports = [packetPort("b0", { bufferBytes: 131_072 })];
       const box = await Box.start(namespaces, "box", { ports, work: "record", hold: true });
