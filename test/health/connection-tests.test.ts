@@ -1,12 +1,12 @@
 /** Connections for commands over real sockets: what each meets, how many tests there may be, and how they are ended. */
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "bun:test";
-import { readdirSync } from "node:fs";
 import type { Connector } from "../../src/command/host.ts";
 import { ConnectionTests } from "../../src/health/connection-tests.ts";
 import { PROBE_PORTS } from "../../src/native/probe.ts";
 import { Net } from "../kernel/support.ts";
 import { ip } from "../support/addresses.ts";
 import { hasNamespaces } from "../support/capabilities.ts";
+import { noSocketBut, socketsOf } from "../support/sockets.ts";
 
 const HERE = ip("127.0.0.1");
 const CLOSED = 8081;
@@ -29,12 +29,10 @@ describe.skipIf(!hasNamespaces)("connections for commands", () => {
     tests = new ConnectionTests();
   });
 
-  const descriptors = (): number => readdirSync("/proc/self/fd").length;
-
   test("NBU-028 each result has its name, its time and a local port of the probes'; nothing is left open", async () => {
     await net.inside("box", async () => {
       const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-      const before = descriptors();
+      const before = socketsOf();
       const one = tests.open(undefined)!;
       const ends = [];
       for (const [target, port] of [
@@ -45,7 +43,7 @@ describe.skipIf(!hasNamespaces)("connections for commands", () => {
       ] as const)
         ends.push(await one.connect(target, port, 50));
       one.close();
-      expect(descriptors()).toBe(before);
+      await noSocketBut(before);
       listener.stop(true);
       const found = ends.map((end) => (end.ok ? end.value : null));
       expect(found.map((end) => end?.result)).toEqual(["connected", "refused", "timeout", "unreachable"]);
@@ -85,7 +83,7 @@ describe.skipIf(!hasNamespaces)("connections for commands", () => {
 
   test("a caller who leaves ends the attempt, and one who has left begins none", async () => {
     await net.inside("box", async () => {
-      const before = descriptors();
+      const before = socketsOf();
       const gone = new AbortController();
       const one = tests.open(gone.signal)!;
       const waiting = one.connect(HERE, SILENT, LONG_MS);
@@ -93,7 +91,7 @@ describe.skipIf(!hasNamespaces)("connections for commands", () => {
       await expect(waiting).rejects.toThrow("the caller has gone");
       await expect(one.connect(HERE, CLOSED, LONG_MS)).rejects.toThrow("the caller has gone");
       one.close();
-      expect(descriptors()).toBe(before);
+      await noSocketBut(before);
     });
   });
 

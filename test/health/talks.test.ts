@@ -1,7 +1,6 @@
 /** Tests that talk, against real servers on this machine: what each finds, in which words, and that nothing of them is left. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from "bun:test";
 import { createSocket } from "node:dgram";
-import { readdirSync } from "node:fs";
 import http2 from "node:http2";
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net";
 import { systemClock } from "../../src/control/clock.ts";
@@ -14,6 +13,7 @@ import { PROBE_PORTS } from "../../src/native/probe.ts";
 import { SILENT } from "../control/fakes.ts";
 import { ip } from "../support/addresses.ts";
 import { Authority, type Certificate, hasOpenssl } from "../support/certificates.ts";
+import { noSocketBut, socketsOf } from "../support/sockets.ts";
 import { NO_WAYS } from "./script.ts";
 
 const HERE = "127.0.0.1";
@@ -105,12 +105,6 @@ async function closedPort(): Promise<number> {
   const { port, server } = await raw(() => {});
   await new Promise((resolve) => server.close(resolve));
   return port;
-}
-
-const descriptors = (): number => readdirSync("/proc/self/fd").length;
-/** Until sockets that were closed are gone. */
-async function descriptorsBackTo(count: number): Promise<void> {
-  while (descriptors() > count) await Bun.sleep(5);
 }
 
 describe("HTTP", () => {
@@ -217,7 +211,7 @@ describe("HTTP", () => {
   test("a hundred that hang, of all kinds, are left after hc-timeout, with nothing of them left, and block nobody", async () => {
     const { port, open } = await raw(() => {});
     const { port: healthy } = web(200);
-    const before = descriptors();
+    const before = socketsOf();
     const hang = (text: string, options: TestOptions = {}) =>
       Array.from({ length: 20 }, () => ask(text, port, { timeoutSeconds: 0.3, options }));
     const kinds = [hang("HTTP"), hang("HTTPS"), hang("GRPC"), hang("GRPC", { tls: true }), hang("DNS", { query: "." })];
@@ -227,12 +221,12 @@ describe("HTTP", () => {
       new Set([JSON.stringify(failure("timeout after 0.3 s"))]),
     );
     while (open.size > 0) await Bun.sleep(5);
-    await descriptorsBackTo(before);
+    await noSocketBut(before);
   });
 
   test("cancelled ones end without an outcome, at any stage", async () => {
     const { port, open } = await raw(() => {});
-    const before = descriptors();
+    const before = socketsOf();
     const outcomes: Outcome[] = [];
     const cancels = Array.from({ length: 20 }, () =>
       prober.start(planOf("HTTP", {}), { kind: "test", port }, (outcome) => outcomes.push(outcome)),
@@ -241,7 +235,7 @@ describe("HTTP", () => {
     while (open.size < 10) await Bun.sleep(5);
     for (const cancel of cancels) cancel();
     while (open.size > 0) await Bun.sleep(5);
-    await descriptorsBackTo(before);
+    await noSocketBut(before);
     expect(outcomes).toEqual([]);
   });
 });
@@ -363,7 +357,7 @@ describe("GRPC", () => {
   });
 
   test("servers of something else are not healthy, and every connection is closed", async () => {
-    const before = descriptors();
+    const before = socketsOf();
     const { port: plain, seen } = web(200);
     expect(await ask("GRPC", plain)).toMatchObject({ kind: "failure" });
     expect(seen).toEqual([]);
@@ -375,7 +369,7 @@ describe("GRPC", () => {
     expect(await ask("GRPC", silent, { timeoutSeconds: 0.3 })).toEqual(failure("timeout after 0.3 s"));
     while (open.size > 0) await Bun.sleep(5);
     for (const close of closers.splice(0)) close();
-    await descriptorsBackTo(before);
+    await noSocketBut(before);
   });
 
   test("a server that takes no requests (GOAWAY) is not healthy", async () => {

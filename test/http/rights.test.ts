@@ -1,8 +1,9 @@
 /** Who may do what over HTTP (specification G): real daemon, real users and groups on the socket, real tokens over TCP. */
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
-import { chmodSync, readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { chmodSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Daemon, ILBADM, ILBD, Place, run } from "../daemon/daemon.ts";
+import { socketsOf } from "../support/sockets.ts";
 
 const CONFIG = [
   "create-servergroup sg",
@@ -272,14 +273,7 @@ describe("changes over HTTP", () => {
 
   test("Ctrl-C on an endless listing ends it in the daemon, not only at the user", async () => {
     const daemon = await start();
-    const sockets = (): number =>
-      readdirSync(`/proc/${daemon.child.pid}/fd`).filter((fd) => {
-        try {
-          return readlinkSync(`/proc/${daemon.child.pid}/fd/${fd}`).startsWith("socket:");
-        } catch {
-          return false; // closed meanwhile
-        }
-      }).length;
+    const sockets = (): number => socketsOf(daemon.child.pid).size;
     const before = sockets();
     const following = Bun.spawn([ILBADM, "show-statistics", "3600"], {
       env: { ...process.env, ILB_SOCKET: place.socket },
