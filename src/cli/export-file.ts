@@ -2,7 +2,17 @@
  * The FILE of export-config: a temporary file beside it (mode 0600) that is renamed over it when everything is there,
  * so that FILE is either as before or complete. It is opened with the caller's rights, by the caller's process.
  */
-import { closeSync, fsyncSync, lstatSync, openSync, realpathSync, renameSync, unlinkSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  lstatSync,
+  openSync,
+  realpathSync,
+  renameSync,
+  statSync,
+  unlinkSync,
+  writeSync,
+} from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { failure } from "../command/errors.ts";
 import type { Failure } from "../model/result.ts";
@@ -29,12 +39,11 @@ export class ExportFile {
 
   /** Opens the temporary file. Throws ExportFailed. */
   constructor(private readonly file: string) {
-    this.target = followLinks(file);
     try {
-      const there = lstatSync(this.target, { throwIfNoEntry: false });
-      const isReplaceable = there === undefined || there.isFile();
-      const working = join(dirname(this.target), `.${basename(this.target)}.ilbadm-${process.pid}`);
-      this.fd = isReplaceable ? openSync(working, "wx", 0o600) : openSync(this.target, "w");
+      const { target, isReplaceable } = placeOf(file);
+      const working = join(dirname(target), `.${basename(target)}.ilbadm-${process.pid}`);
+      this.target = target;
+      this.fd = isReplaceable ? openSync(working, "wx", 0o600) : openSync(target, "w");
       this.working = isReplaceable ? working : null;
     } catch {
       throw new ExportFailed(failure("E-WORKFILE"));
@@ -90,11 +99,27 @@ export class ExportFile {
   }
 }
 
-/** A link is followed, so that renaming replaces what it points at; a name that does not exist yet is itself. */
-function followLinks(file: string): string {
-  try {
-    return realpathSync(file);
-  } catch {
-    return file;
+/** Where a file that was asked for has to be written. */
+export interface Place {
+  readonly target: string;
+  /** Whether another file may be renamed over the target. Pipes and devices cannot be replaced, only written. */
+  readonly isReplaceable: boolean;
+}
+
+/**
+ * Links are followed, so that renaming replaces what they point at; a name that does not exist yet is itself. What the
+ * kernel shows as a link but has no name of its own (/dev/stdout that is a pipe, a deleted file) is written through the
+ * name that was asked for, and so is a link to nothing. Throws errors of the system.
+ */
+export function placeOf(file: string): Place {
+  const there = statSync(file, { throwIfNoEntry: false });
+  if (there === undefined) {
+    const isLink = lstatSync(file, { throwIfNoEntry: false }) !== undefined;
+    return { target: file, isReplaceable: !isLink };
   }
+  if (!there.isFile()) return { target: file, isReplaceable: false };
+  const target = realpathSync(file);
+  const named = lstatSync(target, { throwIfNoEntry: false });
+  const isSame = named !== undefined && named.ino === there.ino && named.dev === there.dev;
+  return isSame ? { target, isReplaceable: true } : { target: file, isReplaceable: false };
 }

@@ -2,8 +2,9 @@
  * A file that is either as it was or complete: written under another name beside it and renamed at the end. Pipes and
  * devices cannot be replaced and are written directly. Errors of the system are thrown as OutputFailed with one line.
  */
-import { closeSync, lstatSync, openSync, realpathSync, renameSync, unlinkSync, writeSync } from "node:fs";
+import { closeSync, openSync, renameSync, unlinkSync, writeSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
+import { placeOf } from "../cli/export-file.ts";
 
 const BUFFER_BYTES = 1 << 20;
 
@@ -23,12 +24,11 @@ export class OutputFile {
   /** Opens it. Throws OutputFailed. */
   constructor(path: string) {
     this.#path = path;
-    this.#target = followLinks(path);
     try {
-      const there = lstatSync(this.#target, { throwIfNoEntry: false });
-      const isReplaceable = there === undefined || there.isFile();
-      const working = join(dirname(this.#target), `.${basename(this.#target)}.ilbd-${process.pid}`);
-      this.#fd = isReplaceable ? openSync(working, "w", 0o666) : openSync(this.#target, "w");
+      const { target, isReplaceable } = placeOf(path);
+      const working = join(dirname(target), `.${basename(target)}.ilbd-${process.pid}`);
+      this.#target = target;
+      this.#fd = isReplaceable ? openSync(working, "w", 0o666) : openSync(target, "w");
       this.#working = isReplaceable ? working : null;
     } catch (error) {
       throw this.#failure(error);
@@ -92,14 +92,5 @@ export class OutputFile {
 
   #failure(error: unknown): OutputFailed {
     return new OutputFailed(`${this.#path} cannot be written (${(error as NodeJS.ErrnoException).code ?? error})`);
-  }
-}
-
-/** A link is followed, so that renaming replaces what it points at; a name that does not exist yet is itself. */
-function followLinks(path: string): string {
-  try {
-    return realpathSync(path);
-  } catch {
-    return path;
   }
 }

@@ -1,7 +1,8 @@
 /** ILB-153 to 162 and 276 to 282: import and export through the real program. */
 import { expect, test } from "bun:test";
-import { readFileSync, writeFileSync } from "node:fs";
+import { lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { ILBADM, run } from "../daemon/daemon.ts";
 import { Program, TEXT } from "../support/program.ts";
 
 const cli = new Program();
@@ -138,6 +139,25 @@ test("ILB-276 FILE holds what stdout shows", async () => {
   const path = join(cli.place.directory, "out");
   await cli.ok(`export-config ${path}`);
   expect(readFileSync(path, "utf8")).toBe(EXAMPLE);
+});
+
+test("FILE that is a pipe is written into: /dev/stdout leaves nothing in the working directory", async () => {
+  await cli.given(...EXAMPLE.trimEnd().split("\n"));
+  const directory = join(cli.place.directory, "elsewhere");
+  mkdirSync(directory);
+  const command = `cd '${directory}' && ILB_SOCKET='${cli.place.socket}' '${ILBADM}' export-config /dev/stdout | cat`;
+  expect(await run(["sh", "-c", command])).toEqual({ status: 0, stdout: EXAMPLE, stderr: "" });
+  expect(readdirSync(directory)).toEqual([]);
+});
+
+test("FILE that is a link: what it points at is replaced, and made when it is not there", async () => {
+  await cli.given(...EXAMPLE.trimEnd().split("\n"));
+  const [link, target] = [join(cli.place.directory, "link"), join(cli.place.directory, "linked")];
+  symlinkSync(target, link);
+  for (let time = 0; time < 2; time++) {
+    await cli.ok(`export-config ${link}`);
+    expect([lstatSync(link).isSymbolicLink(), readFileSync(target, "utf8")]).toEqual([true, EXAMPLE]);
+  }
 });
 
 test("ILB-278 a file as the manual prints an export", async () => {

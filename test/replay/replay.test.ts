@@ -1,6 +1,6 @@
 /** `ilbd replay` as its users meet it: real runs of the program over captures. */
 import { afterEach, describe, expect, test } from "bun:test";
-import { chmodSync, copyFileSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { LINKTYPE_ETHERNET, LINKTYPE_RAW, writePcap } from "../../src/device/pcap.ts";
 import { type Finished, ILBD, run } from "../daemon/daemon.ts";
@@ -17,7 +17,17 @@ import {
   toHex,
 } from "../support/packet-builder.ts";
 import { decodeEthernet, decodeIp, decodeIpv4, faults } from "../support/packet-decoder.ts";
-import { at, CLIENT_MAC, framed, type Packet, Replay, START_NS, tcpPacket, udpPacket } from "./support.ts";
+import {
+  at,
+  CLIENT_MAC,
+  framed,
+  type Packet,
+  Replay,
+  START_NS,
+  tcpPacket,
+  udpPacket,
+  type Verdict,
+} from "./support.ts";
 
 const VECTORS = join(import.meta.dir, "../vectors");
 const CLIENT = "203.0.113.200";
@@ -531,6 +541,24 @@ describe("what is refused", () => {
       failing("/dev/full cannot be written (ENOSPC)"),
     );
     expect(replay.wroteNothing()).toBe(true);
+  });
+
+  test("--out and --verdicts that are pipes are written into, and leave nothing in the working directory", async () => {
+    const replay = replayOf(HALF_NAT, syns(3));
+    await replay.run();
+    const captured = replay.verdicts();
+    const directory = replay.path("elsewhere");
+    mkdirSync(directory);
+    const words = `replay --config ${replay.config} --in ${replay.in} --out /dev/null --verdicts /dev/stdout`;
+    const done = await run(["sh", "-c", `cd '${directory}' && '${ILBD}' ${words} | cat`]);
+    expect([done.status, done.stderr]).toEqual([0, ""]);
+    expect(
+      done.stdout
+        .trimEnd()
+        .split("\n")
+        .map((line) => JSON.parse(line) as Verdict),
+    ).toEqual(captured);
+    expect(readdirSync(directory)).toEqual([]);
   });
 
   test("--help says what there is", async () => {
