@@ -21,11 +21,17 @@ export const BODY_LIMIT: BodyLimit = { bytes: 1024 * 1024, ms: 20_000 };
 /** Of a configuration to import: a slow line may take its time. */
 export const IMPORT_LIMIT: BodyLimit = { bytes: 64 * 1024 * 1024, ms: 300_000 };
 
+/**
+ * What comes beyond a limit is read and forgotten up to so much: many clients send all of a body before they look for
+ * an answer, and would meet a broken connection in place of the refusal (RFC 9112 section 9.6).
+ */
+const FORGOTTEN_BYTES = 128 * 1024 * 1024;
+
 /** Nobody may take an answer of the API for something else, or keep it. */
 export const ANSWER_HEADERS = { "cache-control": "no-store", "x-content-type-options": "nosniff", vary: "accept" };
 
 /**
- * Reads a body to its end.
+ * Reads a body to its end, within reason also one that is too large.
  * @returns E-TOOBIG beyond the limit, E-TIMEOUT when it takes too long, E-READ when the client breaks off
  */
 export async function readBytes(request: Request, limit: BodyLimit): Promise<Result<Uint8Array>> {
@@ -35,7 +41,8 @@ export async function readBytes(request: Request, limit: BodyLimit): Promise<Res
   if (request.body === null) return ok(new Uint8Array());
   const reader = request.body.getReader();
   const tooBig = fail("E-TOOBIG", `the body is larger than ${limit.bytes} bytes`);
-  if (Number(request.headers.get("content-length") ?? 0) > limit.bytes) {
+  const bearableBytes = limit.bytes + FORGOTTEN_BYTES;
+  if (Number(request.headers.get("content-length") ?? 0) > bearableBytes) {
     void reader.cancel().catch(() => undefined);
     return tooBig;
   }
@@ -47,10 +54,11 @@ export async function readBytes(request: Request, limit: BodyLimit): Promise<Res
     for (;;) {
       const step = await Promise.race([reader.read(), late.promise]);
       if (step === "late") break;
-      if (step.done) return ok(Buffer.concat(chunks));
+      if (step.done) return total > limit.bytes ? tooBig : ok(Buffer.concat(chunks));
       total += step.value.byteLength;
-      if (total > limit.bytes) break;
-      chunks.push(step.value);
+      if (total > bearableBytes) break;
+      if (total <= limit.bytes) chunks.push(step.value);
+      else chunks.length = 0;
     }
   } catch {
     return fail("E-READ", "read() failed");

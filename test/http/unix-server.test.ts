@@ -3,6 +3,8 @@ import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Caller } from "../../src/control/caller.ts";
+import { readBytes } from "../../src/http/body.ts";
+import { problemResponse } from "../../src/http/problem.ts";
 import { listenUnix, type RunningServer, type UnixServerOptions } from "../../src/http/unix-server.ts";
 import { SILENT } from "../control/fakes.ts";
 
@@ -112,6 +114,25 @@ describe("requests and answers", () => {
     await both.promise;
     client.end();
     expect(received).toContain("answered GET.");
+  });
+
+  test("a client that sends all of a body before it listens gets the refusal of one that is too large", async () => {
+    await listen(async (request) => {
+      const read = await readBytes(request, { bytes: 1000, ms: 20_000 });
+      return read.ok ? new Response("taken") : problemResponse(request, read.failure);
+    });
+    const script = `import socket, sys
+connection = socket.socket(socket.AF_UNIX)
+connection.connect(sys.argv[1])
+size = int(sys.argv[2])
+connection.sendall(b"POST / HTTP/1.1\\r\\nhost: h\\r\\ncontent-length: %d\\r\\n\\r\\n" % size)
+connection.sendall(bytes(size))
+print(connection.recv(12).decode())`;
+    for (const bytes of [1001, 2_000_000, 20_000_000]) {
+      const client = Bun.spawn(["python3", "-c", script, path, String(bytes)], { stdout: "pipe", stderr: "pipe" });
+      const said = await Promise.all([new Response(client.stdout).text(), new Response(client.stderr).text()]);
+      expect([bytes, ...said]).toEqual([bytes, "HTTP/1.1 413\n", ""]);
+    }
   });
 
   test("what the handler throws is a 500 without words", async () => {
