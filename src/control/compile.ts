@@ -5,7 +5,7 @@
 import type { ImageDrain, ImageMember, ImageRule, ImageServer, Interest, TableImage } from "../engine/engine.ts";
 import { type Address, addressKey } from "../model/address.ts";
 import type { Config, Rule, Server } from "../model/config.ts";
-import { type Drains, departed, drainEntries } from "./drain.ts";
+import { type DrainingServers, type Drains, departed } from "./drain.ts";
 import type { InterestRule } from "./interest.ts";
 import type { Places } from "./places.ts";
 import { policyTablesOf } from "./policy.ts";
@@ -47,13 +47,29 @@ export function serversInUse(config: Config, drains: Drains): Server[] {
 export function rulesOfInterest(config: Config, drains: Drains): InterestRule[] {
   const groups = new Map(config.groups.map((group) => [group.id, group]));
   const leaving = new Map(departed(drains).map((gone) => [gone.rule.id, gone]));
+  const joined = new Map<readonly Server[], Map<readonly Server[], readonly Server[]>>();
   const rules = config.rules.map((rule) => {
-    const servers = groups.get(rule.groupId)?.servers ?? [];
+    const servers = groups.get(rule.groupId)?.servers ?? NO_SERVERS;
     const left = leaving.get(rule.id)?.servers;
     leaving.delete(rule.id);
-    return { ...rule, servers: left === undefined ? servers : [...servers, ...left] };
+    return { ...rule, servers: left === undefined ? servers : joinedOnce(joined, servers, left) };
   });
   return [...rules, ...Array.from(leaving.values(), ({ rule, servers }) => ({ ...rule, servers }))];
+}
+
+const NO_SERVERS: readonly Server[] = [];
+
+/** Both lists in one, which rules with the same two share: hundreds of them may have a thousand servers each. */
+function joinedOnce(
+  joined: Map<readonly Server[], Map<readonly Server[], readonly Server[]>>,
+  servers: readonly Server[],
+  left: readonly Server[],
+): readonly Server[] {
+  const known = joined.get(servers)?.get(left);
+  if (known !== undefined) return known;
+  const both = [...servers, ...left];
+  joined.set(servers, (joined.get(servers) ?? new Map()).set(left, both));
+  return both;
 }
 
 /** True when a drain deadline is near enough for the engine to hold it; farther ones are compiled in later. */
@@ -153,9 +169,16 @@ function membersOf(
 
 function compileDrains(drains: Drains, nowMs: number): ImageDrain[] {
   const image: ImageDrain[] = [];
-  for (const { rule, server, deadlineMs } of drainEntries(drains)) {
-    if (deadlineMs !== null && deadlineFits(deadlineMs, nowMs))
-      image.push({ ruleId: rule.id, serverId: server.id, deadlineMs });
+  const deadlines = new Map<DrainingServers, readonly Omit<ImageDrain, "ruleId">[]>();
+  for (const [ruleId, { servers }] of drains) {
+    let list = deadlines.get(servers);
+    if (list === undefined) {
+      list = [...servers].flatMap(([serverId, { deadlineMs }]) =>
+        deadlineMs !== null && deadlineFits(deadlineMs, nowMs) ? [{ serverId, deadlineMs }] : [],
+      );
+      deadlines.set(servers, list);
+    }
+    for (const { serverId, deadlineMs } of list) image.push({ ruleId, serverId, deadlineMs });
   }
   return image;
 }

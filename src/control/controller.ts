@@ -23,11 +23,11 @@ import {
   collect,
   type DrainingNumbers,
   type Drains,
-  drainEntries,
   drainingNumbers,
-  type FlowCount,
+  type HoldersOf,
   NO_DRAINS,
   nextDrains,
+  someDrains,
   withFlows,
 } from "./drain.ts";
 import { externalTest, remarksOnTest } from "./external-test.ts";
@@ -292,7 +292,7 @@ export class Controller {
       return { state, staged: engine.stage(state.image) };
     } catch (error) {
       if (!(error instanceof ImageTooLarge)) throw error;
-      const drains = withFlows(before.drains, this.flowCount());
+      const drains = withFlows(before.drains, this.holders());
       if (drains === before.drains) throw error;
       const smaller = await this.prepare({ ...before, drains }, after);
       return { state: smaller, staged: engine.stage(smaller.image) };
@@ -376,7 +376,8 @@ export class Controller {
     this.drainTimer?.cancel();
     this.drainTimer = null;
     const { drains, compiledAtMs } = this.state;
-    const waits = drainEntries(drains).some(
+    const waits = someDrains(
+      drains,
       ({ isMember, deadlineMs }) => !isMember || (deadlineMs !== null && !deadlineFits(deadlineMs, compiledAtMs)),
     );
     if (waits && !this.closed)
@@ -386,9 +387,10 @@ export class Controller {
   /** Lets go of departed pairs without flows; compiles in deadlines that have come within the engine's reach. */
   private async pollDrains(): Promise<Result<void>> {
     const { state } = this;
-    const drains = collect(state.drains, this.flowCount());
+    const drains = collect(state.drains, this.holders());
     const nowMs = this.parts.clock.nowMs();
-    const cameNear = drainEntries(drains).some(
+    const cameNear = someDrains(
+      drains,
       ({ deadlineMs: at }) => at !== null && deadlineFits(at, nowMs) && !deadlineFits(at, state.compiledAtMs),
     );
     if (drains === state.drains && !cameNear) {
@@ -404,21 +406,23 @@ export class Controller {
     let numbers: DrainingNumbers | null = null;
     return {
       drainingNumbers: (groupId) => {
-        numbers ??= drainingNumbers(this.state.drains, this.flowCount());
+        numbers ??= drainingNumbers(this.state.drains, this.holders());
         return numbers.get(groupId) ?? NO_NUMBERS;
       },
       externalTest: this.parts.externalTest ?? externalTest,
     };
   }
 
-  private flowCount(): FlowCount {
-    const byRule = new Map<number, Map<number, number>>();
+  /** Which servers hold flows now. */
+  private holders(): HoldersOf {
+    const byRule = new Map<number, Set<number>>();
     for (const { ruleId, serverId, flows } of this.parts.engine.counters().pairs) {
+      if (flows === 0) continue;
       const ofRule = byRule.get(ruleId);
-      if (ofRule === undefined) byRule.set(ruleId, new Map([[serverId, flows]]));
-      else ofRule.set(serverId, flows);
+      if (ofRule === undefined) byRule.set(ruleId, new Set([serverId]));
+      else ofRule.add(serverId);
     }
-    return (ruleId, serverId) => byRule.get(ruleId)?.get(serverId) ?? 0;
+    return (ruleId) => byRule.get(ruleId) ?? NO_NUMBERS;
   }
 
   /** A record without a change. A disk that cannot take it is no reason to fail: the daemon's own log has it then. */

@@ -59,7 +59,19 @@ export function interestOf(rules: Iterable<InterestRule>, own: readonly Address[
 
 /** Whether two lists of rules, of successive configurations, have the same interest set for certain: they share what counts. */
 export function isSameInterest(before: readonly InterestRule[], now: readonly InterestRule[]): boolean {
-  return before.length === now.length && now.every((rule, index) => isSameRule(before[index]!, rule));
+  if (before.length !== now.length) return false;
+  // Lists that many rules share are looked at once.
+  const known = new Map<InterestRule["servers"], InterestRule["servers"]>();
+  const isSameList = (a: InterestRule["servers"], b: InterestRule["servers"]): boolean => {
+    if (a === b || known.get(a) === b) return true;
+    if (!areSameServers(a, b)) return false;
+    known.set(a, b);
+    return true;
+  };
+  return now.every((rule, index) => {
+    const was = before[index]!;
+    return isSameRule(was, rule) && isSameList(was.servers, rule.servers);
+  });
 }
 
 const isSameRule = (a: InterestRule, b: InterestRule): boolean =>
@@ -67,8 +79,12 @@ const isSameRule = (a: InterestRule, b: InterestRule): boolean =>
   a.protocol === b.protocol &&
   a.ports === b.ports &&
   a.type === b.type &&
-  a.proxySource === b.proxySource &&
-  a.servers === b.servers;
+  a.proxySource === b.proxySource;
+
+/** Also when servers were switched on or off. */
+const areSameServers = (a: InterestRule["servers"], b: InterestRule["servers"]): boolean =>
+  a.length === b.length &&
+  b.every((server, index) => server.address === a[index]!.address && server.ports === a[index]!.ports);
 
 function* proxyAddresses(rule: InterestRule): Generator<Address> {
   if (rule.proxySource === null) return;

@@ -41,7 +41,7 @@ type DownServers = ReadonlySet<number> | undefined;
  */
 export function nextRuntime(previous: Runtime, config: Config, health: HealthView): Runtime {
   const groups = new Map(config.groups.map((group) => [group.id, group]));
-  const made = new Map<RuleOrder | ServerGroup, RuleOrder>();
+  const made = new Map<RuleOrder, RuleOrder>();
   const next = new Map<number, RuleOrder>();
   for (const rule of config.rules) {
     const group = groups.get(rule.groupId);
@@ -51,23 +51,33 @@ export function nextRuntime(previous: Runtime, config: Config, health: HealthVie
   return next;
 }
 
-/** @param made orders of this round by what they were made of, where no server is down */
+/** @param made orders of this round by those before them, where no server is down */
 function orderOf(
   group: ServerGroup,
   known: RuleOrder | undefined,
   down: DownServers,
-  made: Map<RuleOrder | ServerGroup, RuleOrder>,
+  made: Map<RuleOrder, RuleOrder>,
 ): RuleOrder {
   const origin = known && origins.get(known);
   if (known !== undefined && origin?.servers === group.servers && origin.down === down) return known;
-  const shared = down === undefined ? made.get(known ?? group) : undefined;
+  const shared = down === undefined ? sharedOrder(group, known, made) : undefined;
   if (shared !== undefined) return shared;
   const effective = (server: Server): boolean => server.enabled && !down?.has(server.id);
   const order = known === undefined ? firstOrder(group, effective) : laterOrder(known, group, effective);
   origins.set(order, { servers: group.servers, down });
-  if (down === undefined) made.set(known ?? group, order);
+  if (down === undefined && known === undefined) firstOrders.set(group.servers, order);
+  if (down === undefined && known !== undefined) made.set(known, order);
   return order;
 }
+
+/** What rules begin with, also those that are made one after the other, while nothing happens to the servers. */
+const firstOrders = new WeakMap<readonly Server[], RuleOrder>();
+
+const sharedOrder = (
+  group: ServerGroup,
+  known: RuleOrder | undefined,
+  made: ReadonlyMap<RuleOrder, RuleOrder>,
+): RuleOrder | undefined => (known === undefined ? firstOrders.get(group.servers) : made.get(known));
 
 type Effective = (server: Server) => boolean;
 

@@ -61,8 +61,8 @@ test("servers of groups without a rule are not in the image", () => {
 test("interest covers disabled rules, disabled servers and what drains of deleted rules", () => {
   const gone = rule(9, "gone", 8, { vip: v4("198.51.100.99") });
   const old = server(10, 0, "192.0.2.200");
-  const entry = { rule: gone, server: old, groupId: 8, isMember: false, deadlineMs: null };
-  const drains = new Map([[9, new Map([[10, entry]])]]);
+  const servers = new Map([[10, { server: old, isMember: false, deadlineMs: null }]]);
+  const drains = new Map([[9, { rule: gone, servers }]]);
   const base = config({
     groups: [group(1, "g", [server(2, 0, "192.0.2.10", { enabled: false })])],
     rules: [rule(5, "r1", 1, { enabled: false })],
@@ -76,13 +76,14 @@ test("interest covers disabled rules, disabled servers and what drains of delete
 
 test("deleted rules that drained the same servers of a group share their list, others do not", () => {
   const [a, b] = [server(10, 0, "192.0.2.1"), server(11, 1, "192.0.2.2")];
-  const entry = (ruleId: number, of: Server, isMember = false) =>
-    [of.id, { rule: rule(ruleId, `r${ruleId}`, 8), server: of, groupId: 8, isMember, deadlineMs: null }] as const;
+  const entry = (of: Server, isMember = false) => [of.id, { server: of, isMember, deadlineMs: null }] as const;
+  const ofRule = (id: number, ...entries: ReturnType<typeof entry>[]) =>
+    [id, { rule: rule(id, `r${id}`, 8), servers: new Map(entries) }] as const;
   const drains = new Map([
-    [1, new Map([entry(1, a), entry(1, b)])],
-    [2, new Map([entry(2, a), entry(2, b)])],
-    [3, new Map([entry(3, b)])],
-    [4, new Map([entry(4, a, true)])],
+    ofRule(1, entry(a), entry(b)),
+    ofRule(2, entry(a), entry(b)),
+    ofRule(3, entry(b)),
+    ofRule(4, entry(a, true)),
   ]);
   const gone = rulesOfInterest(config({}), drains);
   expect(gone.map(({ servers }) => servers)).toEqual([[a, b], [a, b], [b]]);

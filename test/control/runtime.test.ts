@@ -44,6 +44,14 @@ describe("insertion order", () => {
     expect(inserted(after(withServers(a, b, c), withServers(b, c), withServers(b, c, again)))).toEqual([3, 4, 11]);
   });
 
+  test("rules that are made one after the other over the same servers share one order", () => {
+    const one = withServers(a, b, c);
+    const two = { ...one, rules: [...one.rules, rule(6, "s", 1, { ports: { min: 81, max: 81 } })] };
+    const first = nextRuntime(EMPTY_RUNTIME, one, EVERYONE_HEALTHY);
+    const second = nextRuntime(first, two, EVERYONE_HEALTHY);
+    expect(second.get(6)).toBe(first.get(5)!);
+  });
+
   test("a restart makes it ascending again", () => {
     expect(inserted(after(withServers(b, c), withServers(b, c, a)))).toEqual([3, 4, 2]);
     expect(inserted(after(withServers(b, c, a)))).toEqual([2, 3, 4]);
