@@ -5,7 +5,7 @@
 import type { ImageDrain, ImageMember, ImageRule, ImageServer, Interest, TableImage } from "../engine/engine.ts";
 import { type Address, addressKey } from "../model/address.ts";
 import type { Config, Rule, Server } from "../model/config.ts";
-import { type DrainingServers, type Drains, departed } from "./drain.ts";
+import { type DrainingServers, type Drains, departed, type HoldersOf, withFlows } from "./drain.ts";
 import type { InterestRule } from "./interest.ts";
 import type { Places } from "./places.ts";
 import { policyTablesOf } from "./policy.ts";
@@ -16,6 +16,8 @@ export interface CompileInput {
   readonly config: Config;
   readonly runtime: Runtime;
   readonly drains: Drains;
+  /** Given: the image has no room for the deadlines of all pairs, only for those of pairs that hold flows. */
+  readonly holdersOf?: HoldersOf;
   /** Counter slots by String(rule id). */
   readonly ruleSlots: Places;
   /** Next-hop indexes by addressKey(server address). */
@@ -77,7 +79,7 @@ export const deadlineFits = (deadlineMs: number, nowMs: number): boolean => dead
 
 /** @param before the image before this one: what has not changed is taken from it. Makes no difference but to time. */
 export function compile(input: CompileInput, before: TableImage | null = null): TableImage {
-  const { config, drains, hopIndexes } = input;
+  const { config, drains, hopIndexes, holdersOf } = input;
   const servers = sameOrNew(
     before?.servers ?? [],
     serversInUse(config, drains).map((server) => ({
@@ -93,7 +95,7 @@ export function compile(input: CompileInput, before: TableImage | null = null): 
     generation: input.generation,
     servers,
     rules: config.rules.map((rule) => compileRule(input, rule, servers, serverIndexes)),
-    drains: compileDrains(drains, input.nowMs),
+    drains: compileDrains(holdersOf === undefined ? drains : withFlows(drains, holdersOf), input.nowMs),
     interest: input.interest,
     ...(policy && { policy }),
   };

@@ -88,6 +88,8 @@ interface State {
   readonly generation: number;
   /** Engine clock when the image was compiled: which deadlines were within its reach. */
   readonly compiledAtMs: number;
+  /** The image had no room for all deadlines that were. */
+  readonly lacksDeadlines: boolean;
   /** What the engine goes by. */
   readonly image: TableImage;
 }
@@ -103,6 +105,7 @@ const INITIAL: Omit<State, "config"> = {
   interest: NOTHING,
   generation: 0,
   compiledAtMs: 0,
+  lacksDeadlines: false,
   image: { generation: 0, servers: [], rules: [], drains: [], interest: NOTHING },
 };
 
@@ -282,25 +285,40 @@ export class Controller {
 
   /**
    * The next state, its image written into free memory. Where it does not fit, draining pairs that hold no flow any more make
-   * room: who changes much in a row would otherwise fill the tables before the poll comes to them. Throws as stage() does.
+   * room: who changes much in a row would otherwise fill the tables before the poll comes to them. Where one change drains
+   * more than fits, those that hold no flow now get their deadlines with the first poll, if they hold any by then. Throws as
+   * stage() does.
    */
   private async stage(before: State, after: Config): Promise<{ state: State; staged: StagedImage }> {
-    const { engine } = this.parts;
-    const state = await this.prepare(before, after);
+    let state = await this.prepare(before, after);
+    let staged = await this.tryToStage(state);
+    if (!(staged instanceof ImageTooLarge)) return { state, staged };
+    const holdersOf = this.holders();
+    const smaller = { ...before, drains: withFlows(before.drains, holdersOf) };
+    if (smaller.drains !== before.drains) {
+      state = await this.prepare(smaller, after);
+      staged = await this.tryToStage(state);
+    }
+    if (staged instanceof ImageTooLarge && withFlows(state.drains, holdersOf) !== state.drains) {
+      state = await this.prepare(smaller, after, holdersOf);
+      staged = await this.tryToStage(state);
+    }
+    if (staged instanceof ImageTooLarge) throw staged;
+    return { state, staged };
+  }
+
+  private async tryToStage({ image }: State): Promise<StagedImage | ImageTooLarge> {
     await breathe();
     try {
-      return { state, staged: engine.stage(state.image) };
+      return this.parts.engine.stage(image);
     } catch (error) {
-      if (!(error instanceof ImageTooLarge)) throw error;
-      const drains = withFlows(before.drains, this.holders());
-      if (drains === before.drains) throw error;
-      const smaller = await this.prepare({ ...before, drains }, after);
-      return { state: smaller, staged: engine.stage(smaller.image) };
+      if (error instanceof ImageTooLarge) return error;
+      throw error;
     }
   }
 
-  /** The next state with its image, step by step; pure but for the clock. */
-  private async prepare(before: State, config: Config): Promise<State> {
+  /** The next state with its image, step by step; pure but for the clock. @param holdersOf as in CompileInput */
+  private async prepare(before: State, config: Config, holdersOf?: HoldersOf): Promise<State> {
     const { kernel, clock } = this.parts;
     const nowMs = clock.nowMs();
     const generation = before.generation + 1;
@@ -323,12 +341,11 @@ export class Controller {
       interest: isSame ? before.interest : interestOf(interestRules, own),
       generation,
       compiledAtMs: nowMs,
+      lacksDeadlines: holdersOf !== undefined,
     };
     await breathe();
-    return {
-      ...state,
-      image: compile({ ...state, isLocal: (address) => kernel.isLocal(address), nowMs }, before.image),
-    };
+    const isLocal = (address: Address): boolean => kernel.isLocal(address);
+    return { ...state, image: compile({ ...state, isLocal, nowMs, ...(holdersOf && { holdersOf }) }, before.image) };
   }
 
   /** After publishing: when no worker uses an older image, the kernel gets back what is no longer the engine's. */
@@ -375,25 +392,26 @@ export class Controller {
   private scheduleDrainPoll(delayMs: number): void {
     this.drainTimer?.cancel();
     this.drainTimer = null;
-    const { drains, compiledAtMs } = this.state;
+    const { drains, compiledAtMs, lacksDeadlines } = this.state;
     const waits = someDrains(
       drains,
       ({ isMember, deadlineMs }) => !isMember || (deadlineMs !== null && !deadlineFits(deadlineMs, compiledAtMs)),
     );
-    if (waits && !this.closed)
+    if ((waits || lacksDeadlines) && !this.closed)
       this.drainTimer = this.parts.clock.after(delayMs, () => void this.inTurn(() => this.pollDrains()));
   }
 
   /** Lets go of departed pairs without flows; compiles in deadlines that have come within the engine's reach. */
   private async pollDrains(): Promise<Result<void>> {
     const { state } = this;
-    const drains = collect(state.drains, this.holders());
+    // Where deadlines were left out, all of what holds no flow goes: every worker uses the image by now.
+    const drains = (state.lacksDeadlines ? withFlows : collect)(state.drains, this.holders());
     const nowMs = this.parts.clock.nowMs();
     const cameNear = someDrains(
       drains,
       ({ deadlineMs: at }) => at !== null && deadlineFits(at, nowMs) && !deadlineFits(at, state.compiledAtMs),
     );
-    if (drains === state.drains && !cameNear) {
+    if (drains === state.drains && !cameNear && !state.lacksDeadlines) {
       this.scheduleDrainPoll(DRAIN_POLL_MS);
       return ok(undefined);
     }

@@ -271,6 +271,33 @@ describe("draining", () => {
     expect(await host.transact("remove-server", (current) => ok(without(current, 3)))).toEqual(ok(undefined));
   });
 
+  test("deleting more pairs with conn-drain than there is room for does not end for want of memory", async () => {
+    const { world, host } = await running(withDrain(30));
+    world.mostDrains = 2;
+    world.flowCounts.set("5/3", 1);
+    const deadlineMs = world.clock.nowMs() + 30_000;
+    expect(await host.transact("delete-rule", (current) => ok({ ...current, rules: [] }))).toEqual(ok(undefined));
+    expect(world.image!.drains).toEqual([{ ruleId: 5, serverId: 3, deadlineMs }]);
+    // Whoever got a flow before the workers had taken over has its deadline with the first look.
+    world.flowCounts.set(key, 1);
+    await world.clock.advance(20);
+    expect(world.image!.drains.map((drain) => drain.serverId).sort()).toEqual([2, 3]);
+    expect(new Set(world.image!.drains.map((drain) => drain.deadlineMs))).toEqual(new Set([deadlineMs]));
+  });
+
+  test("disabling more servers with conn-drain at once than there is room for cuts those that hold flows", async () => {
+    const { world, host } = await running(withDrain(30));
+    world.mostDrains = 1;
+    const all = (current: Config): Config =>
+      [2, 3, 4].reduce((next, id) => withServer(next, id, { enabled: false }), current);
+    expect(await host.transact("disable-server", (current) => ok(all(current)))).toEqual(ok(undefined));
+    expect(world.image!.drains).toEqual([]);
+    world.flowCounts.set(key, 1);
+    await world.clock.advance(20);
+    expect(world.image!.drains.map(({ serverId }) => serverId)).toEqual([2]);
+    expect(world.clock.pending).toBe(0);
+  });
+
   test("a poll of draining servers that the engine refuses comes again", async () => {
     const { world, host } = await running();
     await host.transact("remove-server", (current) => ok(without(current, 2)));
