@@ -267,7 +267,7 @@ export class Controller {
       await kernel.widen(state.interest);
       kernel.watch(watchList(before, state));
       await this.filterTransit(after.netbackup);
-      if (record !== null) store.save(before.config, after, record);
+      if (record !== null) await store.save(before.config, after, record);
     } catch (error) {
       staged.discard();
       await this.takeBack(before);

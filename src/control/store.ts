@@ -10,6 +10,7 @@ import { Database, SQLiteError, type SQLQueryBindings } from "bun:sqlite";
 import { closeSync, existsSync, mkdirSync, openSync, realpathSync, rmdirSync, rmSync, unlinkSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { LogRecord } from "../command/host.ts";
+import { Pace } from "../command/pace.ts";
 import { addressBytes, addressFromBytes } from "../model/address.ts";
 import type {
   Algorithm,
@@ -26,7 +27,7 @@ import type {
 } from "../model/config.ts";
 import { type NetBackupState, NO_NETBACKUP } from "../model/netbackup.ts";
 import { fail, ok, type Result } from "../model/result.ts";
-import { type Delta, diffConfigs, type Step } from "./delta.ts";
+import { type Delta, diffConfigs, type PlacedServer, type Step } from "./delta.ts";
 import { type NetBackupHostRow, netbackupHostOf, netbackupHostRow, parseSettings } from "./netbackup-rows.ts";
 import { APPLICATION_ID, MIGRATIONS, SCHEMA_VERSION } from "./schema.ts";
 import { parseDelta } from "./undo.ts";
@@ -52,8 +53,11 @@ export interface HistoryRecord extends ChangeRecord {
 export interface Store {
   /** The configuration as saved last. */
   load(): Config;
-  /** One transaction; on the disk when it returns. Throws SaveFailed, then the database is as before. */
-  save(before: Config, after: Config, change: ChangeRecord): void;
+  /**
+   * One transaction; on the disk when it resolves. Rejects with SaveFailed, then the database is as before. One save at a
+   * time; others have their turn while a long one is made ready.
+   */
+  save(before: Config, after: Config, change: ChangeRecord): Promise<void>;
   /** Adds audit records that go with no change, e.g. a refusal, all or none. Never throws: reports false when they could not be written. */
   audit(...records: readonly AuditRecord[]): boolean;
   /** Newest first. */
@@ -237,9 +241,11 @@ class SqliteStore implements OpenedStore {
     return Object.freeze({ ...settings, hosts: Object.freeze(hosts.map(netbackupHostOf)) });
   }
 
-  save(before: Config, after: Config, change: ChangeRecord): void {
+  async save(before: Config, after: Config, change: ChangeRecord): Promise<void> {
     assertCreationOrder(after);
     const delta = diffConfigs(before, after);
+    const text = await deltaText(delta);
+    // From here to the commit nothing else runs, so no other record can get into the transaction.
     try {
       this.db.run("BEGIN IMMEDIATE");
       this.writeDelta(delta);
@@ -249,7 +255,7 @@ class SqliteStore implements OpenedStore {
         change.atMs,
         change.who,
         change.command,
-        JSON.stringify(delta, bigintAsText),
+        text,
       );
       this.exec("DELETE FROM history WHERE id <= (SELECT max(id) FROM history) - ?", KEEP_HISTORY);
       this.insertAudit({ ...change, result: "ok" });
@@ -346,30 +352,33 @@ class SqliteStore implements OpenedStore {
     this.deleteGone("servers", delta.servers);
     this.deleteGone("server_groups", delta.groups);
     this.deleteGone("health_checks", delta.healthChecks);
-    for (const group of present(delta.groups)) this.put("server_groups", groupRow(group));
-    for (const server of present(delta.servers)) this.put("servers", serverRow(server, server.groupId));
-    for (const check of present(delta.healthChecks)) this.put("health_checks", healthCheckRow(check));
-    for (const rule of present(delta.rules)) this.put("rules", ruleRow(rule));
+    this.putAll("server_groups", present(delta.groups).map(groupRow));
+    this.putAll("servers", present(delta.servers).map(serverRow));
+    this.putAll("health_checks", present(delta.healthChecks).map(healthCheckRow));
+    this.putAll("rules", present(delta.rules).map(ruleRow));
     const hosts = delta.netbackupHosts ?? [];
     this.deleteGone("netbackup_hosts", hosts);
-    for (const host of present(hosts)) this.put("netbackup_hosts", netbackupHostRow(host));
+    this.putAll("netbackup_hosts", present(hosts).map(netbackupHostRow));
     const settings = delta.netbackup?.after;
-    if (settings !== undefined) this.put("netbackup_settings", { id: 1, settings: JSON.stringify(settings) });
+    if (settings !== undefined) this.putAll("netbackup_settings", [{ id: 1, settings: JSON.stringify(settings) }]);
   }
 
   private deleteGone<T extends { readonly id: number }>(table: string, steps: readonly Step<T>[]): void {
-    for (const step of steps) if (step.after === null) this.exec(`DELETE FROM ${table} WHERE id=?`, step.before!.id);
+    const statement = this.db.query(`DELETE FROM ${table} WHERE id=?`);
+    for (const step of steps) if (step.after === null) statement.run(step.before!.id);
   }
 
-  /** Inserts, or updates the row of the same id. Table and column names are ours, values are bound. */
-  private put(table: string, row: object): void {
-    const columns = Object.keys(row);
+  /** Inserts rows of one kind, or updates those of the same id. Table and column names are ours, values are bound. */
+  private putAll(table: string, rows: readonly object[]): void {
+    const [first] = rows;
+    if (first === undefined) return;
+    const columns = Object.keys(first);
     const updates = columns.filter((column) => column !== "id").map((column) => `${column}=excluded.${column}`);
-    this.exec(
+    const statement = this.db.query(
       `INSERT INTO ${table} (${columns.join(",")}) VALUES (${columns.map(() => "?").join(",")}) ` +
         `ON CONFLICT(id) DO UPDATE SET ${updates.join(",")}`,
-      ...(Object.values(row) as SQLQueryBindings[]),
     );
+    for (const row of rows) statement.run(...(Object.values(row) as SQLQueryBindings[]));
   }
 
   private insertAudit(record: AuditRecord): void {
@@ -397,6 +406,22 @@ function assertCreationOrder(config: Config): void {
     list.every((item, i) => i === 0 || list[i - 1]!.id < item.id);
   const lists = [config.groups, config.healthChecks, config.rules, ...config.groups.map((group) => group.servers)];
   if (!lists.every(rising)) throw new Error("configuration is not in creation order");
+}
+
+/** A delta as the history keeps it (undo.ts parseDelta reads it). One of ten thousand rules is megabytes long. */
+async function deltaText(delta: Delta): Promise<string> {
+  const pace = new Pace();
+  const parts: string[] = [];
+  for (const [kind, steps] of Object.entries(delta)) {
+    const isList = Array.isArray(steps);
+    const texts: string[] = [];
+    for (const step of isList ? steps : [steps]) {
+      texts.push(JSON.stringify(step, bigintAsText));
+      await pace.breathe();
+    }
+    parts.push(`${JSON.stringify(kind)}:${isList ? `[${texts.join(",")}]` : texts.join()}`);
+  }
+  return `{${parts.join(",")}}`;
 }
 
 /** JSON.stringify replacer: addresses hold bigints. */
@@ -458,9 +483,9 @@ const groupRow = (group: { id: number; name: string; lastNumber: number }): Grou
   last_number: group.lastNumber,
 });
 
-const serverRow = (server: Server, groupId: number): ServerRow => ({
+const serverRow = (server: PlacedServer): ServerRow => ({
   id: server.id,
-  group_id: groupId,
+  group_id: server.groupId,
   number: server.number,
   address: addressBytes(server.address),
   port_min: server.ports?.min ?? null,

@@ -201,7 +201,7 @@ function noStore(): Store {
   let config: Config = EMPTY_CONFIG;
   return {
     load: () => config,
-    save: (_before, after) => {
+    save: async (_before, after) => {
       config = after;
     },
     audit: () => true,

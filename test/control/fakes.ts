@@ -98,7 +98,7 @@ export class FakeWorld {
 
   readonly store: Store = {
     load: () => this.saved,
-    save: (_before, after, change) => {
+    save: async (_before, after, change) => {
       this.calls.push("save");
       if (this.failAt.has("save")) throw new SaveFailed("disk full");
       this.saved = after;

@@ -56,11 +56,11 @@ describe("what was saved comes back", () => {
     store.close();
   });
 
-  test("a start that is refused takes back what it has made, and nothing else", () => {
+  test("a start that is refused takes back what it has made, and nothing else", async () => {
     const fresh = join(directory, "a/b/c");
     const refused = openStore(fresh);
     if (!refused.ok) throw new Error(refused.failure.text);
-    refused.value.save(EMPTY_CONFIG, threeServers(), change("create-rule r1"));
+    await refused.value.save(EMPTY_CONFIG, threeServers(), change("create-rule r1"));
     refused.value.abandon();
     expect(existsSync(join(directory, "a"))).toBe(false);
 
@@ -72,9 +72,9 @@ describe("what was saved comes back", () => {
     expect(readdirSync(fresh)).toEqual(["other"]);
   });
 
-  test("a start that is refused keeps a database that was there", () => {
+  test("a start that is refused keeps a database that was there", async () => {
     const store = open();
-    store.save(EMPTY_CONFIG, threeServers(), change("create-rule r1"));
+    await store.save(EMPTY_CONFIG, threeServers(), change("create-rule r1"));
     store.close();
     open().abandon();
     const again = open();
@@ -82,34 +82,34 @@ describe("what was saved comes back", () => {
     again.close();
   });
 
-  test("ILB-046 ILB-057 ILB-221 ids, numbers, admin state, order and every field survive a restart", () => {
+  test("ILB-046 ILB-057 ILB-221 ids, numbers, admin state, order and every field survive a restart", async () => {
     const full = fullConfig();
     const store = open();
-    store.save(EMPTY_CONFIG, full, change("import-config -"));
+    await store.save(EMPTY_CONFIG, full, change("import-config -"));
     store.close();
     const again = open();
     expect(again.load()).toEqual(full);
     again.close();
   });
 
-  test("ILB-300 a rule that is not sticky is there after a restart and not sticky", () => {
+  test("ILB-300 a rule that is not sticky is there after a restart and not sticky", async () => {
     const store = open();
-    store.save(EMPTY_CONFIG, threeServers(), change("create-rule r1"));
+    await store.save(EMPTY_CONFIG, threeServers(), change("create-rule r1"));
     store.close();
     const again = open();
     expect(again.load().rules[0]!.stickyMask).toBeNull();
     again.close();
   });
 
-  test("any row of changes ends in the configuration that was saved last", () => {
-    fc.assert(
-      fc.property(fc.array(configArbitrary(), { minLength: 1, maxLength: 5 }), (configs) => {
+  test("any row of changes ends in the configuration that was saved last", async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(configArbitrary(), { minLength: 1, maxLength: 5 }), async (configs) => {
         const where = mkdtempSync(join(directory, "p-"));
         const opened = openStore(where);
         if (!opened.ok) throw new Error(opened.failure.text);
         let before: Config = EMPTY_CONFIG;
         for (const after of configs) {
-          opened.value.save(before, after, change("x"));
+          await opened.value.save(before, after, change("x"));
           expect(opened.value.load()).toEqual(after);
           before = after;
         }
@@ -119,7 +119,7 @@ describe("what was saved comes back", () => {
     );
   });
 
-  test("NBU-018 NBU-047 what was said about NetBackup survives a restart, host by host", () => {
+  test("NBU-018 NBU-047 what was said about NetBackup survives a restart, host by host", async () => {
     const host = (id: number, name: string, roles: NetBackupHost["roles"]): NetBackupHost => ({
       id,
       name,
@@ -144,25 +144,25 @@ describe("what was saved comes back", () => {
     });
     const fewer = { ...after, netbackup: { ...state, hosts: [host(91, "ANY", [])] } };
     const store = open();
-    store.save(EMPTY_CONFIG, after, change("a"));
+    await store.save(EMPTY_CONFIG, after, change("a"));
     store.close();
     const again = open();
     expect(again.load()).toEqual(after);
-    again.save(after, fewer, change("b"));
+    await again.save(after, fewer, change("b"));
     expect(again.load()).toEqual(fewer);
     expect(undo(fewer, again.deltasAfter(1)!).netbackup).toEqual(state);
     expect(undo(fewer, again.deltasAfter(0)!).netbackup).toEqual(NO_NETBACKUP);
     again.close();
   });
 
-  test("additions of a health check come back as they were said, and a rollback knows them too", () => {
+  test("additions of a health check come back as they were said, and a rollback knows them too", async () => {
     const store = open();
     const judging = { rise: 2, panicPercent: 0, initial: "down", passive: false } as const;
     const said = { ...threeServers(), healthChecks: [{ ...CHECK, judging }] };
-    store.save(EMPTY_CONFIG, said, change("a"));
+    await store.save(EMPTY_CONFIG, said, change("a"));
     const without = { ...said, healthChecks: [] };
-    store.save(said, without, change("b"));
-    store.save(without, said, change("c"));
+    await store.save(said, without, change("b"));
+    await store.save(without, said, change("c"));
     store.close();
     const again = open();
     expect(again.load()).toEqual(said);
@@ -170,15 +170,15 @@ describe("what was saved comes back", () => {
     again.close();
   });
 
-  test("what a test that talks asks for survives a restart and a way back in the history", () => {
+  test("what a test that talks asks for survives a restart and a way back in the history", async () => {
     const store = open();
     const options = { path: "/health", status: [{ min: 200, max: 204 }], host: "www.example.com", verify: true };
     const asked = { ...CHECK, test: { kind: "https", text: "HTTPS", options } } as const;
     const said = { ...threeServers(), healthChecks: [asked] };
-    store.save(EMPTY_CONFIG, said, change("a"));
-    store.save(said, { ...said, healthChecks: [] }, change("b"));
+    await store.save(EMPTY_CONFIG, said, change("a"));
+    await store.save(said, { ...said, healthChecks: [] }, change("b"));
     expect(undo(store.load(), store.deltasAfter(1)!).healthChecks).toEqual([asked]);
-    store.save({ ...said, healthChecks: [] }, said, change("c"));
+    await store.save({ ...said, healthChecks: [] }, said, change("c"));
     store.close();
     const again = open();
     expect(again.load()).toEqual(said);
@@ -211,32 +211,32 @@ describe("what was saved comes back", () => {
     store.close();
   });
 
-  test("a name that goes and comes back in one change meets no leftover", () => {
+  test("a name that goes and comes back in one change meets no leftover", async () => {
     const store = open();
     const before = threeServers();
     const after = config({
       groups: [group(11, "SG1", [server(12, 0, "192.0.2.10")])],
       rules: [rule(13, "R1", 11)],
     });
-    store.save(EMPTY_CONFIG, before, change("a"));
-    store.save(before, after, change("b"));
+    await store.save(EMPTY_CONFIG, before, change("a"));
+    await store.save(before, after, change("b"));
     expect(store.load()).toEqual(after);
     store.close();
   });
 });
 
 describe("history and audit", () => {
-  test("a change leaves who, command and what it did, enough to go back", () => {
+  test("a change leaves who, command and what it did, enough to go back", async () => {
     const store = open();
     const before = threeServers();
-    store.save(EMPTY_CONFIG, before, change("import-config -"));
+    await store.save(EMPTY_CONFIG, before, change("import-config -"));
     const disabled = {
       ...before,
       groups: [
         { ...before.groups[0]!, servers: before.groups[0]!.servers.map((s, i) => (i ? s : { ...s, enabled: false })) },
       ],
     };
-    store.save(before, disabled, { atMs: 7, who: "uid 1000 (alice)", command: "disable-server _sg1.0" });
+    await store.save(before, disabled, { atMs: 7, who: "uid 1000 (alice)", command: "disable-server _sg1.0" });
     const [last] = store.history(10);
     expect(last).toMatchObject({ atMs: 7, who: "uid 1000 (alice)", command: "disable-server _sg1.0" });
     expect(last!.delta).toEqual({
@@ -282,9 +282,30 @@ describe("history and audit", () => {
 });
 
 describe("what cannot be saved changes nothing", () => {
-  test("ILB-109 a full disk throws SaveFailed and the old configuration stays, also in the file", () => {
+  test("a change of thousands of rules is made ready in turns, and what is recorded meanwhile is kept without it", async () => {
     const store = open();
-    store.save(EMPTY_CONFIG, threeServers(), change("a"));
+    const rules = Array.from({ length: 20_000 }, (_, i) => rule(100 + i, `r${i}`, 1, { ports: { min: i, max: i } }));
+    const many = config({ nextId: 100_000, groups: [group(1, "g", [server(2, 0, "192.0.2.10")])], rules });
+    let isSaved = false;
+    const saving = store.save(EMPTY_CONFIG, many, change("import-config -")).then(() => {
+      isSaved = true;
+    });
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(isSaved).toBe(false);
+    expect(store.load()).toEqual(EMPTY_CONFIG);
+    expect(store.audit({ ...change("meanwhile"), result: "E-AUTH" })).toBe(true);
+    await saving;
+    expect(store.auditLog(9).map(({ command }) => command)).toEqual(["import-config -", "meanwhile"]);
+    expect(undo(store.load(), store.deltasAfter(0)!)).toMatchObject({ groups: [], rules: [] });
+    store.close();
+    const again = open();
+    expect(again.load()).toEqual(many);
+    again.close();
+  });
+
+  test("ILB-109 a full disk throws SaveFailed and the old configuration stays, also in the file", async () => {
+    const store = open();
+    await store.save(EMPTY_CONFIG, threeServers(), change("a"));
     const db = (store as unknown as { db: Database }).db;
     const pages = db.query<{ page_count: number }, []>("PRAGMA page_count").get()!.page_count;
     db.run(`PRAGMA max_page_count=${pages}`);
@@ -298,22 +319,22 @@ describe("what cannot be saved changes nothing", () => {
       ],
       nextId: 5000,
     });
-    expect(() => store.save(threeServers(), many, change("b"))).toThrow(SaveFailed);
+    await expect(store.save(threeServers(), many, change("b"))).rejects.toThrow(SaveFailed);
     expect(store.load()).toEqual(threeServers());
     db.run("PRAGMA max_page_count=1000000");
-    store.save(store.load(), many, change("c"));
+    await store.save(store.load(), many, change("c"));
     expect(store.load()).toEqual(many);
     store.close();
   });
 });
 
 describe("files that are not ours to use are refused with one line and left as they are", () => {
-  test("a second daemon on the same directory", () => {
+  test("a second daemon on the same directory", async () => {
     const store = open();
     expect(refusal()).toBe(
       `${directory}/ilb.db is in use by another ilbd: stop that one or name another directory with --state`,
     );
-    store.save(EMPTY_CONFIG, threeServers(), change("the first goes on"));
+    await store.save(EMPTY_CONFIG, threeServers(), change("the first goes on"));
     store.close();
     open().close();
   });
@@ -326,9 +347,9 @@ describe("files that are not ours to use are refused with one line and left as t
     expect(existsSync(join(directory, "ilb.db-wal"))).toBe(false);
   });
 
-  test("a database with pages of noise", () => {
+  test("a database with pages of noise", async () => {
     const store = open();
-    store.save(EMPTY_CONFIG, threeServers(), change("a"));
+    await store.save(EMPTY_CONFIG, threeServers(), change("a"));
     store.close();
     const bytes = readFileSync(join(directory, "ilb.db"));
     bytes.fill(0xa5, 4096, Math.min(bytes.length, 16384));

@@ -18,12 +18,12 @@ import { seedFromEnvironment } from "../support/random.ts";
 const seed = seedFromEnvironment(Date.now() & 0xffffff);
 const NO_CONTEXT = { drainingNumbers: () => new Set<number>() };
 
-function withStore(body: (store: Store) => void): void {
+async function withStore(body: (store: Store) => Promise<void>): Promise<void> {
   const directory = mkdtempSync(join(tmpdir(), "ilb-undo-"));
   const opened = openStore(directory);
   if (!opened.ok) throw new Error(opened.failure.text);
   try {
-    body(opened.value);
+    await body(opened.value);
   } finally {
     opened.value.close();
     rmSync(directory, { recursive: true, force: true });
@@ -68,21 +68,22 @@ function someChanges(config: Config, picks: readonly number[]): Change[] {
 
 const withoutNextId = ({ nextId, ...config }: Config): unknown => config;
 
-test(`undoing gives every earlier configuration again (seed ${seed})`, () => {
-  withStore((store) => {
+test(`undoing gives every earlier configuration again (seed ${seed})`, async () => {
+  await withStore(async (store) => {
     let current: Config = EMPTY_CONFIG;
     const after: Config[] = [current];
-    const save = (next: Config): void => {
+    const save = async (next: Config): Promise<void> => {
       if (next === current) return;
-      store.save(current, next, { atMs: 1, who: "test", command: `change ${after.length}` });
+      await store.save(current, next, { atMs: 1, who: "test", command: `change ${after.length}` });
       current = next;
       after.push(next);
     };
-    const property = fc.property(anyConfig, fc.array(fc.nat(1000)), fc.array(anyChange), (config, picks, more) => {
+    const parts = [anyConfig, fc.array(fc.nat(1000)), fc.array(anyChange)] as const;
+    const property = fc.asyncProperty(...parts, async (config, picks, more) => {
       // Objects get ids that were never given out, as after an import.
       const shift = current.nextId;
       const moved = (id: number): number => id + shift;
-      save({
+      await save({
         nextId: moved(config.nextId) + picks.length,
         groups: config.groups.map((group) => ({
           ...group,
@@ -100,13 +101,13 @@ test(`undoing gives every earlier configuration again (seed ${seed})`, () => {
       });
       for (const change of [...someChanges(current, picks), ...more]) {
         const next = apply(current, change, NO_CONTEXT);
-        if (next.ok) save(next.value);
+        if (next.ok) await save(next.value);
       }
       const wanted = (shift * 7919) % after.length;
       const deltas = store.deltasAfter(wanted);
       expect(withoutNextId(undo(current, deltas!))).toEqual(withoutNextId(after[wanted]!));
     });
-    fc.assert(property, { seed, numRuns: 40 });
+    await fc.assert(property, { seed, numRuns: 40 });
     expect(undo(current, store.deltasAfter(after.length - 1)!)).toBe(current);
     expect(store.deltasAfter(after.length)).toBeNull();
     const commands = [...store.records("history", 3)].map((record) => record.command);
