@@ -4,7 +4,7 @@
  */
 import type { Config, PortRange, Rule } from "../model/config.ts";
 import { findGroup, findRule, groupOf, rulesOfGroup } from "../model/lookup.ts";
-import type { NetBackupState } from "../model/netbackup.ts";
+import { type NetBackupState, NO_NETBACKUP } from "../model/netbackup.ts";
 import { ok, type Result } from "../model/result.ts";
 import { type GuardedPort, type GuardedRule, guardedPort, rolePort, translates } from "../netbackup/guard.ts";
 import type { AddServer, Change, CreateRule } from "./command.ts";
@@ -76,10 +76,13 @@ export function guardRemarks(config: Config, changes: readonly Change[]): string
 
 /**
  * Whether the command that makes this rule again has to say `-F`: it was forced, or it was made where the guard only
- * warns or is off, or before its port became NetBackup's, and a guard that refuses would not take it without.
+ * warns or is off, or before its port became NetBackup's, and a guard that refuses would not take it without. That of
+ * another box knows the default ports: `set-port` is not part of an export.
  */
-export const needsForce = (config: Config, rule: Rule): boolean =>
-  rule.forced || guardedPort(rule, groupOf(config, rule).servers, config.netbackup) !== null;
+export function needsForce(config: Config, rule: Rule): boolean {
+  const { servers } = groupOf(config, rule);
+  return rule.forced || [config.netbackup, NO_NETBACKUP].some((state) => guardedPort(rule, servers, state) !== null);
+}
 
 /** The one more line of `show-rule -f`; null for a rule that was not forced. */
 export const FORCED_LINE = { name: "NAT-GUARD", value: "forced" } as const;

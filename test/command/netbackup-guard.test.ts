@@ -256,6 +256,20 @@ describe("the guard", () => {
     expect(await ilbadm(host, "import-config", { input: text })).toMatchObject({ exit: 0, stdout: "", stderr: "" });
   });
 
+  test("NBU-014 a rule on a port that set-port has given up is exported with -F for boxes that know the default", async () => {
+    const host = await base();
+    await setUp(host, "set-port nbcssc=5700", rule("5637", "HALF-NAT"));
+    expect(host.config().rules[0]?.forced).toBe(false);
+    const text = await outputOf(host, "export-config");
+    expect(text).toContain("create-rule -F -i");
+    const elsewhere = new FakeHost();
+    const imported = await ilbadm(elsewhere, "import-config", { input: text });
+    expect(imported).toMatchObject({ exit: 0, stdout: "", stderr: "" });
+    expect(await outputOf(elsewhere, "export-config")).toBe(text);
+    // Here nothing is the matter with it.
+    expect(await outputOf(host, "show-rule -f r1")).not.toContain("NAT-GUARD");
+  });
+
   test("NBU-013 DSR rules on such ports are exported without -F", async () => {
     const host = await base({ natGuard: "off" });
     await setUp(host, rule("1-65535", "DSR"));
