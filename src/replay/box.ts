@@ -5,20 +5,19 @@
 import type { CommandHost } from "../command/host.ts";
 import type { Caller } from "../control/caller.ts";
 import { Controller } from "../control/controller.ts";
-import { Unprobed } from "../control/health-status.ts";
 import { BUILT_IN_NAMES } from "../control/names.ts";
 import { NO_KERNEL } from "../control/no-plane.ts";
 import type { EngineControl, KernelControl, Log } from "../control/ports.ts";
-import type { HealthView } from "../control/runtime.ts";
 import type { Store } from "../control/store.ts";
 import type { Compat, EngineLimits, NextHop, Outcome } from "../engine/engine.ts";
 import { WasmEngine } from "../engine/wasm-engine.ts";
 import { type Address, addressBytes, addressKey } from "../model/address.ts";
 import { type Config, EMPTY_CONFIG } from "../model/config.ts";
-import { findRule, findServer, serverId } from "../model/lookup.ts";
+import { findRule, findServer, healthCheckOf, serverId } from "../model/lookup.ts";
 import { fail, type Result } from "../model/result.ts";
 import { CaptureClock } from "./clock.ts";
 import { BOX_MAC } from "./frames.ts";
+import { ReportedHealth } from "./reported-health.ts";
 
 /** The daemon's defaults. */
 const LIMITS: EngineLimits = { maxFlows: 1_000_000, maxRules: 4096, maxPairs: 65_536, maxSticky: 262_144 };
@@ -40,7 +39,7 @@ export class ReplayBox {
   readonly #controller: Controller;
   readonly #clock: CaptureClock;
   readonly #firstNs: bigint;
-  #down: HealthView = new Map();
+  readonly #health = new ReportedHealth();
   #sweepAtMs = START_MS + SWEEP_MS;
   /** Engine clock since when no flow and no client is remembered, null when some is. */
   #emptySinceMs: number | null = START_MS;
@@ -63,7 +62,7 @@ export class ReplayBox {
       clock: this.#clock,
       log: SILENT,
       externalTest: () => "executable",
-      healthSource: new Unprobed(() => this.#down),
+      healthSource: this.#health,
     });
     this.host = this.#controller.hostFor(CALLER);
   }
@@ -106,7 +105,7 @@ export class ReplayBox {
     return this.#engine.process([{ bytes: frame, port: PORT }], this.#clock.nowMs())[0]!;
   }
 
-  /** Reports a server of a rule as healthy or not. Fails with one line when there is no such pair. */
+  /** Reports what a check of a server in a rule has found. Fails with one line when there is no such pair. */
   async setHealth(id: string, ruleName: string, up: boolean): Promise<Result<void>> {
     const config = this.#controller.config();
     const rule = findRule(config, ruleName);
@@ -114,10 +113,8 @@ export class ReplayBox {
     const found = findServer(config, id);
     if (found === undefined || found.group.id !== rule.groupId)
       return fail("E-SRVUNAVAIL", `rule ${rule.name} has no server ${id}`);
-    const ofRule = new Set(this.#down.get(rule.id));
-    if (up) ofRule.delete(found.server.id);
-    else ofRule.add(found.server.id);
-    this.#down = new Map(this.#down).set(rule.id, ofRule);
+    const count = healthCheckOf(config, rule)?.count ?? 1;
+    this.#health.report(rule, found.server, up, count, this.#clock.wallMs());
     return this.#controller.refresh();
   }
 

@@ -388,6 +388,41 @@ PKT_P   BYTES_P   PKT_U   BYTES_U   PKT_D   BYTES_D
     expect(serversOf(replay)).toEqual(["_web.2", "_web.0", "_web.2", "_web.0", "_web.2", "_web.1"]);
   });
 
+  test("ILB-220 a server that is down stays out when it is enabled again while enabled, and is back once it was disabled", async () => {
+    const replay = replayOf(HALF_NAT, syns(8));
+    const commands = [
+      "server-down _web.1 www",
+      "enable-server _web.1",
+      "disable-server _web.1",
+      "enable-server _web.1",
+    ];
+    const times = ["0.5", "1.5", "3.5", "4.5"];
+    await replay.must(...commands.flatMap((command, i) => ["--at", times[i]!, command]));
+    expect(serversOf(replay).slice(1)).toEqual(["_web.0", "_web.2", "_web.0", "_web.2", "_web.1", "_web.0", "_web.2"]);
+  });
+
+  test("ILB-219 a rule that is disabled and enabled has forgotten who was down, and show-hc-result says what was reported", async () => {
+    const checked = `create-healthcheck -h hc-test=tcp hc\n${HALF_NAT.replace(" -o", " -h hc-name=hc -o")}`;
+    const replay = replayOf(checked, syns(6));
+    const status = "show-hc-result";
+    const commands: [string, string][] = [
+      ["0.5", "server-down _web.1 www"],
+      ["0.6", "server-up _web.0 www"],
+      ["0.7", status],
+      ["1.5", "disable-rule www"],
+      ["1.6", "server-down _web.0 www"],
+      ["1.7", status],
+      ["2.5", "enable-rule www"],
+      ["2.6", status],
+    ];
+    const shown = await replay.must(...commands.flatMap((at) => ["--at", ...at]));
+    const columns = shown.split("\n").map((line) => line.split(/ +/).slice(3, 5).join(" "));
+    expect(columns.filter((text) => text !== "" && text !== "STATUS FAIL")).toEqual(
+      ["alive 0", "dead 3", "un-init 0"].concat(Array(3).fill("disabled 0"), Array(3).fill("un-init 0")),
+    );
+    expect(serversOf(replay)).toEqual(["_web.2", "_web.0", null, "_web.2", "_web.1", "_web.0"]);
+  });
+
   test("all servers down: no-server", async () => {
     const replay = replayOf(HALF_NAT, syns(1));
     await replay.must(...[0, 1, 2].flatMap((n) => ["--at", "0", `server-down _web.${n} WWW`]));
