@@ -28,7 +28,7 @@ import { findProbeDetour, findProbeWay, type ProbeDetourAnswer, type ProbeWayAns
 import { missingRequirement } from "./requirements.ts";
 import { dumpProxyNeighbours, type Link, readProxyNeighbour } from "./rtnetlink.ts";
 import { claimNetwork } from "./sole-owner.ts";
-import { addressRefusal, createTunRouting } from "./tun-routing.ts";
+import { addressRefusal, createTunRouting, keepRouteMtu } from "./tun-routing.ts";
 
 /** A start cannot go on; the message is one line that names what is missing and the way out. */
 export class HostRefused extends Error {
@@ -159,9 +159,10 @@ export function openPacketMode(host: Host, options: ModeOptions): Promise<Kernel
 /** @param tun the TUN, which is port 0; the devices follow as ports that only send. Rejects with HostRefused. */
 export function openTunMode(host: Host, tun: string, options: ModeOptions): Promise<Kernel> {
   return open(host, options, async (nft, defer) => {
-    const devices = host.devices.map(({ name }) => name);
-    const routing = await createTunRouting(nft, host.network, host.changes, { tun, devices });
+    const ways = { tun, devices: host.devices.map(({ name }) => name) };
+    const routing = await createTunRouting(nft, host.network, host.changes, ways);
     defer(() => routing.remove());
+    defer(keepRouteMtu(host.network, ways));
     return {
       owner: routing,
       ports: new Map(host.devices.map((device, index) => [device.index, index + 1])),

@@ -304,6 +304,7 @@ const RTA_METRICS = 8;
 const RTA_MULTIPATH = 9;
 const RTA_TABLE = 15;
 const RTA_VIA = 18;
+const RTAX_LOCK = 1;
 const RTAX_MTU = 2;
 const RTN_UNICAST = 1;
 const RTN_LOCAL = 2;
@@ -398,8 +399,11 @@ export function readRoute(body: Uint8Array): Route | null {
   };
 }
 
-/** The default route of one table, out of an interface of ours. It vanishes with the interface. */
-export function addDefaultRoute(family: Family, table: number, index: number): Uint8Array {
+/**
+ * The default route of one table, out of an interface of ours, in place of another one of ours. It vanishes with the
+ * interface. Packets longer than `mtuBytes` are too big for it; locked, because IPv6 does not look at it otherwise.
+ */
+export function setDefaultRoute(family: Family, table: number, index: number, mtuBytes: number): Uint8Array {
   return new MessageWriter(RTM_NEWROUTE, NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_REPLACE)
     .fixed(
       routePart({
@@ -411,6 +415,7 @@ export function addDefaultRoute(family: Family, table: number, index: number): U
     )
     .u32(RTA_TABLE, table)
     .u32(RTA_OIF, index)
+    .nest(RTA_METRICS, (metrics) => metrics.u32(RTAX_LOCK, 1 << RTAX_MTU).u32(RTAX_MTU, mtuBytes))
     .finish();
 }
 

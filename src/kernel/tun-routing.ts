@@ -12,7 +12,7 @@ import { type Forwarding6, hasIPv6, planForwarding6 } from "./forwarding6.ts";
 import { type HostChanges, readSysctl } from "./host-changes.ts";
 import { InterestTable, interestRules, type NftRunner } from "./interest-table.ts";
 import type { NetworkWatch } from "./network-watch.ts";
-import { addDefaultRoute, addHostAddress, changeLink } from "./rtnetlink.ts";
+import { addHostAddress, changeLink, type Link, setDefaultRoute } from "./rtnetlink.ts";
 
 export interface TunRoutingOptions {
   /** Name of the TUN, which exists already. */
@@ -46,8 +46,10 @@ export const DEFAULT_ROUTING: RoutingNumbers = {
   priority: 2822,
 };
 
-/** No packet is too big for the TUN: what fits the way on is decided when it leaves. */
+/** Of the interface. What is too big is decided by the route to it: keepRouteMtu. */
 const TUN_MTU_BYTES = 65535;
+/** No IPv6 link carries less (RFC 8200 section 5); a link that does has no IPv6. */
+const LEAST_MTU_BYTES = { 4: 68, 6: 1280 } as const;
 /** In scope host: never picked as a source, never seen on a wire. */
 const TUN_ADDRESS = parseIPv4("169.254.183.27") as Address;
 
@@ -68,7 +70,8 @@ export async function createTunRouting(
   // Read before it is changed: who was no router before does not become one for others.
   const closed = options.devices.filter((device) => readSysctl(forwardingOf(device)) === "0");
   const forwarding6 = planForwarding6(options.devices, options.forwardsPerDevice6);
-  prepareTun(network, options.tun, routing.table);
+  prepareTun(network, options.tun);
+  routeToTun(network, options.tun, routing.table, narrowest(network, options.devices));
   const tableName = options.tableName ?? "ilb";
   const marks = new InterestTable(nft, {
     table: `inet ${tableName}`,
@@ -134,17 +137,16 @@ chain forward {
 }
 
 /**
- * MTU, table and settings of the TUN; all of it vanishes with the TUN.
+ * MTU, address and settings of the TUN; all of it vanishes with the TUN.
  *
  * What comes out of it has sources that are anywhere: clients, and VIPs to which the box may have no route at all, which
  * even loose source validation refuses. So the look-up of the way back is made to end at the TUN: it sees the mark
  * (src_valid_mark), has the interface by which the packet will leave for its input, and meets the second policy rule of
  * that device. For packets that leave by another interface loose validation is the rest, which needs an address here.
  */
-function prepareTun(network: NetworkWatch, name: string, table: number): void {
+function prepareTun(network: NetworkWatch, name: string): void {
   network.poll();
-  const tun = network.linkNamed(name);
-  if (!tun) throw new Error(`cannot set up ${name}: no such interface`);
+  const tun = tunNamed(network, name);
   // The greater of this rp_filter and that of `all` counts.
   for (const [key, value] of Object.entries({ src_valid_mark: "1", rp_filter: "2", forwarding: "1" }))
     writeTunSysctl(`ipv4/conf/${name}/${key}`, value);
@@ -155,9 +157,46 @@ function prepareTun(network: NetworkWatch, name: string, table: number): void {
   network.request(changeLink(tun.index, { noLinkLocal: true, mtu: TUN_MTU_BYTES }), `set up ${name}`);
   network.request(addHostAddress(tun.index, TUN_ADDRESS), `give ${name} an address`);
   network.request(changeLink(tun.index, { up: true }), `switch ${name} on`);
-  for (const family of hasIPv6() ? ([4, 6] as const) : ([4] as const))
-    network.request(addDefaultRoute(family, table, tun.index), `route table ${table} to ${name}`);
   network.poll();
+}
+
+function tunNamed(network: NetworkWatch, name: string): Link {
+  const tun = network.linkNamed(name);
+  if (!tun) throw new Error(`cannot set up ${name}: no such interface`);
+  return tun;
+}
+
+/**
+ * Keeps the way into the TUN as narrow as the narrowest owned device, whose MTU may change. A packet that is too big
+ * for the way on has to be complained about while it is still as its sender sent it: when it comes out of the TUN it is
+ * translated, and the kernel's complaint, which is the box's own packet and so meets no mark, would quote addresses that
+ * the sender has never used, or go to a VIP to which the box has no route.
+ * @returns a function that ends it
+ */
+export function keepRouteMtu(network: NetworkWatch, options: TunRoutingOptions): () => void {
+  const { table } = options.routing ?? DEFAULT_ROUTING;
+  let known = narrowest(network, options.devices);
+  return network.onChange((change) => {
+    if (!change.links) return;
+    const now = narrowest(network, options.devices);
+    if (now === known || network.linkNamed(options.tun) === null) return;
+    known = now;
+    routeToTun(network, options.tun, table, now);
+  });
+}
+
+/** The least MTU of the devices that are there; of none, what the TUN can carry. */
+function narrowest(network: NetworkWatch, devices: readonly string[]): number {
+  return Math.min(TUN_MTU_BYTES, ...devices.flatMap((name) => network.linkNamed(name)?.mtu ?? []));
+}
+
+/** Throws NativeError. */
+function routeToTun(network: NetworkWatch, name: string, table: number, mtuBytes: number): void {
+  const { index } = tunNamed(network, name);
+  for (const family of hasIPv6() ? ([4, 6] as const) : ([4] as const)) {
+    const mtu = Math.max(mtuBytes, LEAST_MTU_BYTES[family]);
+    network.request(setDefaultRoute(family, table, index, mtu), `route table ${table} to ${name}`);
+  }
 }
 
 /** @param path below /proc/sys/net. A setting that this kernel does not have is passed over. */

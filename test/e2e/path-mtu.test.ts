@@ -6,7 +6,7 @@
 import { describe, expect, test } from "bun:test";
 import type { Lab } from "../../src/lab/lab.ts";
 import { ADDRESSES, type AddressPlan, type LinkName } from "../../src/lab/topology.ts";
-import { hasNamespaces, isFullRun } from "../support/capabilities.ts";
+import { hasNamespaces, hasTun, isFullRun } from "../support/capabilities.ts";
 import type { SeenPacket } from "../support/capture.ts";
 import {
   captureAround,
@@ -26,8 +26,15 @@ import {
 /** Two transfers at a time, each some hundred segments. */
 const TRANSFERS = { count: 4, concurrency: 2, bytes: 1_000_000 } as const;
 
-async function transfer(lab: Lab, addresses: AddressPlan, count: number = TRANSFERS.count): Promise<void> {
-  for (const kind of ["uploads", "downloads"] as const) {
+const KINDS = ["uploads", "downloads"] as const;
+
+async function transfer(
+  lab: Lab,
+  addresses: AddressPlan,
+  count: number = TRANSFERS.count,
+  kinds: readonly (typeof KINDS)[number][] = KINDS,
+): Promise<void> {
+  for (const kind of kinds) {
     const result = await lab.client({ kind, ...targetOf(lab, addresses), ...TRANSFERS, count });
     expect({ kind, failures: result.failures }).toEqual({ kind, failures: [] });
   }
@@ -131,6 +138,36 @@ test.skipIf(!hasNamespaces).each(FAMILIES.map((family) => ({ family })))(
       expect(await learntMtu(lab, client, vipOf(lab))).toBe(1_280);
       const [atServer = []] = await captureAround(lab, [[server, "eth0"]], () => transfer(lab, lab.addresses));
       expect(largest(atServer.filter((packet) => packet.destination === vipOf(lab)))).toBe(1_280);
+    });
+  },
+  TEST_TIMEOUT_MS,
+);
+
+test.skipIf(!hasTun).each(isFullRun ? (["HALF-NAT", "NAT"] as const) : (["HALF-NAT"] as const))(
+  "%s over the tun device: links of the box that become narrow are told to client and server, whatever the family",
+  async (type) => {
+    await withLab({ ...labOptionsFor(type, ...FAMILIES), servers: 1, clientAddresses: 1 }, async (lab) => {
+      const [server = ""] = lab.names.servers;
+      const { client, box } = lab.names;
+      await startBalancing(lab, type, "tcp", { io: "tun" });
+      await createRule(lab, type, "tcp", { addresses: ADDRESSES[6], rule: "www6", group: "web6" });
+      const plans = FAMILIES.map((family) => ADDRESSES[family]);
+      for (const addresses of plans) await transfer(lab, addresses, 1);
+
+      // The far end of a narrow link keeps its MTU, or it would announce small segments and nobody had to be told; so
+      // only the direction out of the box can carry full segments then.
+      await lab.must(box, ["ip", "link", "set", "back", "mtu", "1400"]);
+      for (const addresses of plans) {
+        await transfer(lab, addresses, 1, ["uploads"]);
+        expect(await learntMtu(lab, client, vipOf(lab, addresses))).toBe(1_400);
+      }
+      await lab.must(box, ["ip", "link", "set", "back", "mtu", "1500"]);
+      await lab.must(box, ["ip", "link", "set", "front", "mtu", "1300"]);
+      for (const addresses of plans) {
+        await transfer(lab, addresses, 1, ["downloads"]);
+        const peer = type === "NAT" ? (addresses.proxySources.split("-")[0] ?? "") : addresses.client(0);
+        expect(await learntMtu(lab, server, peer)).toBe(1_300);
+      }
     });
   },
   TEST_TIMEOUT_MS,
