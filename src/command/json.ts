@@ -60,7 +60,11 @@ function propertiesSchema(route: Route): z.ZodType {
   }
   for (const { property, help, placeholder } of textsOf(spec))
     shape[property as string] = z.string().nullish().describe(`${help}: ${placeholder}`);
-  for (const flag of flagsOf(spec)) shape[flag.json.property] = z.boolean().optional().describe(flag.help);
+  for (const flag of flagsOf(spec))
+    shape[flag.json.property] = z
+      .boolean()
+      .optional()
+      .describe(flag.json.help ?? flag.help);
   for (const key of keysOf(spec)) {
     const help = key.fallback === undefined ? key.help : `${key.help}; default ${key.fallback}`;
     shape[key.property] = keySchema(key).nullish().describe(`${help} (${key.codec.help})`);

@@ -66,8 +66,8 @@ export interface FlagOption {
   /** What follows the hyphen: one letter, or `-name` of a long option. */
   readonly letter: string;
   readonly help: string;
-  /** The boolean property that stands for it in JSON and the value that sets it; null: none. */
-  readonly json: { readonly property: string; readonly value: boolean } | null;
+  /** The boolean property that stands for it in JSON, the value that sets it, and what true means where the option says the opposite; null: none. */
+  readonly json: { readonly property: string; readonly value: boolean; readonly help?: string } | null;
 }
 /** An option whose argument is a list of keys and values. */
 export interface KeysOption {
@@ -243,7 +243,11 @@ export const OPTIONS = Object.freeze({
   servers: keys("s", "server=HOSTSPEC,...", "servers to add", [KEYS.servers]),
   serverIds: keys("s", "server=ID,...", "servers to remove", [KEYS.serverIds]),
   addEnabled: flag("e", "accepted; servers are always added enabled"),
-  noDefaultPing: flag("n", "do not ping before the test", { property: "default-ping", value: false }),
+  noDefaultPing: flag("n", "do not ping before the test", {
+    property: "default-ping",
+    value: false,
+    help: "ping before the test; default true",
+  }),
   test: keys("h", "HCSPEC", "the test", [
     KEYS.test,
     KEYS.testTimeout,

@@ -61,6 +61,13 @@ describe("the document", () => {
     }
   });
 
+  test("says of a property whose option is a refusal what true means", async () => {
+    const app = await TestApp.start();
+    const document = JSON.stringify(await app.json("/v1/openapi.json"));
+    expect(document).toContain('"default-ping":{"description":"ping before the test; default true"');
+    expect(document).not.toContain("do not ping");
+  });
+
   test("src/gen/api.ts is what scripts/api-types.ts writes of it", async () => {
     const text = readFileSync(join(ROOT, "src/gen/api.ts"), "utf8");
     expect(text).toBe(formatted(apiTypesText(await apiDocument())));
