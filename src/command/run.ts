@@ -38,7 +38,7 @@ import { FRAME_WORDS, findSubcommand, SUBCOMMANDS, type SubcommandSpec, unknownS
 import { listStatistics } from "./statistics.ts";
 import { type TestFindings, testLines, testOf, testView } from "./test-connection.ts";
 import { scan } from "./text.ts";
-import { subcommandHelp, usageList } from "./usage.ts";
+import { frameHelp, subcommandHelp, usageList } from "./usage.ts";
 import { stringify } from "./views.ts";
 
 /** A piece of output. Pieces come in the order in which they are to be written. */
@@ -84,10 +84,15 @@ const refuse = (reason: Failure): Chunk => ({ stderr: lines(reason) });
 
 const answer = (status: number, stdout: string, stderr: string): LocalAnswer => ({ stdout, stderr, status });
 
-function help(name: string | undefined): LocalAnswer {
+const HELP_OPTION = "--help";
+
+function help([name, ...rest]: readonly string[]): LocalAnswer {
   if (name === undefined) return answer(0, usageList(), "");
+  if (rest.length > 0) return answer(1, "", line(errorText("E-ARGS")));
   const spec = findSubcommand(name);
   if (spec !== undefined) return answer(0, subcommandHelp(spec), "");
+  const frame = Object.values(FRAME_WORDS).find(({ word }) => word === name.toLowerCase());
+  if (frame !== undefined) return answer(0, frameHelp(frame), "");
   const unknown = unknownSubcommand(name);
   return unknown.ok ? answer(0, "", "") : answer(1, "", lines(unknown.failure));
 }
@@ -106,16 +111,17 @@ function answerFrame(argv: readonly string[]): LocalAnswer | null {
       return answer(1, "", line(errorText("E-INCOMPLETE")) + usageList());
     case "-?":
       return answer(1, "", usageList());
-    case "--help":
+    case HELP_OPTION:
       return answer(0, usageList(), "");
     case FRAME_WORDS.help.word:
-      return help(argv[1]);
+      return help(argv[1] === HELP_OPTION ? [FRAME_WORDS.help.word] : argv.slice(1));
     case FRAME_WORDS.completion.word:
-      return completion(argv[1]);
+      return argv[1] === HELP_OPTION ? help(argv.slice(0, 1)) : completion(argv[1]);
     case "-v":
       return word === "-V" ? answer(0, `ilbadm ${version}\n`, "") : null;
     default:
-      return null;
+      // An addition: no subcommand has an option of this name.
+      return argv[1] === HELP_OPTION ? help(argv.slice(0, 1)) : null;
   }
 }
 

@@ -503,7 +503,11 @@ export interface FrameWord {
   readonly summary: string;
 }
 export const FRAME_WORDS = Object.freeze({
-  help: { word: "help", synopsis: "[SUBCOMMAND]", summary: "tell about a subcommand, or list them all" },
+  help: {
+    word: "help",
+    synopsis: "[SUBCOMMAND]",
+    summary: "tell about a subcommand, as SUBCOMMAND --help does, or list them all",
+  },
   completion: {
     word: "completion",
     synopsis: "bash|zsh|fish",

@@ -1,7 +1,7 @@
 /** Help texts, made from the rows of spec.ts. */
 import { FIELDS_OF } from "./fields-of.ts";
 import type { AnyKey, OptionSpec } from "./options.ts";
-import { FRAME_WORDS, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
+import { FRAME_WORDS, type FrameWord, SUBCOMMANDS, type SubcommandSpec } from "./spec.ts";
 
 /** The usage list: `Usage:` and one line per subcommand, with a newline at its end. */
 export function usageList(): string {
@@ -40,3 +40,7 @@ export function subcommandHelp(spec: SubcommandSpec): string {
   if (fields !== undefined) lines.push("", "Fields:", `  ${fields.join(" ")}`);
   return `${lines.join("\n")}\n`;
 }
+
+/** What `help` says of a word that is no subcommand, with a newline at its end. */
+export const frameHelp = ({ word, synopsis, summary }: FrameWord): string =>
+  `usage: ilbadm ${word} ${synopsis}\n\n${summary}\n`;

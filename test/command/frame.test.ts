@@ -245,6 +245,19 @@ describe("ILB-237", () => {
     expect(await outputOf(new FakeHost(), ["--help"])).toBe(help);
     expect(await errorOf(new FakeHost(), ["-?"])).toBe(help);
   });
+
+  test("every word of the usage list can be asked about, in either way, and one at a time", async () => {
+    const help = await outputOf(new FakeHost(), ["help"]);
+    for (const line of help.trimEnd().split("\n").slice(1)) {
+      const word = line.split(" ")[1]!.split("|")[0]!;
+      const told = await outputOf(new FakeHost(), ["help", word]);
+      expect(told).toStartWith(`usage: ilbadm ${word}`);
+      expect(await outputOf(new FakeHost(), [word, "--help"])).toBe(told);
+    }
+    expect(await errorOf(new FakeHost(), "help show-rule show-nat")).toBe(ARGS);
+    expect(await errorOf(new FakeHost(), "show-rul --help")).toStartWith("ilbadm: subcommand is invalid");
+    expect(await errorOf(new FakeHost(), "show-rule x --help")).toBe("ilbadm: no such/no more element(s)\n");
+  });
 });
 
 test("ILB-299 a rule takes no servers of its own", async () => {
