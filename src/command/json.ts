@@ -46,6 +46,17 @@ const hasNameInBody = (route: Route): boolean => !PATH_PART.test(route.path);
 
 const keySchema = (key: AnyKey): z.ZodType => (key.list ? z.array(valueSchema(key)) : valueSchema(key));
 
+const ROLE = z.strictObject({ role: z.string(), version: z.string().nullish() });
+const PAIR_VALUE = z.union([z.string(), z.boolean()]);
+
+function textSchema(json: TextOption["json"]): z.ZodType {
+  if (json === undefined) return z.string();
+  return z.union([
+    z.string(),
+    json === "roles" ? z.array(z.union([z.string(), ROLE])) : z.record(z.string(), PAIR_VALUE),
+  ]);
+}
+
 /** The body of a port that is set. */
 const PORT_BODY = z.strictObject({
   port: z.union([z.string(), z.int()]).nullable().describe("N, or N-M of a window; null: what the guide says"),
@@ -58,8 +69,8 @@ function propertiesSchema(route: Route): z.ZodType {
     const operand = spec.operands.min > 0 ? z.string() : z.string().optional();
     shape[spec.operands.property] = operand.describe(`the ${spec.operands.placeholder.toLowerCase()}`);
   }
-  for (const { property, help, placeholder } of textsOf(spec))
-    shape[property as string] = z.string().nullish().describe(`${help}: ${placeholder}`);
+  for (const { property, help, placeholder, json } of textsOf(spec))
+    shape[property as string] = textSchema(json).nullish().describe(`${help}: ${placeholder}`);
   for (const flag of flagsOf(spec))
     shape[flag.json.property] = z
       .boolean()
@@ -118,10 +129,40 @@ function readFlag(flag: JsonFlag, value: unknown, draft: Draft): Result<void> {
   return ok(undefined);
 }
 
+/** One of several words that commas join; null for what would be several, or none. */
+const asWord = (value: unknown): string | null =>
+  typeof value === "string" && value !== "" && !value.includes(",") ? value : null;
+
+function asRole(value: unknown): string | null {
+  const read = ROLE.safeParse(value);
+  if (!read.success) return asWord(value);
+  const { role, version } = read.data;
+  return asWord(version === null || version === undefined ? role : `${role}@${version}`);
+}
+
+function asPair([name, value]: [string, unknown]): string | null {
+  const read = PAIR_VALUE.safeParse(value);
+  return read.success && !name.includes("=") ? asWord(`${name}=${read.data}`) : null;
+}
+
+/** The argument that an array or object stands for; null for anything else. */
+function joined(option: TextOption, value: unknown): string | null {
+  const words =
+    option.json === "roles" && Array.isArray(value)
+      ? value.map(asRole)
+      : option.json === "pairs" && isObject(value)
+        ? Object.entries(value).map(asPair)
+        : [null];
+  return words.includes(null) ? null : words.join(",");
+}
+
 /** A parameter is read as an option's argument is. */
 function readText(option: TextOption, value: unknown, draft: Draft): Result<void> {
-  if (typeof value !== "string" || value === "") return invalid(option.property ?? option.letter);
-  draft.texts.set(option, value);
+  const text = typeof value === "string" ? value : joined(option, value);
+  const isNothing = text === "" && option.json === "pairs" && isObject(value);
+  if (isNothing) return ok(undefined);
+  if (text === null || text === "") return invalid(option.property ?? option.letter);
+  draft.texts.set(option, text);
   return ok(undefined);
 }
 

@@ -89,6 +89,8 @@ export interface TextOption {
   readonly words?: readonly string[];
   /** The parameter that stands for it in a query string. */
   readonly property?: string;
+  /** What JSON may have in place of the text: an array of roles, or an object of names and values, as GET shows them. */
+  readonly json?: "roles" | "pairs";
 }
 export type OptionSpec = FlagOption | KeysOption | TextOption;
 
@@ -205,7 +207,7 @@ const text = (
   placeholder: string,
   help: string,
   names: TextOption["names"],
-  extra: Pick<TextOption, "words" | "property"> = {},
+  extra: Pick<TextOption, "words" | "property" | "json"> = {},
 ): TextOption => Object.freeze({ kind: "text", letter, placeholder, help, names, ...extra });
 
 const ROLES = CATALOGUE.roles.map(({ id }) => id);
@@ -301,10 +303,11 @@ export const OPTIONS = Object.freeze({
   hostAddress: text("a", "ADDR[/LEN]", "the host's address, or the prefix of several hosts", null, {
     property: "address",
   }),
-  hostRoles: text("r", "ROLE[@VERSION],...", "what they are", null, { words: ROLES, property: "roles" }),
+  hostRoles: text("r", "ROLE[@VERSION],...", "what they are", null, { words: ROLES, property: "roles", json: "roles" }),
   hostFacts: text("c", "FACT=VALUE,...", "what else is known of them", null, {
     words: [...HOST_FACTS.keys()].map((name) => `${name}=`),
     property: "facts",
+    json: "pairs",
   }),
   policySettings: text(
     "c",
@@ -314,6 +317,7 @@ export const OPTIONS = Object.freeze({
     {
       words: [...POLICY_SWITCHES.keys(), ...SITE_FACTS.keys()].map((name) => `${name}=`),
       property: "settings",
+      json: "pairs",
     },
   ),
   verbosePolicy: flag("v", "with permitted flows, counters and refused packets"),

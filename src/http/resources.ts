@@ -48,7 +48,7 @@ interface One {
   readonly view: Shown["view"];
   /** null when there is none of that name. */
   read(config: Config, values: PathValues): object | null;
-  readonly missing: Failure;
+  missing(values: PathValues): Failure;
 }
 interface List {
   readonly view: Shown["view"];
@@ -63,28 +63,28 @@ const ONE: Readonly<Record<string, One>> = {
   "/v1/rules/{name}": {
     view: "rule",
     read: (config, { name }) => mapFound(findRule(config, name!), (rule) => ruleView(config, rule)),
-    missing: failure("E-ENOENT"),
+    missing: () => failure("E-ENOENT"),
   },
   "/v1/servergroups/{name}": {
     view: "servergroup",
     read: (config, { name }) => mapFound(findGroup(config, name!), (group) => groupView(config, group)),
-    missing: failure("E-SGUNAVAIL"),
+    missing: () => failure("E-SGUNAVAIL"),
   },
   "/v1/servers/{id}": {
     view: "server",
     read: (config, { id }) =>
       mapFound(findServer(config, id!), ({ group, server }) => serverView(config, group, server)),
-    missing: failure("E-ENOENT"),
+    missing: () => failure("E-ENOENT"),
   },
   "/v1/healthchecks/{name}": {
     view: "healthcheck",
     read: (config, { name }) => mapFound(findHealthCheck(config, name!), healthCheckView),
-    missing: failure("E-ENOENT"),
+    missing: () => failure("E-ENOENT"),
   },
   "/v1/netbackup/hosts/{name}": {
     view: "netbackup-host",
     read: (config, { name }) => mapFound(findHost(config, name!), hostView),
-    missing: failure("E-ENOENT"),
+    missing: ({ name }) => failure("E-NBHOST", name!),
   },
 };
 
@@ -178,7 +178,7 @@ function registerGet(app: App, { service }: RouteParts, route: Route): void {
     const config = host.config();
     if (one !== undefined) {
       const shown = one.read(config, c.req.param());
-      return shown === null ? problemResponse(request, one.missing) : valueResponse(request, shown);
+      return shown === null ? problemResponse(request, one.missing(c.req.param())) : valueResponse(request, shown);
     }
     const paging = readPaging(c.req.query());
     if (!paging.ok) return problemResponse(request, paging.failure);

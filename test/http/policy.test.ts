@@ -45,6 +45,62 @@ test("NBU-053 hosts are bound, shown and unbound as resources, with the errors o
   expect(app.controller.config().netbackup.hosts).toEqual([]);
 });
 
+test("NBU-053 what GET shows of a host and of the settings can be sent as it is", async () => {
+  const app = await TestApp.start();
+  for (const roles of ["media-server@7.5,client", ["media-server@7.5", "client"], null])
+    for (const facts of ["resilient=true", { resilient: true }, null]) {
+      if (roles !== null)
+        expect((await app.ask(HOSTS, { json: { name: "h", address: "10.1.0.20", roles, facts } })).status).toBe(201);
+      else await app.run("create-host -a 10.1.0.20 -r media-server@7.5,client h");
+      const shown = (await app.json(`${HOSTS}/h`)) as object;
+      expect(shown).toMatchObject({
+        roles: [
+          { role: "media-server", version: "7.5" },
+          { role: "client", version: null },
+        ],
+      });
+      expect((await app.ask(`${HOSTS}/h`, { method: "DELETE" })).status).toBe(204);
+      const again = await app.ask(HOSTS, { json: shown });
+      expect([again.status, await again.json()]).toEqual([201, shown]);
+      expect((await app.ask(`${HOSTS}/h`, { method: "DELETE" })).status).toBe(204);
+    }
+  await app.run("set-policy -c outside=drop,permit=P3.3.01");
+  const { settings } = (await app.json(POLICY)) as { settings: object };
+  await app.run("set-policy -c outside=pass,permit=none");
+  expect((await app.ask(POLICY, { method: "PATCH", json: { settings } })).status).toBe(204);
+  expect(await app.json(POLICY)).toMatchObject({ settings });
+});
+
+test("NBU-053 roles and facts that say nothing, or more than one thing in a place, are refused by their name", async () => {
+  const app = await TestApp.start();
+  const body = { name: "h", address: "10.1.0.20", roles: "client" };
+  const refused: [object, string][] = [
+    [{ roles: [] }, "roles"],
+    [{ roles: [""] }, "roles"],
+    [{ roles: [7] }, "roles"],
+    [{ roles: ["client,media-server"] }, "roles"],
+    [{ roles: [{ role: "client" }, { version: "7.5" }] }, "roles"],
+    [{ roles: [{ role: "client", size: 1 }] }, "roles"],
+    [{ roles: { role: "client" } }, "roles"],
+    [{ facts: ["resilient=true"] }, "facts"],
+    [{ facts: { resilient: null } }, "facts"],
+    [{ facts: { domain: "a,resilient=true" } }, "facts"],
+    [{ facts: { "domain=a,resilient": true } }, "facts"],
+    [{ address: ["10.1.0.20"] }, "address"],
+  ];
+  for (const [change, field] of refused)
+    expect([change, await app.refusal(HOSTS, { json: { ...body, ...change } })]).toEqual([
+      change,
+      [400, "E-VALUE", field],
+    ]);
+});
+
+test("NBU-053 a host that is not bound is missing in the words of show-host", async () => {
+  const app = await TestApp.start();
+  const missing = await app.ask(`${HOSTS}/nosuch`);
+  expect([missing.status, await missing.json()]).toMatchObject([404, { code: "E-NBHOST", detail: "no host nosuch" }]);
+});
+
 test("NBU-053 the policy is set, told and written as the command line does it", async () => {
   const app = await TestApp.start();
   await app.run(
