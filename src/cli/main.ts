@@ -126,7 +126,12 @@ async function send(target: Target, ask: (client: Client) => Promise<Answer>, si
   return complain(errorText("E-READ"));
 }
 
+/** What the runtime's TLS says of a certificate that it does not accept (names of X509_V_ERR_* and ERR_TLS_*). */
+const BAD_CERTIFICATE = /CERT|SIGNATURE|ISSUER/;
+
 function hint(target: Target, reason: string): string {
+  if (target.socket === null && BAD_CERTIFICATE.test(reason))
+    return `the certificate of ${target.url} is not trusted (${reason}): NODE_EXTRA_CA_CERTS=FILE names its issuer's, and the URL a name that is in it`;
   if (target.socket === null) return `nobody answers at ${target.url} (${reason})`;
   return `no ilbd answers on ${target.socket} (${reason}): start it with 'ilbd run', or name its socket with --socket or ILB_SOCKET`;
 }

@@ -13,6 +13,7 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { Daemon, type Finished, ILBADM, Place, run } from "../daemon/daemon.ts";
 import { reachesCheckout } from "../support/capabilities.ts";
+import { Authority, hasOpenssl } from "../support/certificates.ts";
 
 /** The whole client against a real daemon without packets. */
 let place: Place;
@@ -59,6 +60,37 @@ describe("the frame", () => {
     const url = await run([ILBADM, "--url", "http://127.0.0.1:1", "show-rule"]);
     expect(url.stderr).toStartWith("ilbadm: socket() failed\nilbadm: nobody answers at http://127.0.0.1:1 (");
   });
+
+  test.skipIf(!hasOpenssl)(
+    "a certificate that is not trusted is named as such, with the way out, which works",
+    async () => {
+      const authority = new Authority();
+      const { cert, key } = authority.issue("IP:127.0.0.1", 2, false);
+      const server = Bun.serve({
+        port: 0,
+        hostname: "127.0.0.1",
+        tls: { cert, key },
+        fetch: () => new Response("hello"),
+      });
+      const certFile = join(place.directory, "cert.pem");
+      writeFileSync(certFile, cert);
+      try {
+        const url = `https://127.0.0.1:${server.port}`;
+        const refused = await run([ILBADM, "--url", url, "show-rule"]);
+        expect([refused.status, refused.stderr]).toEqual([
+          1,
+          expect.stringMatching(
+            /^ilbadm: socket\(\) failed\nilbadm: the certificate of .* is not trusted \([A-Z_]+\): NODE_EXTRA_CA_CERTS=FILE /,
+          ),
+        ]);
+        const trusted = await run([ILBADM, "--url", url, "show-rule"], { env: { NODE_EXTRA_CA_CERTS: certFile } });
+        expect(trusted.stderr).toBe("ilbadm: read() failed (HTTP status 200)\n");
+      } finally {
+        await server.stop(true);
+        authority.close();
+      }
+    },
+  );
 
   test("ILB-237 errors of syntax, help and version need no daemon", async () => {
     const alone = (...words: string[]) => run([ILBADM, "--socket", "/nonexistent/s", ...words]);
