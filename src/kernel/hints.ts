@@ -11,6 +11,8 @@ export interface BoxAddresses {
   isLocal(address: Address): boolean;
   /** Does the box answer neighbour requests for it (proxy ARP or NDP entry)? */
   isProxied(address: Address): boolean;
+  /** Can the device serve a VIP that is an address of the box? */
+  readonly servesLocal: boolean;
 }
 
 export interface HintedRule {
@@ -33,10 +35,11 @@ function unansweredVip({ vip }: HintedRule, box: BoxAddresses): string | null {
   );
   if (!onLink) return null;
   const prefix = `${formatAddress(applyMask(onLink.address, onLink.prefixLength))}/${onLink.prefixLength}`;
-  return (
-    `nobody answers for ${formatAddress(vip)} on its own network ${prefix}: give the address to this box ` +
-    "(ip address add) or let it answer for it (ip neighbour add proxy)"
-  );
+  const own = box.servesLocal ? "give the address to this box (ip address add) or " : "";
+  // Linux answers ARP for others only when its route to them leads out of another interface.
+  const proxy =
+    vip.family === 4 ? "ip neighbour add proxy, and a route to it by another interface" : "ip neighbour add proxy";
+  return `nobody answers for ${formatAddress(vip)} on its own network ${prefix}: ${own}let this box answer for it (${proxy})`;
 }
 
 /** Answers to the box's own UDP queries (name servers, time) would be balanced. */

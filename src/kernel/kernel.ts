@@ -8,7 +8,7 @@
  */
 import { readFileSync } from "node:fs";
 import type { Interest, NextHop, Port } from "../engine/engine.ts";
-import { type Address, addressKey, compareAddresses, isLinkLocal, sameAddress } from "../model/address.ts";
+import { type Address, addressKey, applyMask, compareAddresses, isLinkLocal, sameAddress } from "../model/address.ts";
 import type { Config, Rule } from "../model/config.ts";
 import type { MakeTransitTable, TransitCounts } from "../model/transit.ts";
 import { Nft } from "../native/nftables.ts";
@@ -152,6 +152,7 @@ export function openPacketMode(host: Host, options: ModeOptions): Promise<Kernel
       passDescriptors: passes.map(({ fd }) => fd),
       judged: [`meta mark ${PASS_MARK}`],
       checkConfig: () => null,
+      servesLocal: true,
     };
   });
 }
@@ -173,6 +174,7 @@ export function openTunMode(host: Host, tun: string, options: ModeOptions): Prom
       passDescriptors: [],
       judged: [`iifname ${JSON.stringify(tun)}`, `oifname ${JSON.stringify(tun)}`],
       checkConfig: (config, isLocal) => addressRefusal(addressesOf(config), isLocal),
+      servesLocal: false,
     };
   });
 }
@@ -187,6 +189,8 @@ interface Mode {
   /** nft conditions of forwarded packets that the engine has judged, or is going to. */
   readonly judged: readonly string[];
   checkConfig(config: Config, isLocal: (address: Address) => boolean): string | null;
+  /** Whether a VIP may be an address of the box. */
+  readonly servesLocal: boolean;
 }
 
 type Defer = (undo: () => unknown) => void;
@@ -251,7 +255,7 @@ function assemble(
   const isLocal = (address: Address) => locals.isLocal(address);
   return {
     checkConfig: (config) => mode.checkConfig(config, isLocal),
-    hints: (rule) => hintsFor(rule, boxAddresses(host, isLocal)),
+    hints: (rule) => hintsFor(rule, { ...boxAddresses(host, isLocal), servesLocal: mode.servesLocal }),
     async widen(interest) {
       await mode.owner.widen(interest);
       kept.reserve(localPorts(interest, isLocal));
@@ -386,8 +390,12 @@ function boxAddresses(host: Host, isLocal: (address: Address) => boolean) {
   };
 }
 
-/** A proxy entry for it, or a device that answers for whatever it can route. */
+/**
+ * A proxy entry for it, or a device that answers for whatever it can route. Of IPv4 only when the way there leads out of
+ * another interface than the one that asks: Linux holds its peace otherwise (arp_process).
+ */
 function isProxied(host: Host, address: Address): boolean {
+  if (address.family === 4 && isRoutedToItsOwnLink(host.network, address)) return false;
   if (host.devices.some(({ name }) => sysctlIs(`net/ipv4/conf/${name}/proxy_arp`, "1"))) return true;
   const answer = host.network.request(dumpProxyNeighbours(), "list the proxy neighbours");
   for (const { body } of readMessages(answer)) {
@@ -395,6 +403,15 @@ function isProxied(host: Host, address: Address): boolean {
     if (proxied && sameAddress(proxied, address)) return true;
   }
   return false;
+}
+
+function isRoutedToItsOwnLink(network: NetworkWatch, address: Address): boolean {
+  const way = network.route(address);
+  const indexes = way.kind === "unicast" ? way.paths.map(({ index }) => index) : [];
+  const prefixes = network.addresses().filter(({ index }) => indexes.includes(index));
+  return prefixes.some(({ address: own, prefixLength }) =>
+    sameAddress(applyMask(own, prefixLength), applyMask(address, prefixLength)),
+  );
 }
 
 const isNoRouter = (): boolean => sysctlIs("net/ipv4/ip_forward", "0");

@@ -108,6 +108,7 @@ describe("hints", () => {
   const own = [{ address: ip("192.0.2.1"), prefixLength: 24 }];
   const box = (local: string[], proxied: string[] = []) => ({
     own,
+    servesLocal: true,
     isLocal: (address: ReturnType<typeof ip>) => local.some((text) => ip(text).value === address.value),
     isProxied: (address: ReturnType<typeof ip>) => proxied.some((text) => ip(text).value === address.value),
   });
@@ -119,7 +120,12 @@ describe("hints", () => {
 
   test("a VIP on the box's own network that nobody answers for is told", () => {
     expect(hintsFor(rule("192.0.2.50"), box(["192.0.2.1"]))).toEqual([
-      "nobody answers for 192.0.2.50 on its own network 192.0.2.0/24: give the address to this box (ip address add) or let it answer for it (ip neighbour add proxy)",
+      "nobody answers for 192.0.2.50 on its own network 192.0.2.0/24: give the address to this box (ip address add) or let this box answer for it (ip neighbour add proxy, and a route to it by another interface)",
+    ]);
+  });
+  test("the tun device cannot serve an address of the box, so it is not advised to have it", () => {
+    expect(hintsFor(rule("192.0.2.50"), { ...box(["192.0.2.1"]), servesLocal: false })).toEqual([
+      "nobody answers for 192.0.2.50 on its own network 192.0.2.0/24: let this box answer for it (ip neighbour add proxy, and a route to it by another interface)",
     ]);
   });
   test("a VIP that is local, proxied or routed to the box is not", () => {
