@@ -39,6 +39,7 @@ import { MemoryTables } from "./live-tables.ts";
 import { createMemory, type RegionMap, regionMap, type WorkerRegions } from "./memory.ts";
 import { type Ends, flowNumber, workerOfClient } from "./owner.ts";
 import type { PolicyFigures, PolicyTables } from "./policy.ts";
+import { restMs } from "./rest.ts";
 import { type EngineHealth, StatsReader } from "./stats.ts";
 import { addressWords, swap32, writeImage } from "./tables.ts";
 
@@ -372,6 +373,11 @@ export class EngineHost {
 
   health(): EngineHealth {
     return this.#stats.health();
+  }
+
+  /** For how long a sweep finds nothing to do, right after one of everything; only while no worker runs. See rest.ts. */
+  restMs(nowMs: number): number {
+    return restMs(this.#views, this.map, nowMs);
   }
 
   /** Connection entries, read lazily while workers run. */

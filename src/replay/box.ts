@@ -18,6 +18,7 @@ import { fail, type Result } from "../model/result.ts";
 import { CaptureClock } from "./clock.ts";
 import { BOX_MAC } from "./frames.ts";
 import { ReportedHealth } from "./reported-health.ts";
+import { Sweeps } from "./sweeps.ts";
 
 /** The daemon's defaults. */
 const LIMITS: EngineLimits = { maxFlows: 1_000_000, maxRules: 4096, maxPairs: 65_536, maxSticky: 262_144 };
@@ -26,10 +27,6 @@ const MTU_BYTES = 65_535;
 const PORT = 0;
 /** Engine clock at the first packet. */
 const START_MS = 1000;
-/** The engine promises its 15 s for removing what is over if everything is visited that often. */
-const SWEEP_MS = 5000;
-/** So long after the last entry went, nothing in the engine waits for its time any more (pools: 32 s). */
-const ALL_OVER_MS = 60_000;
 
 const CALLER: Caller = { name: "ilbd replay", rights: new Set(["show", "enable", "config"]) };
 const SILENT: Log = { debug() {}, info() {}, warn() {}, error() {} };
@@ -40,9 +37,7 @@ export class ReplayBox {
   readonly #clock: CaptureClock;
   readonly #firstNs: bigint;
   readonly #health = new ReportedHealth();
-  #sweepAtMs = START_MS + SWEEP_MS;
-  /** Engine clock since when no flow and no client is remembered, null when some is. */
-  #emptySinceMs: number | null = START_MS;
+  readonly #sweeps: Sweeps;
   /** Names of rules and servers by id, also of those that are gone. */
   readonly #ruleNames = new Map<number, string>();
   readonly #serverNames = new Map<number, string>();
@@ -54,6 +49,10 @@ export class ReplayBox {
     this.#clock = new CaptureClock(START_MS, firstNs);
     this.#engine = new WasmEngine({ limits: LIMITS, moduleBytes, compat });
     this.#engine.setPort(PORT, { kind: "ethernet", mac: BOX_MAC, mtu: MTU_BYTES, address4: null, address6: null });
+    this.#sweeps = new Sweeps(
+      { sweep: (nowMs) => this.#engine.sweep(nowMs), restMs: (nowMs) => this.#engine.host.restMs(nowMs) },
+      START_MS,
+    );
     this.#controller = new Controller({
       engine: engineControl(this.#engine),
       kernel: neighbourhood(this.#engine),
@@ -82,16 +81,20 @@ export class ReplayBox {
     if (this.#isQuietUntil(untilMs)) return this.#clock.moveTo(untilMs);
     for (;;) {
       const timerMs = this.#clock.nextDueMs();
-      const nextMs = Math.min(timerMs, this.#sweepAtMs);
+      const nextMs = Math.min(timerMs, this.#sweeps.nextMs);
       if (nextMs > untilMs) break;
       this.#clock.moveTo(nextMs);
-      if (nextMs === this.#sweepAtMs) this.#sweep(untilMs);
-      if (timerMs <= nextMs) {
-        this.#clock.fireDue();
-        await this.#controller.idle();
-      }
+      if (nextMs === this.#sweeps.nextMs) this.#sweeps.run(untilMs);
+      if (timerMs <= nextMs) await this.#fireTimers();
     }
     this.#clock.moveTo(untilMs);
+  }
+
+  async #fireTimers(): Promise<void> {
+    const generation = this.#controller.generation();
+    this.#clock.fireDue();
+    await this.#controller.idle();
+    if (this.#controller.generation() !== generation) this.#sweeps.disturb(this.#clock.nowMs());
   }
 
   /** True when nothing is due up to the time stamp, so that advance() would only set the clock, at once. */
@@ -141,19 +144,7 @@ export class ReplayBox {
   }
 
   #isQuietUntil(untilMs: number): boolean {
-    return untilMs < this.#sweepAtMs && untilMs < this.#clock.nextDueMs();
-  }
-
-  /** One sweep at the time it is due. When nothing is left that could be over, the time up to `untilMs` is skipped. */
-  #sweep(untilMs: number): void {
-    const nowMs = this.#sweepAtMs;
-    this.#engine.sweep(nowMs);
-    const { flows, stickies } = this.#engine.health();
-    if (flows + stickies > 0) this.#emptySinceMs = null;
-    else this.#emptySinceMs ??= nowMs;
-    const isOver = this.#emptySinceMs !== null && nowMs - this.#emptySinceMs >= ALL_OVER_MS;
-    const skipped = isOver ? Math.floor((untilMs - nowMs) / SWEEP_MS) : 0;
-    this.#sweepAtMs += SWEEP_MS * Math.max(1, skipped);
+    return untilMs < this.#sweeps.nextMs && untilMs < this.#clock.nextDueMs();
   }
 }
 

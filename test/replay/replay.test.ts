@@ -447,6 +447,17 @@ describe("time", () => {
     expect(replay.verdicts()[1]!.flow).toBe(flow);
   });
 
+  // The engine's longest idle time is 20 days, whatever is asked for.
+  test.each([
+    [1_700_000_000, "found"],
+    [100_000_000_000, "new"],
+  ])("a pause of %i ms in which a flow may be idle for ever takes no minutes: %s", async (gapMs, flow) => {
+    const lasting = HALF_NAT.replace("-o servergroup", "-t nat-timeout=4294967295 -o servergroup");
+    const replay = replayOf(lasting, [at(0, syn(40_000)), at(1, followUp), at(gapMs, followUp)]);
+    await replay.must();
+    expect(replay.verdicts().map((verdict) => verdict.flow)).toEqual(["new", "found", flow]);
+  });
+
   test("use keeps a flow alive over gaps that add up", async () => {
     const replay = replayOf(TIMED, [at(0, syn(40_000)), ...[1, 2, 3, 4, 5].map((n) => at(n * 25_000, followUp))]);
     await replay.must();
