@@ -36,7 +36,7 @@ import type {
   ServerChange,
   SetPort,
 } from "./command.ts";
-import { errorText, failed } from "./errors.ts";
+import { errorText, failed, failure } from "./errors.ts";
 import type { ChangeContext } from "./host.ts";
 import { checkNewName } from "./names.ts";
 import { checkAddedServer, checkRule } from "./nat-guard.ts";
@@ -262,6 +262,10 @@ function makeTest({ test: text, options }: CreateHealthCheck, context: ChangeCon
   if (kind !== "external") return ok(freeze({ kind, text, ...(options && { options }) }));
   const state = context.externalTest?.(text) ?? "executable";
   if (state === "missing") return failed("E-ENOENT");
+  if (state === "forbidden") {
+    const hint = `only root may name a test that nobody else may execute: chmod o+rx ${text} and its folders`;
+    return { ok: false, failure: { ...failure("E-EINVAL"), hint } };
+  }
   return state === "unusable" ? failed("E-EINVAL") : ok(freeze({ kind: "external", text }));
 }
 

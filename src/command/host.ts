@@ -14,9 +14,9 @@ export interface ChangeContext {
   drainingNumbers(groupId: number): ReadonlySet<number>;
   /**
    * What stands at the absolute path of an external health test, for the daemon's user. `unusable`: not executable, or
-   * no regular file. Absent: taken for executable.
+   * no regular file. `forbidden`: root would run it, and whoever asks is not root. Absent: taken for executable.
    */
-  externalTest?(path: string): "executable" | "missing" | "unusable";
+  externalTest?(path: string): "executable" | "missing" | "unusable" | "forbidden";
 }
 
 /** One row of show-hc-result. */

@@ -9,7 +9,13 @@ export interface Caller {
   /** For audit log and history, e.g. `uid 1000 (alice)` or `token deploy`. */
   readonly name: string;
   readonly rights: ReadonlySet<Right>;
+  /** Root, or the daemon's own user: may have the daemon do whatever its user may. Absent: no. */
+  readonly isSuperuser?: boolean;
 }
 
 /** The daemon itself: start-up import, health, address changes. */
-export const DAEMON_CALLER: Caller = { name: "ilbd", rights: new Set<Right>(["show", "enable", "config"]) };
+export const DAEMON_CALLER: Caller = {
+  name: "ilbd",
+  rights: new Set<Right>(["show", "enable", "config"]),
+  isSuperuser: true,
+};

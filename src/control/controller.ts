@@ -151,7 +151,7 @@ export class Controller {
     return {
       config: () => this.state.config,
       transact: (audit, change) => this.transact(caller, audit, change),
-      changeContext: () => this.changeContext(),
+      changeContext: () => this.changeContext(caller),
       hints: (change) => this.hints(change),
       statistics: () => statisticsSample(this.state.config, engine.counters(), clock.wallMs()),
       natEntries: () => engine.flows(),
@@ -226,7 +226,7 @@ export class Controller {
   ): Promise<Result<void>> {
     return this.inTurn(async () => {
       const before = this.state;
-      const changed = await change(before.config, this.changeContext());
+      const changed = await change(before.config, this.changeContext(caller));
       const result = changed.ok ? await this.installChange(before, changed.value, caller, command) : changed;
       if (!result.ok) this.audit(caller, command, result.failure.code);
       return result;
@@ -420,14 +420,15 @@ export class Controller {
     return result;
   }
 
-  private changeContext(): ChangeContext {
+  private changeContext(caller: Caller): ChangeContext {
     let numbers: DrainingNumbers | null = null;
+    const testAt = this.parts.externalTest ?? externalTest;
     return {
       drainingNumbers: (groupId) => {
         numbers ??= drainingNumbers(this.state.drains, this.holders());
         return numbers.get(groupId) ?? NO_NUMBERS;
       },
-      externalTest: this.parts.externalTest ?? externalTest,
+      externalTest: (path) => testAt(path, caller.isSuperuser === true),
     };
   }
 

@@ -3,7 +3,7 @@
  * and only while something is under way; results carry the kernel's own times, so nothing is measured by that beat.
  */
 import type { Clock } from "../control/clock.ts";
-import { TEST_USER } from "../control/external-test.ts";
+import { userOfTest } from "../control/external-test.ts";
 import type { Log } from "../control/ports.ts";
 import { type Address, formatAddress } from "../model/address.ts";
 import { isTalk } from "../model/health-test.ts";
@@ -131,7 +131,7 @@ export class SystemProber implements Prober {
     const { check } = plan;
     let record: number;
     try {
-      record = this.#programs.start(argumentsOf(plan, port), process.geteuid?.() === 0 ? TEST_USER : null);
+      record = this.#programs.start(argumentsOf(plan, port), userOfTest(check.test.text));
     } catch (error) {
       if (!(error instanceof NativeError)) throw error;
       const reason = `${check.test.text} cannot be run (${error.code})`;

@@ -31,7 +31,8 @@ export const ENABLE_GROUP = "ilb-enable";
 export function callerOfPeer(peer: PeerIdentity, accounts: Accounts, ownUid: number): Caller {
   const user = accounts.userName(peer.uid);
   const name = user === null ? `uid ${peer.uid}` : `uid ${peer.uid} (${user})`;
-  if (peer.uid === 0 || peer.uid === ownUid) return { name, rights: new Set<Right>(["show", "enable", "config"]) };
+  if (peer.uid === 0 || peer.uid === ownUid)
+    return { name, rights: new Set<Right>(["show", "enable", "config"]), isSuperuser: true };
   const groups = new Set([peer.gid, ...peer.groups]);
   const isMember = (group: string): boolean => {
     const id = accounts.groupId(group);

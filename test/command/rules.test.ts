@@ -667,6 +667,10 @@ describe("health checks", () => {
     expect(await errorOf(host, "create-hc -h hc-test=/gone H")).toBe("ilbadm: object already exists\n");
     expect(await errorOf(host, "create-hc -h hc-test=/gone h2")).toBe("ilbadm: no such/no more element(s)\n");
     expect(await errorOf(host, "create-hc -h hc-test=/dir h2")).toBe(EINVAL);
+    host.externalTest = () => "forbidden";
+    expect((await ilbadm(host, "create-hc -h hc-test=/root/probe h2")).stderr).toBe(
+      `${EINVAL}ilbadm: hint: only root may name a test that nobody else may execute: chmod o+rx /root/probe and its folders\n`,
+    );
   });
 
   test("-n is accepted for udp", async () => {

@@ -1,8 +1,8 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
-import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { chmodSync, chownSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { externalTest, remarksOnTest } from "../../src/control/external-test.ts";
+import { externalTest, remarksOnTest, TEST_USER, userOfTest } from "../../src/control/external-test.ts";
 
 let directory: string;
 const at = (name: string): string => join(directory, name);
@@ -43,9 +43,54 @@ test("a test that others can change, or replace in its folder, is warned about",
   ]);
 });
 
-test("a test that nobody may not execute is warned about when the daemon is root", () => {
-  expect(remarksOnTest(at("private"), true)).toEqual([expect.stringContaining("runs as nobody")]);
-  expect(remarksOnTest(at("private"), false)).toEqual([]);
+/** In a user namespace the folders above belong to somebody without a name. */
+const isRoot = process.geteuid?.() === 0 && statSync(tmpdir()).uid === 0;
+
+describe.skipIf(!isRoot)("a daemon that is root", () => {
+  beforeAll(() => {
+    for (const name of ["alien", "shared-private", "locked/by-group"]) {
+      mkdirSync(join(at(name), ".."), { recursive: true });
+      writeFileSync(at(name), "#!/bin/sh\n");
+      chmodSync(at(name), 0o700);
+    }
+    chownSync(at("alien"), 59_000, 59_000);
+    chmodSync(at("shared-private"), 0o720);
+    chmodSync(at("locked"), 0o700);
+    symlinkSync(at("private"), at("link"));
+    symlinkSync(at("locked"), at("linked"));
+  });
+
+  test("has nobody run what nobody may execute", () => {
+    expect(userOfTest(at("good"), true)).toBe(TEST_USER);
+    expect(userOfTest(at("open/good"), true)).toBe(TEST_USER);
+    expect(userOfTest(at("good"), false)).toBeNull();
+  });
+
+  test("runs itself what only root may execute and change, as in a folder of its own", () => {
+    expect(userOfTest(at("private"), true)).toBeNull();
+    expect(userOfTest(at("locked/by-group"), true)).toBeNull();
+    expect(remarksOnTest(at("private"), true)).toEqual([]);
+  });
+
+  test("never runs what somebody else could change, or turn a link to", () => {
+    chmodSync(directory, 0o777);
+    expect(userOfTest(at("private"), true)).toBe(TEST_USER);
+    chmodSync(directory, 0o755);
+    for (const name of ["alien", "shared-private", "link", "linked/by-group", "nosuch"])
+      expect([name, userOfTest(at(name), true)]).toEqual([name, TEST_USER]);
+  });
+
+  test("warns of a test that nobody may not execute and that it will not run itself", () => {
+    expect(remarksOnTest(at("alien"), true)).toEqual([expect.stringContaining("runs as nobody")]);
+    expect(remarksOnTest(at("alien"), false)).toEqual([]);
+  });
+
+  test("lets only root name what it would run itself", () => {
+    expect(externalTest(at("private"), false, true)).toBe("forbidden");
+    expect(externalTest(at("private"), true, true)).toBe("executable");
+    expect(externalTest(at("good"), false, true)).toBe("executable");
+    expect(externalTest(at("private"), false, false)).toBe("executable");
+  });
 });
 
 test("built-in tests and vanished files have no remarks", () => {

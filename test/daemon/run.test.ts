@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { chmodSync, existsSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { Daemon, ILBADM, ILBD, Place, run } from "./daemon.ts";
 
 let place: Place;
@@ -316,6 +316,17 @@ ilbadm: hint: this needs the right ${right}: be root or in the group ilb-${right
     expect(await asUser(nobody, "59001", "create-servergroup", "x")).toEqual(OK);
     expect(await asUser(nobody, "59001", "enable-rule", "r1")).toEqual(eAuth("enable"));
     expect(await asUser(59_001, "", "delete-servergroup", "x")).toEqual(OK); // by primary group
+
+    const probe = join(place.directory, "only-root", "probe");
+    mkdirSync(dirname(probe), { mode: 0o700 });
+    writeFileSync(probe, "#!/bin/sh\necho 1\n", { mode: 0o700 });
+    const naming = ["create-healthcheck", "-n", "-h", `hc-test=${probe}`, "h1"];
+    const refused = await asUser(nobody, "59001", ...naming);
+    expect([refused.status, refused.stderr]).toEqual([
+      1,
+      expect.stringMatching(/^ilbadm: invalid argument\(s\) - see man page\nilbadm: hint: only root may name a test /),
+    ]);
+    expect(await place.ilbadm(naming.join(" "))).toEqual(OK);
 
     await cleanUp();
     const { Database } = await import("bun:sqlite");
