@@ -42,20 +42,22 @@ const ruleSchema = z.object({
   servers: z.array(z.string()).describe("server IDs, ascending by address"),
 });
 
-const bareServerSchema = z.object({
+/** A server of a group. The rules that use it are those of the group, once; in each row they would be a product. */
+const serverOfGroupSchema = z.object({
   id: z.string().describe("server ID, _GROUP.N"),
   servergroup: z.string(),
   address: z.string(),
   port: portText,
   enabled: z.boolean(),
 });
-const serverSchema = bareServerSchema.extend({ rules: z.array(z.string()).describe("rules that use it") });
+const serverSchema = serverOfGroupSchema.extend({ rules: z.array(z.string()).describe("rules that use it") });
 /** One of the rules that use a server. All of them in each row would make a listing grow with their square. */
-const serverOfRuleSchema = bareServerSchema.extend({ rule: z.string().describe("the rule that uses it") });
+const serverOfRuleSchema = serverOfGroupSchema.extend({ rule: z.string().describe("the rule that uses it") });
 
 const groupSchema = z.object({
   name: z.string(),
-  servers: z.array(serverSchema).describe("ascending by address"),
+  rules: z.array(z.string()).describe("rules that use the group, and so each of its servers"),
+  servers: z.array(serverOfGroupSchema).describe("ascending by address"),
 });
 
 const healthCheckSchema = z.object({
@@ -292,6 +294,7 @@ export const VIEW_SCHEMAS = Object.freeze({
   rule: ruleSchema,
   servergroup: groupSchema,
   server: serverSchema,
+  "server-of-group": serverOfGroupSchema,
   "server-of-rule": serverOfRuleSchema,
   healthcheck: healthCheckSchema,
   "hc-result": resultSchema,
@@ -310,6 +313,7 @@ export const VIEW_SCHEMAS = Object.freeze({
 });
 
 export type ServerView = z.infer<typeof serverSchema>;
+export type ServerOfGroupView = z.infer<typeof serverOfGroupSchema>;
 export type ServerOfRuleView = z.infer<typeof serverOfRuleSchema>;
 export type GroupView = z.infer<typeof groupSchema>;
 export type ResultView = z.infer<typeof resultSchema>;

@@ -22,7 +22,15 @@ import { type AnyKey, KEYS, type KeySpec, OPTIONS } from "./options.ts";
 import { RULE_COUNTERS, SERVER_COUNTERS } from "./statistics.ts";
 import { utterTestOptions } from "./test-options.ts";
 import { ports as portsCodec } from "./values.ts";
-import type { FlowView, GroupView, ResultView, ServerOfRuleView, ServerView, StickyView } from "./view-schemas.ts";
+import type {
+  FlowView,
+  GroupView,
+  ResultView,
+  ServerOfGroupView,
+  ServerOfRuleView,
+  ServerView,
+  StickyView,
+} from "./view-schemas.ts";
 
 const shown = <V>(key: KeySpec<V>, value: V | null): unknown =>
   value === null ? null : (key.codec.toJson?.(value) ?? key.codec.print(value));
@@ -58,7 +66,7 @@ export function ruleView(config: Config, rule: Rule): Record<string, unknown> {
 const portOf = (range: PortRange | null): string | null => (range === null ? null : portsCodec.print(range));
 
 /** A server without what uses it. */
-const bareServerView = (group: ServerGroup, server: Server): Omit<ServerView, "rules"> => ({
+export const serverOfGroupView = (group: ServerGroup, server: Server): ServerOfGroupView => ({
   id: serverId(group, server),
   servergroup: group.name,
   address: formatAddress(server.address),
@@ -66,26 +74,26 @@ const bareServerView = (group: ServerGroup, server: Server): Omit<ServerView, "r
   enabled: server.enabled,
 });
 
-/** Shows servers of a group with the names of the rules that use them: those of the group, gathered once for all. */
-export function serverViewer(config: Config, group: ServerGroup): (server: Server) => ServerView {
-  const rules = Array.from(rulesOfGroup(config, group.id), (rule) => rule.name);
-  return (server) => ({ ...bareServerView(group, server), rules });
-}
+const ruleNames = (config: Config, group: ServerGroup): string[] =>
+  Array.from(rulesOfGroup(config, group.id), (rule) => rule.name);
 
 /** A server with the names of the rules that use it. */
-export const serverView = (config: Config, group: ServerGroup, server: Server): ServerView =>
-  serverViewer(config, group)(server);
+export const serverView = (config: Config, group: ServerGroup, server: Server): ServerView => ({
+  ...serverOfGroupView(group, server),
+  rules: ruleNames(config, group),
+});
 
 /** A server as one of the rules that use it has it. */
 export const serverOfRuleView = (rule: Rule, group: ServerGroup, server: Server): ServerOfRuleView => ({
   rule: rule.name,
-  ...bareServerView(group, server),
+  ...serverOfGroupView(group, server),
 });
 
-/** A server group with its servers. */
+/** A server group with its servers, and the rules that use them. */
 export const groupView = (config: Config, group: ServerGroup): GroupView => ({
   name: group.name,
-  servers: sortedServers(group).map(serverViewer(config, group)),
+  rules: ruleNames(config, group),
+  servers: sortedServers(group).map((server) => serverOfGroupView(group, server)),
 });
 
 /** How JSON spells `-n`; the row of the option says so. */

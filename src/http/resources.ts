@@ -20,9 +20,9 @@ import {
   recordView,
   resultView,
   ruleView,
+  serverOfGroupView,
   serverOfRuleView,
   serverView,
-  serverViewer,
   stickyView,
 } from "../command/views.ts";
 import type { Config, Server, ServerGroup } from "../model/config.ts";
@@ -98,9 +98,11 @@ const LISTS: Readonly<Record<string, List>> = {
     read: (_host, config) => byId(config.groups, (group) => groupView(config, group)),
   },
   "/v1/servergroups/{name}/servers": {
-    view: "server",
+    view: "server-of-group",
     read: (_host, config, { name }) =>
-      mapFound(findGroup(config, name!), (group) => serverItems(group, [], serverViewer(config, group))),
+      mapFound(findGroup(config, name!), (group) =>
+        serverItems(group, [], (server) => serverOfGroupView(group, server)),
+      ),
   },
   "/v1/servers": {
     view: "server-of-rule",
@@ -243,7 +245,7 @@ function recording(host: CommandHost, states: [Config, Config][]): CommandHost {
 const isServers = (path: string): boolean => path.endsWith("/servers");
 
 function shownWhenMade(path: string): Shown {
-  if (isServers(path)) return { view: "server", isList: true };
+  if (isServers(path)) return { view: "server-of-group", isList: true };
   const one = ONE[`${path}/{name}`];
   if (one === undefined) throw new Error(`no view of what POST ${path} makes`);
   return { view: one.view, isList: false };
@@ -259,7 +261,7 @@ function made(
   if (isServers(path)) {
     const group = findGroup(after, values.name!)!;
     const added = sortedServers(group).filter((server) => server.id >= before.nextId);
-    const items = added.map(serverViewer(after, group));
+    const items = added.map((server) => serverOfGroupView(group, server));
     return { location: path.replace("{name}", encodeURIComponent(group.name)), view: { items } };
   }
   const { name } = body as { name: string };
