@@ -14,7 +14,7 @@
 #define ILB_API __attribute__((visibility("default")))
 
 /* Rises with every incompatible change of this file or of another part of the library. */
-#define ILB_ABI_VERSION 3
+#define ILB_ABI_VERSION 4
 
 /* What this library was built for; the service compares both before it calls anything else. */
 ILB_API uint32_t ilb_abi_version(void);
@@ -41,10 +41,17 @@ enum ilb_port_kind {
  * addressed to everybody or to another host (the latter seen when somebody makes the interface promiscuous) and, without
  * ILB_PACKET_VLAN, tagged ones. `buffer_bytes`: socket buffer wished for, each way; without CAP_NET_ADMIN in the first
  * user namespace it is cut to the system's limit, see ilb_port_info.
- * Returns a handle. Errors: -EPERM no CAP_NET_RAW; -ENODEV no such interface; -EMEDIUMTYPE not Ethernet;
- * -EINVAL flags or name; others as socket(7), packet(7).
+ * Returns a handle, good for everything but batches and ilb_packet_share, which want ilb_packet_settle first. Errors: -EPERM
+ * no CAP_NET_RAW; -ENODEV no such interface; -EMEDIUMTYPE not Ethernet; -EINVAL flags or name; others as socket(7), packet(7).
  */
 ILB_API int64_t ilb_packet_open(const char *interface, uint32_t flags, uint32_t buffer_bytes, uint32_t pass_mark);
+
+/*
+ * Waits until the socket is bound to its interface, with a receive ring where the kernel gives one: a thread does it since
+ * ilb_packet_open, because the kernel takes its time for a ring (10 to 20 ms). From then on frames arrive. Returns 0, or
+ * why it cannot be bound (bind(2): -ENODEV, the interface is gone); then the port is good for ilb_port_close only.
+ */
+ILB_API int ilb_packet_settle(struct ilb_port *port);
 
 /*
  * Lets several receiving packet sockets on one interface share its frames: each frame goes to one of them, in the order in

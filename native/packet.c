@@ -8,6 +8,7 @@
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <net/if_arp.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -100,7 +101,7 @@ static int enable(int fd, int option) {
 }
 
 /*
- * Everything between socket() and use. The socket was made for no protocol, so no frame enters its queue before bind;
+ * Everything between socket() and the ring. The socket was made for no protocol, so no frame enters its queue before bind;
  * header format and filter must be in force by then.
  */
 static int set_up(struct ilb_port *port, uint32_t buffer_bytes, uint32_t pass_mark) {
@@ -115,15 +116,41 @@ static int set_up(struct ilb_port *port, uint32_t buffer_bytes, uint32_t pass_ma
     error = enable(fd, PACKET_IGNORE_OUTGOING);
     if (!error && port->wants_vlan) error = enable(fd, PACKET_AUXDATA);
     if (!error) error = attach_filter(fd, port->wants_vlan, pass_mark);
-    if (!error) ilb_ring_open(&port->ring, fd, buffer_bytes);
   }
-  if (error) return error;
+  return error;
+}
+
+/* The rest: frames arrive from here on. */
+static void *settle(void *argument) {
+  struct ilb_port *port = argument;
+  if (port->receives) ilb_ring_open(&port->ring, port->fd, port->ring_bytes);
   struct sockaddr_ll address = {
       .sll_family = AF_PACKET,
       .sll_protocol = port->receives ? htons(ETH_P_ALL) : 0,
-      .sll_ifindex = (int)info->interface_index,
+      .sll_ifindex = (int)port->info.interface_index,
   };
-  return bind(fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
+  port->settled = bind(port->fd, (struct sockaddr *)&address, sizeof address) < 0 ? -errno : 0;
+  return NULL;
+}
+
+/*
+ * For a ring the kernel waits until no processor is still busy with what was before, 10 to 20 ms. Without a thread it
+ * happens here. The thread takes no signals: they belong to the runtime's own threads.
+ */
+static void begin_to_settle(struct ilb_port *port, uint32_t buffer_bytes) {
+  sigset_t all, before;
+  port->ring_bytes = buffer_bytes;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  port->is_settling = port->receives && pthread_create(&port->settling, NULL, settle, port) == 0;
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (!port->is_settling) settle(port);
+}
+
+int ilb_packet_settle(struct ilb_port *port) {
+  if (port->is_settling) pthread_join(port->settling, NULL);
+  port->is_settling = false;
+  return port->settled;
 }
 
 int64_t ilb_packet_open(const char *interface, uint32_t flags, uint32_t buffer_bytes, uint32_t pass_mark) {
@@ -141,13 +168,13 @@ int64_t ilb_packet_open(const char *interface, uint32_t flags, uint32_t buffer_b
   if (!error) {
     port->fd = socket(AF_PACKET, SOCK_RAW | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     error = port->fd < 0 ? -errno : set_up(port, buffer_bytes, pass_mark);
-    if (error) ilb_ring_close(&port->ring);
     if (error && port->fd >= 0) close(port->fd);
   }
   if (error) {
     free(port);
     return error;
   }
+  begin_to_settle(port, buffer_bytes);
   return ilb_handle(port);
 }
 
@@ -186,6 +213,7 @@ int ilb_port_set_pass(struct ilb_port *port, int fd) {
 }
 
 int ilb_port_close(struct ilb_port *port) {
+  ilb_packet_settle(port);
   ilb_ring_close(&port->ring);
   close(port->fd);
   free(port);

@@ -3,6 +3,7 @@
 #define ILB_PORT_H
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -18,6 +19,11 @@ struct ilb_port {
   bool transmits;
   bool wants_vlan;
   struct ilb_ring ring;
+  /* What ilb_packet_settle waits for, and its result. */
+  pthread_t settling;
+  bool is_settling;
+  uint32_t ring_bytes;
+  int settled;
   /* Written by the thread that runs the io (kernel drops: by whoever reads counters), read by any. */
   uint64_t counters[ILB_COUNTERS];
   struct ilb_port_info info;

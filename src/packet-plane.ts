@@ -9,7 +9,7 @@ import type { EngineControl, KernelControl, Log } from "./control/ports.ts";
 import { EngineBlocked, KernelRefused } from "./control/ports.ts";
 import type { RunOptions } from "./daemon-options.ts";
 import type { DataPlane } from "./data-plane.ts";
-import { openPacketPorts } from "./device/afpacket.ts";
+import { beginPacketPorts, type OpeningPorts } from "./device/afpacket.ts";
 import { type FrameGeometry, sumCounters } from "./device/device.ts";
 import { closePort, KernelPacketIo, type KernelPort, setPassDescriptor } from "./device/kernel-io.ts";
 import { openTun } from "./device/tun.ts";
@@ -90,9 +90,9 @@ async function open(
   const runDirectory = join(options.stateDirectory, "run");
   const host = openHost({ io, devices: options.devices, runDirectory, log });
   undo.push(() => host.close());
+  // The kernel takes its time with them.
+  const { ports, devices } = beginPorts(host, io, options.workers, (step) => undo.push(step));
   const engine = await createEngine(options, log);
-  const sharing = { workers: options.workers, dealSecret: engine.dealSecret };
-  const ports = openPorts(host, io, sharing, (step) => undo.push(step));
   const listeners: (() => void)[] = [];
   const mode: ModeOptions = {
     onNextHop: (index, hop) => engine.setNextHop(index, hop),
@@ -111,6 +111,7 @@ async function open(
   describePorts();
   for (const [index, fd] of opened.passDescriptors.entries())
     for (const own of ports) setPassDescriptor(own[index]!, fd);
+  for (const device of devices) device.finish(engine.dealSecret);
   const ios = ports.map((own, worker) => {
     const packetIo = KernelPacketIo.create(engine.memory.buffer, frameGeometry(engine, worker), own, options.spinUs);
     undo.push(() => packetIo.close());
@@ -203,13 +204,16 @@ async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> 
   return engine;
 }
 
-/** Per worker, in the order of their indexes: the TUN first, then the devices. An index means the same device everywhere. */
-function openPorts(
+/**
+ * Ports per worker, in the order of their indexes: the TUN first, then the devices, which have to be finished before packets flow.
+ * An index means the same device everywhere.
+ */
+function beginPorts(
   host: Host,
   io: "packet" | "tun",
-  { workers, dealSecret }: { readonly workers: number; readonly dealSecret: number },
+  workers: number,
   defer: (undo: Undo) => void,
-): KernelPort[][] {
+): { readonly ports: readonly (readonly KernelPort[])[]; readonly devices: readonly OpeningPorts[] } {
   const ports: KernelPort[][] = Array.from({ length: workers }, () => []);
   const add = (shared: readonly KernelPort[]): void => {
     for (const [worker, port] of shared.entries()) {
@@ -218,9 +222,13 @@ function openPorts(
     }
   };
   if (io === "tun") add(openTun("ilb%d", workers));
-  const options = io === "tun" ? ({ direction: "transmit" } as const) : { passMark: PASS_MARK, dealSecret };
-  for (const { name } of host.devices) add(openPacketPorts(name, workers, options));
-  return ports;
+  const options = io === "tun" ? ({ direction: "transmit" } as const) : { passMark: PASS_MARK };
+  const devices = host.devices.map(({ name }) => {
+    const device = beginPacketPorts(name, workers, options);
+    add(device.ports);
+    return device;
+  });
+  return { ports, devices };
 }
 
 function frameGeometry(engine: EngineHost, worker: number): FrameGeometry {

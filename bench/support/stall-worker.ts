@@ -21,6 +21,8 @@ export interface LongBatch {
   /** How often the thread was made to give the processor away, and how often it waited for something. */
   readonly preempted: number;
   readonly waited: number;
+  /** Pages that the kernel gave the thread at their first touch. */
+  readonly faults: number;
 }
 
 export interface StallReport {
@@ -40,7 +42,8 @@ export interface StallOrder {
 }
 
 const RUSAGE_THREAD = 1;
-/** Places of ru_nvcsw and ru_nivcsw, the lower halves. */
+/** Places of ru_minflt, ru_nvcsw and ru_nivcsw, the lower halves. */
+const FAULTS = 16;
 const WAITED = 32;
 const PREEMPTED = 34;
 const libc = dlopen("libc.so.6", { getrusage: { args: [FFIType.i32, FFIType.ptr], returns: FFIType.i32 } });
@@ -55,7 +58,7 @@ async function work({ seat, ports, events, batches, shared }: StallOrder): Promi
   const frames = new FrameMemory(seat.memory, seat.map.workers[0]!);
   for (const [index, port] of ports) frames.setPort(index, port);
   const [wall, processor] = [new Float64Array(batches), new Float64Array(batches)];
-  const [waited, preempted] = [new Int32Array(batches), new Int32Array(batches)];
+  const [waited, preempted, faults] = [new Int32Array(batches), new Int32Array(batches), new Int32Array(batches)];
   engine.leaveQuiescent();
   for (let done = 0, passed = 0; done < batches; passed++) {
     const event = events[passed % events.length]!;
@@ -66,6 +69,7 @@ async function work({ seat, ports, events, batches, shared }: StallOrder): Promi
     libc.symbols.getrusage(RUSAGE_THREAD, usage);
     const waitedBefore = usage[WAITED]!;
     const preemptedBefore = usage[PREEMPTED]!;
+    const faultsBefore = usage[FAULTS]!;
     const wallStart = Bun.nanoseconds();
     const processorStart = threadNanoseconds();
     engine.enterQuiescent();
@@ -78,6 +82,7 @@ async function work({ seat, ports, events, batches, shared }: StallOrder): Promi
     libc.symbols.getrusage(RUSAGE_THREAD, usage);
     waited[done] = usage[WAITED]! - waitedBefore;
     preempted[done] = usage[PREEMPTED]! - preemptedBefore;
+    faults[done] = usage[FAULTS]! - faultsBefore;
     done++;
   }
   engine.enterQuiescent();
@@ -91,6 +96,7 @@ async function work({ seat, ports, events, batches, shared }: StallOrder): Promi
         processorMs: processor[batch]! / 1e6,
         waited: waited[batch]!,
         preempted: preempted[batch]!,
+        faults: faults[batch]!,
       }));
   return { byProcessor: longest(processor), byWall: longest(wall) };
 }

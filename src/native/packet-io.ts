@@ -6,6 +6,7 @@ import { addressOf, bind, checked } from "./library.ts";
 
 const native = bind({
   ilb_packet_open: { args: ["text", "u32", "u32", "u32"], returns: "i64" },
+  ilb_packet_settle: { args: ["address"], returns: "i32" },
   ilb_packet_share: { args: ["address", "i32", "u32"], returns: "i32" },
   ilb_tun_open: { args: ["text", "u32", "buffer"], returns: "i32" },
   ilb_port_info: { args: ["address", "buffer"], returns: "i32" },
@@ -74,7 +75,7 @@ export interface PortInfo {
 /** Causes that every way of opening shares. */
 type Hints = Readonly<Record<string, string>>;
 
-/** @param hints cause and way out by errno name. See ilb_packet_open. */
+/** To be settled before it is used. @param hints cause and way out by errno name. See ilb_packet_open. */
 export function packetOpen(
   name: string,
   flags: number,
@@ -83,6 +84,11 @@ export function packetOpen(
   hints: Hints,
 ): PortHandle {
   return checked(native().ilb_packet_open(name, flags, bufferBytes, passMark), `open interface ${name}`, hints);
+}
+
+/** Waits until frames arrive. Throws NativeError; then the port can only be closed. See ilb_packet_settle. */
+export function packetSettle(port: PortHandle, name: string, hints: Hints): void {
+  checked(native().ilb_packet_settle(port), `open interface ${name}`, hints);
 }
 
 /** @param group null begins one, dealt by `secret` @returns the group, for the next socket. See ilb_packet_share. */
