@@ -3,7 +3,6 @@
  * the order that keeps every packet with exactly one owner (docs/decisions/0005, 0012). Ties parts together only.
  */
 
-import { randomInt } from "node:crypto";
 import { join } from "node:path";
 import type { EngineControl, KernelControl, Log } from "./control/ports.ts";
 import { EngineBlocked, KernelRefused } from "./control/ports.ts";
@@ -190,7 +189,7 @@ async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> 
     moduleBytes: await readEngineModule(),
     compat: options.compat,
     // Servers may still hold connections from the same tuples that the daemon before this one used.
-    firstProxyPlace: randomInt(NAT_PORT_LAST),
+    firstProxyPlace: crypto.getRandomValues(new Uint32Array(1))[0]! % NAT_PORT_LAST,
   });
   const advice = pageAdvice(engine.map);
   const hugePages = useHugePages(engine.memory.buffer, advice.huge);

@@ -2,8 +2,6 @@
  * Names that commands may hold in place of numbers: host names by the daemon's resolver, service names by the system's
  * services file and, where a small container has none, by a built-in list (specification B.4).
  */
-import { lookup, reverse } from "node:dns/promises";
-import { readFile } from "node:fs/promises";
 import { type Address, type Family, formatAddress, parseAddress } from "../model/address.ts";
 import type { Protocol } from "../model/config.ts";
 
@@ -36,12 +34,15 @@ https 443/tcp
 syslog 514/udp
 `;
 
+/** Loaded for the first question: a start does not wait for it (docs/decisions/0047). */
+const resolver = () => process.getBuiltinModule("node:dns/promises");
+
 /** The machine's own names. @param servicesFile read anew for each question, so that edits count at once */
 export function systemNames(servicesFile = "/etc/services"): NameService {
   return {
     async resolveHost(name, family) {
       try {
-        const found = await lookup(name, family === undefined ? {} : { family });
+        const found = await resolver().lookup(name, family === undefined ? {} : { family });
         return parseAddress(found.address);
       } catch {
         return null;
@@ -49,13 +50,15 @@ export function systemNames(servicesFile = "/etc/services"): NameService {
     },
     async reverseLookup(address) {
       try {
-        return (await reverse(formatAddress(address)))[0] ?? null;
+        return (await resolver().reverse(formatAddress(address)))[0] ?? null;
       } catch {
         return null;
       }
     },
     async resolveService(name, prefer) {
-      const file = await readFile(servicesFile, "utf8").catch(() => "");
+      const file = await Bun.file(servicesFile)
+        .text()
+        .catch(() => "");
       return findService(file, name, prefer) ?? findService(BUILT_IN, name, prefer);
     },
   };

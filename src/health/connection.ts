@@ -4,7 +4,7 @@
  * said over it, and for how long, is decided elsewhere.
  */
 import { Duplex } from "node:stream";
-import { checkServerIdentity, type PeerCertificate } from "node:tls";
+import type { PeerCertificate } from "node:tls";
 
 /** More than any answer that is judged: status lines, fields, frames of one message. */
 const MOST_BYTES = 64 * 1024;
@@ -196,5 +196,7 @@ export function certificateWords(code: string | null, certificate: PeerCertifica
   if (code === "CERT_HAS_EXPIRED") return `certificate expired ${dayOf(certificate.valid_to)}`;
   if (code === "CERT_NOT_YET_VALID") return `certificate not valid before ${dayOf(certificate.valid_from)}`;
   if (code !== null && code !== WRONG_NAME) return CERTIFICATE_WORDS[code] ?? `certificate refused (${code})`;
+  // Loaded for the first certificate: a start does not wait for it (docs/decisions/0047).
+  const { checkServerIdentity } = process.getBuiltinModule("node:tls");
   return checkServerIdentity(name, certificate) === undefined ? null : `certificate is not for ${name}`;
 }

@@ -1,7 +1,6 @@
 /** DNS questions over UDP: a socket of their own each, from a probe port, because that is where answers are let through. */
 
-import { randomInt } from "node:crypto";
-import { createSocket, type Socket } from "node:dgram";
+import type { Socket } from "node:dgram";
 import { type Address, formatAddress } from "../model/address.ts";
 import { PROBE_PORTS } from "../native/probe.ts";
 import { judgeAnswer } from "./dns-test.ts";
@@ -18,6 +17,9 @@ export class NoPortError extends Error {}
  * @returns the answer, rejected with what the system says or NoPortError; and how to end it, after which it says nothing
  */
 export function askDnsOverUdp(server: Address, port: number, query: Buffer): { answer: Promise<Refusal>; end(): void } {
+  // Loaded for the first test of its kind: a start does not wait for it (docs/decisions/0047).
+  const { createSocket } = process.getBuiltinModule("node:dgram");
+  const { randomInt } = process.getBuiltinModule("node:crypto");
   let socket: Socket | null = null;
   let ended = false;
   const end = (): void => {

@@ -4,7 +4,6 @@
  * looks do not count against the server.
  */
 
-import { randomInt } from "node:crypto";
 import { closeSync } from "node:fs";
 import { type Address, formatAddress, formatBracketed, parseAddress } from "../model/address.ts";
 import { type Question, questionOf } from "../model/health-test.ts";
@@ -25,6 +24,9 @@ const MOST_TALKS = 4096;
 const NO_ROOM: Outcome = { kind: "not-started", reason: "too many probes are under way" };
 const HTTP_PORT = 80;
 const HTTPS_PORT = 443;
+
+/** Of a DNS query (RFC 1035, 4.1.1), not to be guessed. */
+const queryNumber = (): number => crypto.getRandomValues(new Uint16Array(1))[0]!;
 
 type Done = (outcome: Outcome) => void;
 
@@ -145,7 +147,7 @@ export class Talks {
 
   #beginDatagram(talk: Talk, { server, port }: Target, question: Extract<Question, { kind: "dns" }>): void {
     const startedAtMs = performance.now();
-    const { answer, end } = askDnsOverUdp(server, port, encodeQuery(question.name, question.type, randomInt(0x10000)));
+    const { answer, end } = askDnsOverUdp(server, port, encodeQuery(question.name, question.type, queryNumber()));
     talk.release = end;
     const measured = answer.finally(() => {
       talk.rttMicroseconds = Math.max(1, Math.round((performance.now() - startedAtMs) * 1000));
@@ -210,7 +212,7 @@ export class Talks {
 
 function ask(connection: ProbeConnection, question: Question, { known, port }: Target): Promise<Refusal> {
   if (question.kind === "dns")
-    return askDnsOverTcp(connection, encodeQuery(question.name, question.type, randomInt(0x10000)));
+    return askDnsOverTcp(connection, encodeQuery(question.name, question.type, queryNumber()));
   const { tls, host } = question;
   const authority = authorityOf(host, known, port, tls ? HTTPS_PORT : HTTP_PORT);
   if (question.kind === "grpc")
