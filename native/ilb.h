@@ -194,11 +194,11 @@ ILB_API int64_t ilb_clock_ms(void);
 ILB_API int ilb_use_huge_pages(uint8_t *base, uint64_t bytes);
 
 /*
- * Has a thread of low priority give `base`..`base + bytes` its pages, so that nobody waits for them at first use: clearing a
- * huge page takes 0.1 ms, on virtual machines up to 10 ms. What is there stays as it is. The memory must stay mapped.
- * Returns 0, or -errno when there can be no thread. A kernel before 5.14 leaves the pages to their first use.
+ * Has a thread of low priority give `count` ranges their pages, one after another, so that nobody waits for them at first use:
+ * clearing a huge page takes 0.1 ms, on virtual machines up to 10 ms. `ranges`: address and bytes of each. What is there
+ * stays as it is, whoever writes it meanwhile. The memory must stay mapped. Returns 0, or -errno when there can be no thread.
  */
-ILB_API int ilb_populate(uint8_t *base, uint64_t bytes);
+ILB_API int ilb_populate(const uint64_t *ranges, uint32_t count);
 
 /*
  * Takes a name of at most 107 bytes in this network namespace: an abstract Unix socket, which nobody else there can have

@@ -4,9 +4,10 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "thread.h"
 
 /* The part of <nftables/libnftables.h> that is used; the soname fixes it. */
 struct nft_ctx;
@@ -82,16 +83,6 @@ static void *run_transactions(void *argument) {
   return NULL;
 }
 
-/* The thread takes no signals: they belong to the runtime's own threads. */
-static int start_thread(struct ilb_nft *handle) {
-  sigset_t all, before;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  int error = pthread_create(&handle->thread, NULL, run_transactions, handle);
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
-  return -error;
-}
-
 static void discard(struct ilb_nft *handle) {
   if (handle->context) handle->call.ctx_free(handle->context);
   /* The library stays loaded: it registers things that do not bear unloading. */
@@ -106,7 +97,7 @@ static int prepare(struct ilb_nft *handle) {
   handle->context = handle->call.ctx_new(0);
   if (!handle->context) return -ENOMEM;
   if (handle->call.buffer_output(handle->context) || handle->call.buffer_error(handle->context)) return -ENOMEM;
-  return start_thread(handle);
+  return ilb_start_thread(&handle->thread, run_transactions, handle);
 }
 
 int64_t ilb_nft_open(void) {

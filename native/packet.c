@@ -8,7 +8,6 @@
 #include <linux/if_packet.h>
 #include <net/if.h>
 #include <net/if_arp.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -16,6 +15,7 @@
 #include <unistd.h>
 
 #include "port.h"
+#include "thread.h"
 
 #ifndef PACKET_IGNORE_OUTGOING
 #define PACKET_IGNORE_OUTGOING 23
@@ -133,17 +133,10 @@ static void *settle(void *argument) {
   return NULL;
 }
 
-/*
- * For a ring the kernel waits until no processor is still busy with what was before, 10 to 20 ms. Without a thread it
- * happens here. The thread takes no signals: they belong to the runtime's own threads.
- */
+/* For a ring the kernel waits until no processor is still busy with what was before, 10 to 20 ms. Without a thread it happens here. */
 static void begin_to_settle(struct ilb_port *port, uint32_t buffer_bytes) {
-  sigset_t all, before;
   port->ring_bytes = buffer_bytes;
-  sigfillset(&all);
-  pthread_sigmask(SIG_SETMASK, &all, &before);
-  port->is_settling = port->receives && pthread_create(&port->settling, NULL, settle, port) == 0;
-  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  port->is_settling = port->receives && ilb_start_thread(&port->settling, settle, port) == 0;
   if (!port->is_settling) settle(port);
 }
 

@@ -13,6 +13,7 @@
 
 #include "gen/layout.h"
 #include "ilb.h"
+#include "thread.h"
 
 uint32_t ilb_abi_version(void) { return ILB_ABI_VERSION; }
 
@@ -33,40 +34,42 @@ int ilb_use_huge_pages(uint8_t *base, uint64_t bytes) {
   return madvise((void *)first, end - first, MADV_HUGEPAGE) < 0 ? -errno : 0;
 }
 
-#ifndef MADV_POPULATE_WRITE
-#define MADV_POPULATE_WRITE 23
-#endif
-/* One call of the kernel holds a lock that other changes of the address space need: a huge page at a time. */
-#define POPULATE_STEP (2u << 20)
 #define POPULATE_NICE 15
 
-struct range {
-  uintptr_t first, end;
+struct ranges {
+  uint32_t count;
+  uint64_t at[]; /* address and bytes in turn */
 };
 
+/*
+ * By writing what is there. MADV_POPULATE_WRITE holds a lock meanwhile that every other change of the address space needs, so each
+ * of the many that a start makes would wait until a huge page is cleared; a page fault holds none (since Linux 6.4).
+ */
+static void touch(uint64_t first, uint64_t bytes, uint64_t page) {
+  for (uint64_t at = first & ~(page - 1); at < first + bytes; at += page)
+    __atomic_fetch_add((uint32_t *)(uintptr_t)at, 0, __ATOMIC_RELAXED);
+}
+
 static void *populate(void *argument) {
-  struct range range = *(struct range *)argument;
-  free(argument);
+  struct ranges *ranges = argument;
   setpriority(PRIO_PROCESS, (id_t)gettid(), POPULATE_NICE);
-  while (range.first < range.end) {
-    uintptr_t next = (range.first | (POPULATE_STEP - 1)) + 1;
-    if (next > range.end) next = range.end;
-    if (madvise((void *)range.first, next - range.first, MADV_POPULATE_WRITE) < 0 && errno != EINTR) break;
-    range.first = next;
-  }
+  for (uint32_t i = 0; i < ranges->count; i++)
+    touch(ranges->at[2 * i], ranges->at[2 * i + 1], (uint64_t)sysconf(_SC_PAGESIZE));
+  free(ranges);
   return NULL;
 }
 
-int ilb_populate(uint8_t *base, uint64_t bytes) {
-  const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-  struct range *range = malloc(sizeof *range);
-  if (!range) return -ENOMEM;
-  *range = (struct range){(uintptr_t)base & ~(page - 1), ((uintptr_t)base + bytes + page - 1) & ~(page - 1)};
+int ilb_populate(const uint64_t *ranges, uint32_t count) {
+  const size_t bytes = 2 * (size_t)count * sizeof *ranges;
+  struct ranges *copy = malloc(sizeof *copy + bytes);
+  if (!copy) return -ENOMEM;
+  copy->count = count;
+  memcpy(copy->at, ranges, bytes);
   pthread_t thread;
-  const int error = pthread_create(&thread, NULL, populate, range);
-  if (error) free(range);
+  const int error = ilb_start_thread(&thread, populate, copy);
+  if (error) free(copy);
   else pthread_detach(thread);
-  return -error;
+  return error;
 }
 
 /* Who listens at `address`: connecting is enough to be told, nobody need accept. */

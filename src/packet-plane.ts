@@ -14,7 +14,7 @@ import { closePort, KernelPacketIo, type KernelPort, setPassDescriptor } from ".
 import { openTun } from "./device/tun.ts";
 import type { EngineLimits } from "./engine/engine.ts";
 import { EngineHost, PublishBlocked, randomHashKey } from "./engine/host.ts";
-import { mostFlows, pageAdvice, regionMap } from "./engine/memory.ts";
+import { mostFlows, regionMap } from "./engine/memory.ts";
 import { readEngineModule } from "./engine/module.ts";
 import { NAT_PORT_LAST, WorkerControl } from "./gen/layout.ts";
 import {
@@ -28,7 +28,8 @@ import {
 } from "./kernel/kernel.ts";
 import { missingRequirement } from "./kernel/requirements.ts";
 import { fail, ok, type Result } from "./model/result.ts";
-import { monotonicMs, populate, useHugePages } from "./native/system.ts";
+import { monotonicMs } from "./native/system.ts";
+import { PageSupply } from "./worker/page-supply.ts";
 import { ownSession, StrainRelief } from "./worker/priority.ts";
 import type { WorkerPlace, WorkerTeam } from "./worker/workers.ts";
 
@@ -42,6 +43,8 @@ const MAX_PAIRS = 262_144;
 const MAX_STICKY = 262_144;
 /** What adopted() waits for a worker, which looks ten times a second at the least. */
 const ADOPT_MS = 2000;
+/** How often the pages of the tables are looked at: 50,000 flows may be opened meanwhile at 500,000 a second. */
+const PAGES_MS = 100;
 
 type Undo = () => unknown;
 
@@ -91,7 +94,7 @@ async function open(
   undo.push(() => host.close());
   // The kernel takes its time with them.
   const { ports, devices } = beginPorts(host, io, options.workers, (step) => undo.push(step));
-  const engine = await createEngine(options, log);
+  const { engine, pages } = await createEngine(options, log);
   const listeners: (() => void)[] = [];
   const mode: ModeOptions = {
     onNextHop: (index, hop) => engine.setNextHop(index, hop),
@@ -132,6 +135,8 @@ async function open(
     start: async () => {
       await prepared;
       await team.run();
+      const looking = setInterval(() => pages.look(), PAGES_MS);
+      undo.push(() => clearInterval(looking));
     },
     ports: () =>
       names.map((name, index) => ({ name, counters: sumCounters(ios.map((packetIo) => packetIo.counters(index))) })),
@@ -181,7 +186,7 @@ function limitsOf({ maxFlows }: RunOptions): EngineLimits {
   return { maxFlows, maxRules: MAX_RULES, maxPairs: MAX_PAIRS, maxSticky: Math.min(maxFlows, MAX_STICKY) };
 }
 
-async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> {
+async function createEngine(options: RunOptions, log: Log): Promise<{ engine: EngineHost; pages: PageSupply }> {
   const engine = EngineHost.create({
     limits: limitsOf(options),
     workers: options.workers,
@@ -191,16 +196,14 @@ async function createEngine(options: RunOptions, log: Log): Promise<EngineHost> 
     // Servers may still hold connections from the same tuples that the daemon before this one used.
     firstProxyPlace: crypto.getRandomValues(new Uint32Array(1))[0]! % NAT_PORT_LAST,
   });
-  const advice = pageAdvice(engine.map);
-  const hugePages = useHugePages(engine.memory.buffer, advice.huge);
-  populate(engine.memory.buffer, advice.early);
+  const pages = new PageSupply(engine);
   log.info("engine memory laid out", {
     mebibytes: Math.round(engine.memory.buffer.byteLength / 2 ** 20),
     maxFlows: options.maxFlows,
-    hugePages,
+    hugePages: pages.hugePages,
     compat: options.compat,
   });
-  return engine;
+  return { engine, pages };
 }
 
 /**

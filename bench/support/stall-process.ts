@@ -6,6 +6,7 @@ import { deserialize } from "bun:jsc";
 import { readModule } from "../../src/engine/abi.ts";
 import type { Port } from "../../src/engine/engine.ts";
 import { EngineHost, fixedHashKey } from "../../src/engine/host.ts";
+import { PageSupply } from "../../src/worker/page-supply.ts";
 import { MIXED_LIMITS, type MixedEvent } from "./mixed-traffic.ts";
 import type { StallOrder, StallReport } from "./stall-worker.ts";
 
@@ -17,6 +18,7 @@ const host = EngineHost.create({
   hashKey: fixedHashKey(),
   moduleBytes: await readModule(),
 });
+const pages = new PageSupply(host);
 const ports: [number, Port][] = [];
 let generation = 0;
 
@@ -45,6 +47,7 @@ const over = report.finally(() => {
 });
 while (!isOver) {
   for (; carried < Atomics.load(shared, 0); carried++) carryOut(events[carried % events.length]!);
+  pages.look();
   await Promise.race([Bun.sleep(1), over]);
 }
 process.stdout.write(JSON.stringify(await report));

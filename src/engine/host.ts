@@ -36,7 +36,7 @@ import type {
 } from "./engine.ts";
 import type { LiveTables } from "./explanation.ts";
 import { MemoryTables } from "./live-tables.ts";
-import { createMemory, type RegionMap, regionMap, type WorkerRegions } from "./memory.ts";
+import { createMemory, type GrowingTable, type RegionMap, regionMap, type WorkerRegions } from "./memory.ts";
 import { type Ends, flowNumber, workerOfClient } from "./owner.ts";
 import type { PolicyFigures, PolicyTables } from "./policy.ts";
 import { restMs } from "./rest.ts";
@@ -332,6 +332,11 @@ export class EngineHost {
         this.#get(control + WorkerControl.quiescent) === 1 ||
         ((this.#get(control + WorkerControl.seenGeneration) - generation) | 0) >= 0,
     );
+  }
+
+  /** Records of the table that have ever been used. */
+  usedRecords({ top }: GrowingTable): number {
+    return this.#get(top);
   }
 
   /** Asks a worker to leave its loop; it looks between batches. */

@@ -445,22 +445,42 @@ export interface MemoryPart {
   readonly bytes: number;
 }
 
-/** A part of a table that fills from its beginning and is worth having before the first flow. */
-const BEGINNING_BYTES = 2 << 20;
+/** A table that fills from its beginning. */
+export interface GrowingTable extends MemoryPart {
+  /** Linear offset of the u32 that counts the records ever used. */
+  readonly top: number;
+  readonly recordBytes: number;
+}
+
+/** How much of a table that grows is to have its pages before it is used: 65,536 flows. */
+export const AHEAD_BYTES = 4 << 20;
 
 /**
  * How the memory is best backed by pages (docs/decisions/0038).
  * `huge`: the tables that every packet looks into at a place of chance; small pages for the rest, where a huge one would be
- * cleared for a few bytes. `early`: what the first flows touch, which are spread over the whole flow table.
+ * cleared for a few bytes. `early`: what the first packets touch: a worker's own records and frames, and tables that are used at
+ * places of chance, of which 64 packets touch 64 pages; of those that grow a beginning. `growing`: those among the huge ones, of which
+ * more is wanted as they are used up. What grows in small pages costs a fault for a dozen flows and more, and is left to that.
  */
-export function pageAdvice(map: RegionMap): { readonly huge: MemoryPart[]; readonly early: MemoryPart[] } {
+export function pageAdvice(map: RegionMap): {
+  readonly huge: readonly MemoryPart[];
+  readonly early: readonly MemoryPart[];
+  readonly growing: readonly GrowingTable[];
+} {
   const part = (offset: number, end: number): MemoryPart => ({ offset, bytes: end - offset });
   return {
     huge: map.workers.map(({ buckets, stickies }) => part(buckets, stickies)),
-    early: map.workers.flatMap(({ buckets, flows, pairs, pairTable, stickies }) => [
-      part(buckets, Math.min(flows + BEGINNING_BYTES, pairs)),
-      part(pairs, Math.min(pairs + BEGINNING_BYTES, pairTable)),
-      part(pairTable, stickies),
+    early: map.workers.flatMap((own) => [
+      part(own.buckets, Math.min(own.flows + AHEAD_BYTES, own.pairs)),
+      part(own.pairs, Math.min(own.pairs + AHEAD_BYTES, own.pairTable)),
+      part(own.pairTable, own.stickies),
+      part(own.map, own.buckets),
+      part(own.stickyHeads, own.pools),
+      part(own.poolTable, own.chunks),
+    ]),
+    growing: map.workers.flatMap(({ flowMemory, flows, pairs, pairTable }) => [
+      { ...part(flows, pairs), top: flowMemory + FlowHeader.flowsTop, recordBytes: FlowRecord.size },
+      { ...part(pairs, pairTable), top: flowMemory + FlowHeader.pairsTop, recordBytes: PairRecord.size },
     ]),
   };
 }

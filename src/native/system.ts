@@ -5,7 +5,7 @@ const native = bind({
   ilb_peer_identity: { args: ["i32", "buffer", "u32"], returns: "i32" },
   ilb_clock_ms: { args: [], returns: "i64" },
   ilb_use_huge_pages: { args: ["address", "u64"], returns: "i32" },
-  ilb_populate: { args: ["address", "u64"], returns: "i32" },
+  ilb_populate: { args: ["buffer", "u32"], returns: "i32" },
   ilb_lock_name: { args: ["text", "buffer"], returns: "i32" },
   ilb_close: { args: ["i32"], returns: "i32" },
 });
@@ -55,12 +55,13 @@ export function useHugePages(memory: ArrayBufferLike, ranges: readonly MemoryRan
 }
 
 /**
- * Has a thread of low priority give parts of a memory their pages before they are used. An optimisation only; returns at
- * once. The memory must live as long as the process.
+ * Has a thread of low priority give parts of a memory their pages before they are used, in this order. An optimisation only;
+ * returns at once. The memory must live as long as the process.
  */
 export function populate(memory: ArrayBufferLike, ranges: readonly MemoryRange[]): void {
   const base = addressOf(memory);
-  for (const { offset, bytes } of ranges) native().ilb_populate(base + offset, bytes);
+  const list = ranges.flatMap(({ offset, bytes }) => [BigInt(base + offset), BigInt(bytes)]);
+  native().ilb_populate(new BigUint64Array(list), ranges.length);
 }
 
 /** A lock, held until `release` or the end of the process, however it ends. */
