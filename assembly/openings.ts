@@ -57,6 +57,8 @@ export function lookAhead(index: u32, count: u32): void {
   // What one packet needs the next one often needs too.
   let before = openingOf(index);
   before.rule = 0;
+  // It is of an earlier batch, or of none: that pair may be another one by now, whose ports are not plain.
+  before.pair = NONE;
   for (let next = index; next < count; next++) {
     const notes = notesOf(next);
     if (!(notes.shape & SHAPE_OPENS)) continue;

@@ -5,6 +5,7 @@ import { Reason, Verdict } from "../../../src/gen/layout.ts";
 import {
   answerTo,
   arriving,
+  type Bench,
   BOX_MACS,
   CLIENT_MAC,
   CLIENT_SIDE,
@@ -190,6 +191,33 @@ export function rewriting(ground: Ground): void {
       const reply = onlyPacket(world.send(arriving(answerTo(request), SERVER_SIDE)));
       expect([host(reply.source), reply.tcp!.sourcePort]).toEqual([host(VIP), 5003]);
     }
+  });
+
+  const collapsed = {
+    id: 2,
+    ports: { min: 5000, max: 5009 },
+    members: membersOf([{ ...SERVERS[0]!, ports: onePort(6000) }]),
+  };
+  /** The server ports that one packet each from new client ports is sent to. */
+  const portsOf = (world: Bench, first: number, flags: readonly string[]): number[] =>
+    flags.map((flag, i) => {
+      const packet = tcpPacket({ sourcePort: first + i, destinationPort: 5007, flags: flag });
+      return onlyPacket(world.send(arriving(packet))).tcp!.destinationPort;
+    });
+
+  test("connections to collapsed ports reach the server's port when the first packet was of one that was there before a restart", () => {
+    expect(portsOf(bench([ruleOf(collapsed)]), 40_000, ["A", "S", "S"])).toEqual([6000, 6000, 6000]);
+  });
+
+  test("connections to collapsed ports reach the server's port when a forgotten rule's place was taken", () => {
+    const old = ruleOf({ id: 1, ports: { min: 5000, max: 5009 }, members: one });
+    const world = bench([old]);
+    expect(portsOf(world, 40_000, ["S", "S"])).toEqual([5007, 5007]);
+    for (const port of [40_000, 40_001])
+      world.send(arriving(tcpPacket({ sourcePort: port, destinationPort: 5007, flags: "R" })));
+    world.publish([ruleOf(collapsed)], [], [old]);
+    for (let i = 0; i < 4; i++) world.wait(15_000);
+    expect(portsOf(world, 41_000, ["A", "S", "S"])).toEqual([6000, 6000, 6000]);
   });
 
   test("one client tuple to every port of a range makes as many flows, each answered from its port", () => {
