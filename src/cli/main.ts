@@ -12,7 +12,7 @@ import { usageList } from "../command/usage.ts";
 import { COMPLETE_WORD, completionLines } from "./complete.ts";
 import { ExportFailed, ExportFile } from "./export-file.ts";
 import { parseOptions } from "./options.ts";
-import { ReaderGone, type Sink, writeAll } from "./output.ts";
+import { ReaderGone, type Sink, WriteFailed, writeAll } from "./output.ts";
 import { show } from "./watch.ts";
 
 const NDJSON = "application/x-ndjson";
@@ -43,7 +43,16 @@ export async function main(
   } catch (error) {
     if (error instanceof ReaderGone) return 1;
     if (error instanceof ExportFailed) return complain(error.failure.text);
+    if (error instanceof WriteFailed) return complainOfOutput(error);
     throw error;
+  }
+}
+
+function complainOfOutput({ message }: WriteFailed): 1 {
+  try {
+    return complain(errorText("E-WRITE"), message);
+  } catch {
+    return 1; // standard error it was, or is as well
   }
 }
 
@@ -121,7 +130,8 @@ async function send(target: Target, ask: (client: Client) => Promise<Answer>, si
       if (piece.exit !== undefined) return piece.exit;
     }
   } catch (error) {
-    if (error instanceof ReaderGone || error instanceof ExportFailed) throw error;
+    // Ours, and not the connection's.
+    if (error instanceof ReaderGone || error instanceof ExportFailed || error instanceof WriteFailed) throw error;
   }
   return complain(errorText("E-READ"));
 }

@@ -5,7 +5,7 @@
  */
 import { readFileSync } from "node:fs";
 import { ExportFailed, ExportFile } from "../cli/export-file.ts";
-import { ReaderGone, writeAll } from "../cli/output.ts";
+import { ReaderGone, WriteFailed, writeAll } from "../cli/output.ts";
 import { type Chunk, fileUse, importText, run, unreadableFile } from "../command/run.ts";
 import { type CapturedPacket, type CaptureReader, openCapture } from "../device/capture-reader.ts";
 import { FileSource } from "../device/file-source.ts";
@@ -46,7 +46,7 @@ export async function runReplay(argv: readonly string[]): Promise<number> {
     return 0;
   } catch (error) {
     if (error instanceof ReaderGone) return 1;
-    if (!(error instanceof Stopped || error instanceof OutputFailed)) throw error;
+    if (!(error instanceof Stopped || error instanceof OutputFailed || error instanceof WriteFailed)) throw error;
     writeAll(2, `ilbd: ${error.message}\n`);
     return 1;
   }

@@ -92,6 +92,15 @@ describe("the frame", () => {
     },
   );
 
+  test("output that cannot be written is an error of its own, whoever made it", async () => {
+    for (const words of ["show-stats", "help"]) {
+      const command = `ILB_SOCKET='${place.socket}' '${ILBADM}' ${words} > /dev/full`;
+      expect(await run(["sh", "-c", command])).toEqual(
+        error("fflush() or send() failed", "output cannot be written (ENOSPC)"),
+      );
+    }
+  });
+
   test("ILB-237 errors of syntax, help and version need no daemon", async () => {
     const alone = (...words: string[]) => run([ILBADM, "--socket", "/nonexistent/s", ...words]);
     expect((await alone("-V")).stdout).toMatch(/^ilbadm \d+\.\d+\.\d+\n$/);

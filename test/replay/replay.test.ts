@@ -607,6 +607,14 @@ describe("what is refused", () => {
     expect(readdirSync(directory)).toEqual([]);
   });
 
+  test("a listing that cannot be written ends the replay with one line", async () => {
+    const replay = replayOf(HALF_NAT, syns(1));
+    const words = `--config ${replay.config} --in ${replay.in} --out ${replay.out} --at 0 show-rule`;
+    const done = await run(["sh", "-c", `'${ILBD}' replay ${words} > /dev/full`]);
+    expect(done).toEqual(failing("output cannot be written (ENOSPC)"));
+    expect(replay.wroteNothing()).toBe(true);
+  });
+
   test("--help says what there is", async () => {
     const done = await refusal(["--help"]);
     expect([done.status, done.stderr]).toEqual([0, ""]);
