@@ -2,9 +2,11 @@
  * The interest set inside one nft table: sets of (address, protocol, ports) and of addresses, kept equal to what was asked
  * for by the smallest changes. The chains that use the sets are the caller's (guard.ts, tun-routing.ts).
  *
- * Form of the sets: `addr . proto . ports` with `flags interval` (the kernel's pipapo sets), which take any number of
- * disjoint port ranges per address. Overlapping elements are refused by the kernel, so an added range is cut to what the
- * set does not have yet, and one that shrinks is deleted and its rest added in the same transaction.
+ * Form of the sets: `addr . proto . port` in a hash table, for most rules and servers have one port, and beside it the same
+ * with `flags interval` (the kernel's pipapo sets) for ranges, which takes any number of disjoint ones per address. To ask that one
+ * costs the sender of a packet its vector registers, saved and restored, even while it is empty, so the rule that asks stands in a
+ * chain that is filled only while there are ranges. Overlapping elements are refused by the kernel, so an added range is cut to
+ * what the sets do not have yet, and one that shrinks is deleted and its rest added in the same transaction.
  */
 import type { Interest, InterestEntry } from "../engine/engine.ts";
 import { PROBE_FIRST_PORT, PROBE_LAST_PORT } from "../gen/layout.ts";
@@ -14,11 +16,11 @@ import { intersectRanges, mergeRanges, subtractRanges } from "../model/port-rang
 import { NftError } from "../native/nftables.ts";
 
 /**
- * Above these numbers of elements added or removed the table is made anew. Removing one costs the kernel a walk over its
- * whole set (1.2 microseconds times its size), so beyond some dozens a new table is quicker whatever the size.
+ * Above these numbers of elements changed, or ranges removed, the table is made anew. Removing a range costs the kernel a walk
+ * over its whole set (1.2 microseconds times its size), so beyond some dozens a new table is quicker whatever the size.
  */
-const MOST_ADDED = 4000;
-const MOST_REMOVED = 48;
+const MOST_CHANGED = 4000;
+const MOST_RANGES_REMOVED = 48;
 
 export const EMPTY_INTEREST: Interest = Object.freeze({ entries: [], vips: [], servers: [], proxies: [], own: [] });
 
@@ -31,8 +33,10 @@ export interface NftRunner {
 export interface TableFrame {
   /** `netdev ilb`: family and name. */
   readonly table: string;
-  /** Chains and their rules, nft syntax inside the table's braces. They may use the sets that SETS declares. */
+  /** Chains and their rules, nft syntax inside the table's braces; one of them has interestRules(). */
   readonly chains: string;
+  /** Of the packets of the interest set. */
+  readonly verdict: string;
   /** For errors: `the guard`. */
   readonly what: string;
 }
@@ -42,27 +46,41 @@ const PROBE_PORTS = `${PROBE_FIRST_PORT}-${PROBE_LAST_PORT}`;
 /** Offset and length in bits. */
 const QUOTED_DESTINATION = { 4: "@th,192,32", 6: "@th,256,128" } as const;
 
+/** Behind the name of a set of single ports: its sister of ranges, and the chain that asks it. */
+const RANGES = "r";
+
+/** Of the sets of ports: what of a packet they are asked for. */
+const PORT_KEYS = {
+  dst4: "ip daddr . ip protocol . th dport",
+  src4: "ip saddr . ip protocol . th sport",
+  dst6: "ip6 daddr . meta l4proto . th dport",
+  src6: "ip6 saddr . meta l4proto . th sport",
+} as const;
+type PortSet = keyof typeof PORT_KEYS;
+const PORT_SETS = Object.keys(PORT_KEYS) as PortSet[];
+
+/** What becomes of a packet that a set of ports holds. */
+const outcome = (set: PortSet, verdict: string): string =>
+  set.startsWith("dst") ? verdict : `goto server${set.at(-1)}`;
+const askFor = (set: PortSet, verdict: string): string =>
+  `${PORT_KEYS[set]} @${set} ${outcome(set, verdict)}\n  jump ${set}${RANGES}`;
+
 /**
- * The rules that match exactly the interest set, each ending in `verdict`. The transport header of a later fragment does
- * not exist for `th`, so such a packet meets the address-only rules at the end, whatever its protocol. ICMP to proxy
- * addresses: 3, 11 and 12, the errors that quote packets (ICMPv6: 1 to 4). ICMPv6 to VIPs: all but 130 to 137 and 143,
+ * The rules that match exactly the interest set, each ending in `verdict`, which is the table's (TableFrame). The transport header
+ * of a later fragment does not exist for `th`, so such a packet meets the address-only rules at the end, whatever its protocol. ICMP
+ * to proxy addresses: 3, 11 and 12, the errors that quote packets (ICMPv6: 1 to 4). ICMPv6 to VIPs: all but 130 to 137 and 143,
  * neighbour discovery and multicast listeners, which belong to the kernel alone. Protocols stand as numbers: a minimal
  * system has no /etc/protocols, and nftables would not know their names.
  *
- * Answers of servers to the box's own health probes never belong to the set: they are let go before the rule of their
- * server, though behind that of rules, whose VIP may be the box's only address.
+ * Answers of servers to the box's own health probes never belong to the set: they are let go where all that comes from a server
+ * meets its verdict (interestChains), so behind the rules, whose VIP may be the box's only address.
  *
  * Errors about packets to servers, to whatever address (HALF-NAT: the client's, decision record 0019): nftables knows no
  * quoted header, so its destination is raw payload, 8 + 16 or 8 + 24 bytes behind the beginning of the ICMP header,
  * whatever options either header has. Raw payload is of no address type, hence sets of their own with numbers in them.
  */
 export const interestRules = (verdict: string): string => `
-  ip daddr . ip protocol . th dport @dst4 ${verdict}
-  ip daddr @own4 th dport ${PROBE_PORTS} ip saddr . ip protocol . th sport @src4 accept
-  ip saddr . ip protocol . th sport @src4 ${verdict}
-  ip6 daddr . meta l4proto . th dport @dst6 ${verdict}
-  ip6 daddr @own6 th dport ${PROBE_PORTS} ip6 saddr . meta l4proto . th sport @src6 accept
-  ip6 saddr . meta l4proto . th sport @src6 ${verdict}
+  ${PORT_SETS.map((set) => askFor(set, verdict)).join("\n  ")}
   ip protocol 1 ip daddr @vip4 ${verdict}
   ip protocol 1 ip daddr @prx4 icmp type { 3, 11, 12 } ${verdict}
   meta l4proto 58 ip6 daddr @vip6 icmpv6 type != { 130-137, 143 } ${verdict}
@@ -76,16 +94,29 @@ export const interestRules = (verdict: string): string => `
   exthdr frag exists frag frag-off != 0 ip6 daddr @prx6 ${verdict}
   exthdr frag exists frag frag-off != 0 ip6 saddr @srv6 ${verdict}`;
 
+/** Where interestRules() sends what comes from a server, and the chains that ask for ranges, empty. */
+const interestChains = (verdict: string): string => `chain server4 {
+  th dport ${PROBE_PORTS} ip daddr @own4 accept
+  ${verdict}
+}
+chain server6 {
+  th dport ${PROBE_PORTS} ip6 daddr @own6 accept
+  ${verdict}
+}
+${PORT_SETS.map((set) => `chain ${set}${RANGES} { }`).join("\n")}`;
+
 /** Names of the address sets and of the lists of Interest that they hold. */
 const ADDRESS_SETS = { vip: "vips", prx: "proxies", srv: "servers", own: "own" } as const;
 
-/** Declarations of all sets, per family: dst4 src4 vip4 prx4 srv4 own4 quo4, and the same with 6. `quo`: `srv` as numbers. */
+/** Declarations of all sets, per family: dst4 dst4r src4 src4r vip4 prx4 srv4 own4 quo4, and the same with 6. `quo`: `srv` as numbers. */
 const SETS = ([4, 6] as const)
   .map((family) => {
     const address = family === 4 ? "ipv4_addr" : "ipv6_addr";
-    const ports = ["dst", "src"].map(
-      (name) => `set ${name}${family} { type ${address} . inet_proto . inet_service; flags interval; }`,
-    );
+    const key = `type ${address} . inet_proto . inet_service;`;
+    const ports = ([`dst${family}`, `src${family}`] satisfies PortSet[]).flatMap((name) => [
+      `set ${name} { ${key} }`,
+      `set ${name}${RANGES} { ${key} flags interval; }`,
+    ]);
     const addresses = Object.keys(ADDRESS_SETS).map((name) => `set ${name}${family} { type ${address}; }`);
     const quoted = `set quo${family} { typeof ${QUOTED_DESTINATION[family]}; }`;
     return [...ports, ...addresses, quoted].join("\n");
@@ -163,10 +194,9 @@ export class InterestTable {
     return this.#serialised(async () => {
       if (next === this.#exactly) return;
       const change = difference(this.#installed, plan(this.#installed));
-      const added = countOf(change.add);
-      const removed = countOf(change.remove);
-      if (added + removed === 0) return this.#remember(next, how);
-      const anew = added > MOST_ADDED || removed > MOST_REMOVED;
+      const changed = countOf(change.add) + countOf(change.remove);
+      if (changed === 0) return this.#remember(next, how);
+      const anew = changed > MOST_CHANGED || countOf(change.remove, isOfRanges) > MOST_RANGES_REMOVED;
       const after = anew ? compacted(change.after) : change.after;
       await this.#nft.run(anew ? this.#recreation(after) : this.#delta(change), `change ${this.#frame.what}`);
       this.#installed = after;
@@ -189,7 +219,18 @@ export class InterestTable {
   #delta(change: Change): string {
     const command = (verb: string, elements: Map<string, string[]>) =>
       [...elements].map(([set, list]) => `${verb} element ${this.#frame.table} ${set} { ${list.join(", ")} }`);
-    return [...command("delete", change.remove), ...command("add", change.add)].join("\n");
+    const rules = this.#rangeRules(this.#installed, change.after);
+    return [...command("delete", change.remove), ...command("add", change.add), ...rules].join("\n");
+  }
+
+  /** Commands that let the sets of ranges be asked when they hold any, and only then. */
+  #rangeRules(before: Contents, after: Contents): string[] {
+    const { table, verdict } = this.#frame;
+    return PORT_SETS.filter((set) => hasRanges(before, set) !== hasRanges(after, set)).map((set) => {
+      const chain = `${table} ${set}${RANGES}`;
+      if (!hasRanges(after, set)) return `flush chain ${chain}`;
+      return `add rule ${chain} ${PORT_KEYS[set]} @${set}${RANGES} ${outcome(set, verdict)}`;
+    });
   }
 
   /** Old table away and new one there in one transaction: no packet sees the moment between. */
@@ -198,12 +239,14 @@ export class InterestTable {
   }
 
   #whole(contents: Contents): string {
-    const { table, chains } = this.#frame;
-    const elements = difference(contentsOf(EMPTY_INTEREST), contents).add;
-    const skeleton = `create table ${table} { flags owner; }\ntable ${table} {\nflags owner;\n${SETS}\n${chains}\n}`;
-    return [skeleton, ...[...elements].map(([set, list]) => `add element ${table} ${set} { ${list.join(", ")} }`)].join(
-      "\n",
+    const { table, chains, verdict } = this.#frame;
+    const parts = [SETS, interestChains(verdict), chains].join("\n");
+    const skeleton = `create table ${table} { flags owner; }\ntable ${table} {\nflags owner;\n${parts}\n}`;
+    const nothing = contentsOf(EMPTY_INTEREST);
+    const elements = [...difference(nothing, contents).add].map(
+      ([set, list]) => `add element ${table} ${set} { ${list.join(", ")} }`,
     );
+    return [skeleton, ...elements, ...this.#rangeRules(nothing, contents)].join("\n");
   }
 }
 
@@ -328,25 +371,38 @@ function difference(before: Contents, after: Contents): Change {
     note(change.remove, set, had, wanted);
     note(change.add, set, wanted, had);
   };
+  const compareRanges = (name: string, key: string, had: PortRange[], wanted: PortRange[]) => {
+    compare(name, spelled(key, had.filter(isSingle)), spelled(key, wanted.filter(isSingle)));
+    compare(`${name}${RANGES}`, spelled(key, had.filter(isWide)), spelled(key, wanted.filter(isWide)));
+  };
   for (const name of keysOf(before.ports, after.ports)) {
     const had = before.ports.get(name) ?? NO_PORTS;
     const wanted = after.ports.get(name) ?? NO_PORTS;
     for (const [key, list] of had) {
       const next = wanted.get(key) ?? NO_RANGES;
-      if (next !== list) compare(name, spelled(key, list), spelled(key, next));
+      if (next !== list) compareRanges(name, key, list, next);
     }
-    for (const [key, list] of wanted) if (!had.has(key)) compare(name, NO_ADDRESSES, spelled(key, list));
+    for (const [key, list] of wanted) if (!had.has(key)) compareRanges(name, key, NO_RANGES, list);
   }
   for (const name of keysOf(before.addresses, after.addresses))
     compare(name, before.addresses.get(name) ?? NO_ADDRESSES, after.addresses.get(name) ?? NO_ADDRESSES);
   return change;
 }
 
-const spelled = (key: string, ranges: readonly PortRange[] = []): Set<string> =>
+const isSingle = ({ min, max }: PortRange): boolean => min === max;
+const isWide = (range: PortRange): boolean => !isSingle(range);
+const spelled = (key: string, ranges: readonly PortRange[]): Set<string> =>
   new Set(ranges.map(({ min, max }) => `${key} . ${min === max ? min : `${min}-${max}`}`));
 
-const countOf = (elements: Map<string, string[]>): number =>
-  [...elements.values()].reduce((sum, list) => sum + list.length, 0);
+const hasRanges = ({ ports }: Contents, set: PortSet): boolean =>
+  ports
+    .get(set)
+    ?.values()
+    .some((list) => list.some(isWide)) ?? false;
+const isOfRanges = (set: string): boolean => set.endsWith(RANGES);
+/** @param counts which sets; default all */
+const countOf = (elements: Map<string, string[]>, counts: (set: string) => boolean = () => true): number =>
+  [...elements].reduce((sum, [set, list]) => (counts(set) ? sum + list.length : sum), 0);
 const keysOf = (a: ReadonlyMap<string, unknown>, b: ReadonlyMap<string, unknown>): Set<string> =>
   new Set([...a.keys(), ...b.keys()]);
 

@@ -76,6 +76,7 @@ export async function createTunRouting(
   const marks = new InterestTable(nft, {
     table: `inet ${tableName}`,
     chains: chains(options, routing, closed, forwarding6),
+    verdict: VERDICT,
     what: `the marks for ${options.tun} (nft table inet ${tableName})`,
   });
   await marks.create();
@@ -91,6 +92,9 @@ export async function createTunRouting(
   forwarding6?.apply(changes);
   return marks;
 }
+
+/** Where packets of the interest set get their mark. */
+const VERDICT = "goto take";
 
 const forwardingOf = (device: string): string => `net/ipv4/conf/${device}/forwarding`;
 
@@ -123,7 +127,7 @@ function chains(
 chain interest {
   meta pkttype != host accept
   ip6 daddr { fe80::/10, ff00::/8 } accept
-  ${interestRules("goto take")}
+  ${interestRules(VERDICT)}
 }
 chain prerouting {
   type filter hook prerouting priority mangle

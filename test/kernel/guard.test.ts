@@ -207,6 +207,34 @@ X`,
     withGuard(async (guard) => {
       await guard.apply(interestOf([{ ...RULE, protocol: "udp" }]));
       expect(await passes([datagram(VIP, 80), datagram(VIP, 80, [7])])).toEqual([false, true]);
+      const [source, destination] = [ip("2001:db8::2"), ip("2001:db8:1::10")];
+      await guard.apply(interestOf([{ ...RULE, vip: destination, proxySource: null }]));
+      const segment6 = (vlans: number[]) => (id: number) => {
+        const payload = tcp({ sourcePort: 1, destinationPort: 80 }, { source, destination });
+        return frame(ipv6({ source, destination, nextHeader: PROTOCOL_TCP, payload, flowLabel: id }), 0x86dd, vlans);
+      };
+      expect(await passes([segment6([]), segment6([7])], "seen6")).toEqual([false, true]);
+    }));
+
+  test("single ports and ranges come and go, of rules and of servers, and each time exactly they are dropped", () =>
+    withGuard(async (guard) => {
+      const ports = (min: number, max: number, serverMin: number, serverMax: number) => ({
+        ...RULE,
+        type: "HALF-NAT" as const,
+        ports: { min, max },
+        proxySource: null,
+        servers: [{ address: SERVER, ports: { min: serverMin, max: serverMax } }],
+      });
+      const steps = [ports(80, 80, 90, 90), ports(80, 82, 90, 90), ports(81, 81, 90, 92), ports(82, 84, 92, 94)];
+      for (const step of [...steps, ...steps.toReversed()]) {
+        await guard.apply(interestOf([step]));
+        const asked = [79, 80, 81, 82, 83, 84, 85].map((port) => segment(CLIENT, 1000, VIP, port));
+        const answers = [89, 90, 91, 92, 93, 94, 95].map((port) => segment(SERVER, port, CLIENT, 1000));
+        const isLetGo = ({ min, max }: { min: number; max: number }, first: number) =>
+          Array.from({ length: 7 }, (_, n) => first + n < min || first + n > max);
+        const expected = [...isLetGo(step.ports, 79), ...isLetGo(step.servers[0]!.ports, 89)];
+        expect(await passes([...asked, ...answers])).toEqual(expected);
+      }
     }));
 
   test("a frame to everybody's or somebody else's link address is left alone, as the engine leaves it", () =>

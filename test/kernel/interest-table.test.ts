@@ -9,6 +9,8 @@ import { addressText, ip } from "../support/addresses.ts";
 /** One nft table as text commands leave it: elements by set. */
 class KernelTwin implements NftRunner {
   sets = new Map<string, Set<string>>();
+  /** Chains that ask a set of ranges. */
+  asked = new Set<string>();
   transactions = 0;
   commands = 0;
   failNext = false;
@@ -20,8 +22,15 @@ class KernelTwin implements NftRunner {
       throw new Error("refused");
     }
     const after = new Map([...this.sets].map(([name, elements]) => [name, new Set(elements)]));
+    const asked = new Set(this.asked);
     for (const line of text.split("\n")) {
-      if (line.startsWith("delete table")) after.clear();
+      if (line.startsWith("delete table")) {
+        after.clear();
+        asked.clear();
+      }
+      const [, added, flushed] = /^(?:add rule netdev twin (\S+) .*|flush chain netdev twin (\S+))$/.exec(line) ?? [];
+      if (added !== undefined && asked.size === asked.add(added).size) throw new Error(`${added} is asked twice`);
+      if (flushed !== undefined && !asked.delete(flushed)) throw new Error(`${flushed} was not asked`);
       const match = /^(add|delete) element netdev twin (\S+) \{ (.*) \}$/.exec(line);
       if (!match) continue;
       const set = after.get(match[2]!) ?? new Set();
@@ -36,15 +45,24 @@ class KernelTwin implements NftRunner {
       }
     }
     this.sets = after;
+    this.asked = asked;
   }
-  /** Every (set, key, port) or (set, address). */
+  /** Every (set, key, port) or (set, address); the sets of ranges, which have to be asked, count for their sisters. */
   contents(): Set<string> {
     const all = new Set<string>();
-    for (const [name, elements] of this.sets)
+    for (const [name, elements] of this.sets) {
+      if (name.endsWith("r") && this.asked.has(name) !== elements.size > 0)
+        throw new Error(`${name} has ${elements.size} ranges and is ${this.asked.has(name) ? "" : "not "}asked`);
       for (const element of elements) {
         const { key, min, max } = split(element);
-        for (let port = min; port <= max; port++) all.add(`${name} ${key} ${port}`);
+        if (name.endsWith("r") !== max > min) throw new Error(`${element} does not belong in ${name}`);
+        for (let port = min; port <= max; port++) {
+          const entry = `${name.replace(/r$/, "")} ${key} ${port}`;
+          if (all.has(entry)) throw new Error(`${entry} stands in two sets`);
+          all.add(entry);
+        }
       }
+    }
     return all;
   }
 }
@@ -77,7 +95,7 @@ function contentsOf(interest: Interest): Set<string> {
   return all;
 }
 
-const FRAME = { table: "netdev twin", chains: "", what: "the twin" };
+const FRAME = { table: "netdev twin", chains: "", verdict: "drop", what: "the twin" };
 const rule = (min: number, max: number, vip = "203.0.113.1") => ({
   vip: ip(vip),
   protocol: "tcp" as const,
