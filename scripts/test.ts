@@ -118,6 +118,9 @@ const STAGES: readonly (readonly Group[])[] = [
   [{ holds: (path) => path.endsWith(".outside.test.ts"), inSandbox: false }],
 ];
 
+/** A test, or a hook of one, that takes so long hangs. On quiet cores hardly one takes ten seconds. */
+const HANGING_MS = 180_000;
+
 const emptyTally = (): Tally => ({ passed: 0, failed: 0, failures: [], skips: [] });
 
 /** Runs one stage. The first group with files speaks at once, the others when they have ended. */
@@ -138,8 +141,13 @@ async function runFiles(
   const tally = emptyTally();
   const scratch = mkdtempSync(join(tmpdir(), "ilb-test-"));
   const report = join(scratch, "junit.xml");
-  const timeout = "--timeout=30000";
-  const argv = [process.execPath, "test", timeout, "--reporter=junit", `--reporter-outfile=${report}`];
+  const argv = [
+    process.execPath,
+    "test",
+    `--timeout=${HANGING_MS}`,
+    "--reporter=junit",
+    `--reporter-outfile=${report}`,
+  ];
   if (options.namePattern !== null) argv.push("-t", options.namePattern);
   argv.push(...files.map((path) => `./${path}`));
   const sandbox = findSandbox();

@@ -32,7 +32,7 @@ import {
 export const SERVER_PORT = 8080;
 
 /** How long a program gets to become ready or to end before that counts as a failure. Far beyond what it takes. */
-const PATIENCE_MS = 20_000;
+const PATIENCE_MS = 60_000;
 
 export interface Output {
   readonly exitCode: number;

@@ -7,9 +7,9 @@ import { findSubcommand, SUBCOMMANDS } from "../../src/command/spec.ts";
 import { isFullRun } from "../support/capabilities.ts";
 import { objections } from "../support/changes.ts";
 import { type Answer, FakeHost, ilbadm } from "../support/fake-host.ts";
-import { Random, seedFromEnvironment } from "../support/random.ts";
+import { propertySeed, Random } from "../support/random.ts";
 
-const seed = seedFromEnvironment(Date.now() & 0xffffff);
+const seed = propertySeed();
 const LINES = isFullRun ? 900_000 : 8_000;
 const FILES = isFullRun ? 100_000 : 1_200;
 

@@ -15,8 +15,9 @@ import type { Config } from "../../src/model/config.ts";
 import { anyChange, anyConfig, essence, objections } from "../support/changes.ts";
 import { FakeHost, ilbadm, outputOf } from "../support/fake-host.ts";
 import { anyReading } from "../support/queries.ts";
+import { propertySeed } from "../support/random.ts";
 
-const seed = Number(process.env.ILB_SEED ?? Date.now() & 0xffffff);
+const seed = propertySeed();
 
 async function parseLine(line: string): Promise<Change[]> {
   const words = splitWords(line);

@@ -3,9 +3,9 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { closest, editDistance } from "../../src/command/suggest.ts";
 import { FakeHost, ilbadm, setUp } from "../support/fake-host.ts";
-import { seedFromEnvironment } from "../support/random.ts";
+import { propertySeed } from "../support/random.ts";
 
-const seed = seedFromEnvironment(Date.now() & 0xffffff);
+const seed = propertySeed();
 
 /** Straight from the definition, without limit and without rows that are thrown away. */
 function plainDistance(a: string, b: string): number {

@@ -13,9 +13,9 @@ import { undo } from "../../src/control/undo.ts";
 import { type Config, EMPTY_CONFIG } from "../../src/model/config.ts";
 import { type NetBackupState, NO_NETBACKUP } from "../../src/model/netbackup.ts";
 import { anyChange, anyConfig } from "../support/changes.ts";
-import { seedFromEnvironment } from "../support/random.ts";
+import { propertySeed } from "../support/random.ts";
 
-const seed = seedFromEnvironment(Date.now() & 0xffffff);
+const seed = propertySeed();
 const NO_CONTEXT = { drainingNumbers: () => new Set<number>() };
 
 async function withStore(body: (store: Store) => Promise<void>): Promise<void> {

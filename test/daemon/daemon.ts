@@ -91,7 +91,10 @@ export class Daemon {
     let stdout = "";
     for await (const chunk of child.stdout) {
       stdout += new TextDecoder().decode(chunk);
-      if (stdout.includes("\n")) return new Daemon(child, stdout.split("\n")[0]!, () => log);
+      if (!stdout.includes("\n")) continue;
+      // Two pipes: what was logged before the line may be read after it.
+      while (!/\bready\b/.test(log)) await Bun.sleep(1);
+      return new Daemon(child, stdout.split("\n")[0]!, () => log);
     }
     await child.exited;
     throw new Error(`ilbd ended with ${child.exitCode}: ${log}`);

@@ -4,7 +4,7 @@
  */
 import { expect, test } from "bun:test";
 import { isFullRun } from "../support/capabilities.ts";
-import { Random, seedFromEnvironment } from "../support/random.ts";
+import { propertySeed, Random } from "../support/random.ts";
 import { Daemon, ILBADM, Place } from "./daemon.ts";
 
 const LINES = isFullRun ? 10_000 : 1000;
@@ -21,7 +21,7 @@ function configuration(name: string, rules: number): string {
 }
 
 test(`a daemon killed at ${MOMENTS} moments of an import of ${LINES} lines holds the old configuration or the new one`, async () => {
-  const seed = seedFromEnvironment(Math.floor(Math.random() * 2 ** 31));
+  const seed = propertySeed();
   console.log(`seed ${seed} (repeat with ILB_SEED)`);
   const random = new Random(seed);
   const place = new Place();

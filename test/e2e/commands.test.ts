@@ -62,6 +62,12 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
   const silence = async (port: number): Promise<void> => {
     expect((await requests(port, 1, 700)).failures).toHaveLength(1);
   };
+  /** Until every connection has come to its end at both ends, so that no packet is under way: figures then stand still. */
+  const quiet = async (): Promise<void> => {
+    const open = ["ss", "-Htan", "state", "connected", "exclude", "time-wait"];
+    for (const name of [lab.names.client, ...lab.names.servers])
+      while ((await lab.must(name, open)).trim() !== "") await Bun.sleep(10);
+  };
   const HALF = `create-rule -e -i vip=${ROUTED_VIP},port=80 -m type=h -o servergroup=sg1 r1`;
   const figures = async (words: string): Promise<number[]> =>
     (await ilbadm(`show-stats -p ${words}`)).trimEnd().split(":").map(Number);
@@ -247,6 +253,7 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
       await answers(80, 4);
       await answers(82, 2);
       await silence(81);
+      await quiet();
       const all = await figures("-o pkt_p,bytes_p,pkt_d,bytes_d");
       const [r1, r2, r3] = await Promise.all(
         ["r1", "r2", "r3"].map((rule) => figures(`-r ${rule} -o pkt_p,bytes_p,pkt_d,bytes_d`)),
@@ -270,21 +277,25 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
     async () => {
       await given(`create-servergroup -s server=${a}:8080 sg1`, HALF);
       await answers(80, 3);
+      await quiet();
       const total = (await figures("-o pkt_p,bytes_p"))[0] ?? 0;
+      // Time enough for the traffic between two samples, whatever else the machine does.
+      const seconds = 6;
       const follow = (options: string) => {
-        const words = `show-stats ${options} -p -o pkt_p,bytes_p 3 2`.replace("  ", " ").split(" ");
+        const words = `show-stats ${options} -p -o pkt_p,bytes_p ${seconds} 2`.replace("  ", " ").split(" ");
         return lab.start(lab.names.box, [...lab.programs.ilbadm, "--socket", lab.socket, ...words]);
       };
       const running = ["", "-d", "-A"].map(follow);
       // The first sample, absolute, in all three; then traffic; then the second.
       for (const each of running) expect(await each.line(new RegExp(`^${total}:`))).toBeDefined();
       await answers(80, 3);
+      await quiet();
       const now = await figures("-o pkt_p,bytes_p");
       const change = (now[0] ?? 0) - total;
       expect(change).toBeGreaterThan(0);
       for (const each of running) expect(await each.exited).toBe(0);
       const second = running.map((each) => each.output().trimEnd().split("\n").at(-1)?.split(":").map(Number)[0]);
-      expect(second).toEqual([Math.trunc(change / 3), change, now[0]]);
+      expect(second).toEqual([Math.trunc(change / seconds), change, now[0]]);
     },
     TEST_TIMEOUT_MS,
   );
@@ -294,6 +305,7 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
     async () => {
       await given(`create-servergroup -s server=${a}:8080 sg1`, HALF);
       await answers(80, 2);
+      await quiet();
       const before = await figures("-r r1 -o pkt_p,bytes_p");
       await given(
         "disable-rule r1",

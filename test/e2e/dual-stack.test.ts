@@ -36,7 +36,7 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
         for (const plan of plans) {
           const vip = vipOf(lab, plan);
           const url = plan.family === 6 ? `http://[${vip}]/` : `http://${vip}/`;
-          const said = await lab.must(names.client, ["curl", "-s", `-${plan.family}`, "--max-time", "10", url]);
+          const said = await lab.must(names.client, ["curl", "-s", `-${plan.family}`, "--max-time", "60", url]);
           expect(said).toMatch(/^s[123]\n$/);
           expect(await pingsAnswered(lab, names.client, vip)).toBe(3);
         }

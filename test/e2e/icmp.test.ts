@@ -187,7 +187,7 @@ describe.each(TRANSLATING)("traceroute through routers on both sides of the box,
 
 /** How many of three echo requests with this many bytes of payload are answered. */
 async function pings(lab: Lab, address: string, bytes: number): Promise<number> {
-  const words = ["-n", "-c", "3", "-i", "0.05", "-W", "5", "-s", String(bytes), address];
+  const words = ["-n", "-c", "3", "-i", "0.05", "-W", "20", "-s", String(bytes), address];
   const said = await lab.exec(lab.names.client, ["ping", ...words]);
   return Number(/(\d+) received/.exec(said.stdout)?.[1] ?? 0);
 }

@@ -14,6 +14,7 @@ import {
   FAMILIES,
   labOptionsFor,
   listenAddresses,
+  MANY_SOCKETS,
   serverPortOf,
   sharedLab,
   TEST_TIMEOUT_MS,
@@ -89,8 +90,14 @@ describe.each(CASES)("messages of 4000 bytes over UDP, $type over $io", ({ io, t
     "IPv$family: real sockets send and receive them whole, and no kernel meets a wrong checksum",
     async ({ addresses }) => {
       const lab = shared();
-      const job = { kind: "udp", ...targetOf(lab, addresses), sockets: 48, count: 144, bytes: 4_000 } as const;
-      expectAllServed(await lab.client(job), 144, 3);
+      const job = {
+        kind: "udp",
+        ...targetOf(lab, addresses),
+        sockets: MANY_SOCKETS,
+        count: 180,
+        bytes: 4_000,
+      } as const;
+      expectAllServed(await lab.client(job), 180, 3);
       for (const namespace of [lab.names.client, lab.names.box, ...lab.names.servers]) {
         const wrong = Object.entries(await checksumErrors(lab, namespace)).filter(([, count]) => count > 0);
         expect({ namespace, wrong }).toEqual({ namespace, wrong: [] });

@@ -11,6 +11,7 @@ import {
   expectNothingAnsweredTwice,
   FAMILIES,
   labOptionsFor,
+  MANY_SOCKETS,
   PROTOCOLS,
   startBalancing,
   TEST_TIMEOUT_MS,
@@ -42,7 +43,13 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
         const captures = ports.map((port) => [lab.names.client, port] as const);
         const seen = await captureAround(lab, captures, async () => {
           if (protocol === "udp") {
-            const echoes = await lab.client({ kind: "udp", ...target, sockets: 24, count: DATAGRAMS, bytes: 1_200 });
+            const echoes = await lab.client({
+              kind: "udp",
+              ...target,
+              sockets: MANY_SOCKETS,
+              count: DATAGRAMS,
+              bytes: 1_200,
+            });
             expectAllServed(echoes, DATAGRAMS, 3);
             return;
           }

@@ -13,6 +13,7 @@ import {
   expectAllServed,
   FAMILIES,
   labOptionsFor,
+  MANY_SOCKETS,
   startBalancing,
   TEST_TIMEOUT_MS,
   TYPES,
@@ -55,8 +56,8 @@ describe.each(DEVICES.map((io) => ({ io })))("over the $io device", ({ io }) => 
         await lab.configure("disable-rule", "www");
         await lab.configure("delete-rule", "www");
         await createRule(lab, type, "udp", { rule: "dns", group: "echo" });
-        const echoes = await lab.client({ kind: "udp", ...target, sockets: 24, count: 72, bytes: 1_200 });
-        expectAllServed(echoes, 72, 3);
+        const echoes = await lab.client({ kind: "udp", ...target, sockets: MANY_SOCKETS, count: 120, bytes: 1_200 });
+        expectAllServed(echoes, 120, 3);
 
         for (const namespace of [lab.names.client, lab.names.box, ...lab.names.servers]) {
           const errors = await checksumErrors(lab, namespace);

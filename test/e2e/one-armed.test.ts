@@ -116,7 +116,7 @@ describe("a VIP that is the box's only address", () => {
           [names.client, localVip],
           [names.box, clientOnLan],
         ] as const) {
-          const said = await lab.exec(from, ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "5", "-s", "4000", to]);
+          const said = await lab.exec(from, ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "20", "-s", "4000", to]);
           expect(said.stdout).toContain(" 3 received");
         }
       });

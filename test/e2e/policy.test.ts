@@ -5,7 +5,7 @@ import { join } from "node:path";
 import type { Lab } from "../../src/lab/lab.ts";
 import { ADDRESSES } from "../../src/lab/topology.ts";
 import { hasNamespaces, hasTun } from "../support/capabilities.ts";
-import { startBalancing, TEST_TIMEOUT_MS, withLab } from "../support/e2e.ts";
+import { REQUEST_TIMEOUT_MS, startBalancing, TEST_TIMEOUT_MS, withLab } from "../support/e2e.ts";
 
 /** PBX and VNETD: a 7.5 domain permits the first alone. */
 const [PBX, VNETD] = [1556, 13_724];
@@ -22,20 +22,23 @@ describe.each([
   { family: 6, io: "tun" },
 ] as const)("IPv$family over the $io device", ({ family, io }) => {
   const { client, server } = ADDRESSES[family];
-  const reach = async (lab: Lab, port: number): Promise<boolean> => {
+  /** Whether a server answers. @param isOpen what is expected: silence is waited for a second, an answer as long as it takes */
+  const reach = async (lab: Lab, port: number, isOpen: boolean): Promise<boolean> => {
     const job = {
       kind: "requests",
       from: [client(0)],
       host: server(0),
       port,
-      timeoutMs: 1000,
+      timeoutMs: isOpen ? REQUEST_TIMEOUT_MS : 1000,
       count: 1,
       concurrency: 1,
     } as const;
     const { failures } = await lab.client(job);
     return failures.length === 0;
   };
-  const both = async (lab: Lab): Promise<readonly boolean[]> => [await reach(lab, PBX), await reach(lab, VNETD)];
+  const expectOpen = async (lab: Lab, ...wanted: readonly [pbx: boolean, vnetd: boolean]): Promise<void> => {
+    expect([await reach(lab, PBX, wanted[0]), await reach(lab, VNETD, wanted[1])]).toEqual([...wanted]);
+  };
 
   test.skipIf(!hasNamespaces || !hasTun)(
     "NBU-036 NBU-039 NBU-041 NBU-047 transit is filtered in enforce, counted in monitor, free when off and after the daemon",
@@ -47,10 +50,10 @@ describe.each([
         await lab.startServerIn(namespace ?? "", "vnetd", server(0), VNETD);
         await lab.configure("create-host", "-a", client(0), "-r", "master-server@7.5", "master1");
         await lab.configure("create-host", "-a", server(0), "-r", "media-server@7.5", "media1");
-        expect(await both(lab)).toEqual([true, true]);
+        await expectOpen(lab, true, true);
 
         await lab.configure("set-policy", "enforce");
-        expect(await both(lab)).toEqual([true, false]);
+        await expectOpen(lab, true, false);
         const told = JSON.parse(await lab.configure("show-policy", "--json"));
         const count = (of: { packets: string }[], test: (one: never) => boolean): number =>
           Number(of.find((one) => test(one as never))?.packets ?? 0);
@@ -65,11 +68,11 @@ describe.each([
         // Another version is in force at once; monitor lets everything pass and counts the same.
         await lab.configure("delete-host", "media1");
         await lab.configure("create-host", "-a", server(0), "-r", "media-server@7.0", "media1");
-        expect(await both(lab)).toEqual([true, true]);
+        await expectOpen(lab, true, true);
         await lab.configure("delete-host", "media1");
         await lab.configure("create-host", "-a", server(0), "-r", "media-server@7.5", "media1");
         await lab.configure("set-policy", "monitor");
-        expect(await both(lab)).toEqual([true, true]);
+        await expectOpen(lab, true, true);
         const watched = JSON.parse(await lab.configure("show-policy", "--json"));
         const refused = ({ refusal }: { refusal: string }): boolean => refusal === "no-flow";
         expect(count(watched.counters.refusals, refused)).toBeGreaterThan(count(told.counters.refusals, refused));
@@ -85,7 +88,7 @@ describe.each([
         writeFileSync(path, enforcing);
         inBox(lab, "nft", "-c", "-f", path);
         inBox(lab, "nft", "-f", path);
-        expect(await both(lab)).toEqual([true, false]);
+        await expectOpen(lab, true, false);
         // A table of somebody else is left alone, and said to be in the way.
         await expect(lab.configure("set-policy", "enforce")).rejects.toThrow(
           /nft table inet netbackup of somebody else/,
@@ -94,12 +97,12 @@ describe.each([
 
         // In force again after a kill and a new start; nothing is left in between.
         await lab.configure("set-policy", "enforce");
-        expect(await both(lab)).toEqual([true, false]);
+        await expectOpen(lab, true, false);
         await daemon.stop("SIGKILL");
         expect(inBox(lab, "nft", "list", "tables")).not.toContain(TABLE);
-        expect(await both(lab)).toEqual([true, true]);
+        await expectOpen(lab, true, true);
         const again = await lab.startDaemon({ io });
-        expect(await both(lab)).toEqual([true, false]);
+        await expectOpen(lab, true, false);
         expect(await again.stop("SIGTERM")).toBe(0);
         expect(inBox(lab, "nft", "list", "tables")).not.toContain(TABLE);
       });

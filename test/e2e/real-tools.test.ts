@@ -77,7 +77,7 @@ describe.each(TYPES.map((type) => ({ type })))("$type", ({ type }) => {
     async ({ addresses }) => {
       const lab = shared();
       const url = `http://${withPort(vipOf(lab, addresses), VIP_PORT)}`;
-      const curl = (...words: string[]) => lab.must(lab.names.client, ["curl", "-sS", "--max-time", "20", ...words]);
+      const curl = (...words: string[]) => lab.must(lab.names.client, ["curl", "-sS", "--max-time", "60", ...words]);
       const urls = Array.from({ length: 30 }, () => `${url}/`);
       // A connection for each, and one connection for all.
       const each = await curl("--no-keepalive", "-H", "Connection: close", ...urls);
@@ -94,7 +94,7 @@ describe.each(TYPES.map((type) => ({ type })))("$type", ({ type }) => {
     async ({ addresses }) => {
       const lab = shared();
       const vip = vipOf(lab, addresses);
-      const words = ["socat", "-t", "20", "-", `TCP:${withPort(vip, ECHO_PORT)}`];
+      const words = ["socat", "-t", "60", "-", `TCP:${withPort(vip, ECHO_PORT)}`];
       // It closes its half when input ends, and only then does the last answer come.
       const text = `${"a line that comes back\n".repeat(20_000)}the end\n`;
       const said = await lab.exec(lab.names.client, words, text);

@@ -13,6 +13,7 @@ import {
   expectNothingAnsweredTwice,
   FAMILIES,
   labOptionsFor,
+  MANY_SOCKETS,
   serverPortOf,
   TEST_TIMEOUT_MS,
   TYPES,
@@ -67,7 +68,7 @@ describe.each(DEVICES.map((io) => ({ io })))("two workers over the $io device", 
         });
         expectNothingAnsweredTwice(seen.flat(), vipOf(lab));
         for (const bytes of [1_200, LARGE_DATAGRAM_BYTES]) {
-          const echoes = await lab.client({ kind: "udp", ...target, sockets: 24, count: DATAGRAMS, bytes });
+          const echoes = await lab.client({ kind: "udp", ...target, sockets: MANY_SOCKETS, count: DATAGRAMS, bytes });
           expectAllServed(echoes, DATAGRAMS, 3);
         }
         for (const packets of await figures(lab, "ilb_worker_packets_total")) expect(packets).toBeGreaterThan(20);

@@ -4,10 +4,10 @@ import { Check, nextDelayMs, type Outcome, type Step, smoothed } from "../../src
 import { type CheckPlan, portsOf } from "../../src/health/plan.ts";
 import { outcomeOfOutput } from "../../src/health/words.ts";
 import type { HealthCheck } from "../../src/model/config.ts";
-import { seedFromEnvironment } from "../support/random.ts";
+import { propertySeed } from "../support/random.ts";
 import { bad, GOOD, planOf, runEvent, took } from "./script.ts";
 
-const seed = seedFromEnvironment(Date.now() & 0xffffff);
+const seed = propertySeed();
 const HALF = (): number => 0.5;
 
 interface Wish {

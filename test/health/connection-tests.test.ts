@@ -41,7 +41,7 @@ describe.skipIf(!hasNamespaces)("connections for commands", () => {
         [HERE, SILENT],
         [NOWHERE, CLOSED],
       ] as const)
-        ends.push(await one.connect(target, port, 50));
+        ends.push(await one.connect(target, port, port === SILENT ? 50 : LONG_MS));
       one.close();
       await noSocketBut(before);
       listener.stop(true);

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { DueQueue } from "../../src/health/due.ts";
+import { propertySeed } from "../support/random.ts";
 
 test("takes everybody in the order of their last time, whatever was set and deleted before", () => {
   const step = fc.record({ entry: fc.nat(8), atMs: fc.option(fc.nat(50)) });
@@ -25,5 +26,6 @@ test("takes everybody in the order of their last time, whatever was set and dele
       const left = [...times.values()].filter((at) => at > nowMs);
       expect(queue.next()).toBe(left.length === 0 ? null : Math.min(...left));
     }),
+    { seed: propertySeed() },
   );
 });

@@ -5,10 +5,10 @@ import { Check, type HealthState, type Outcome, type Step } from "../../src/heal
 import type { CheckPlan } from "../../src/health/plan.ts";
 import { judgeRule, Rotation } from "../../src/health/rotation.ts";
 import type { Judging } from "../../src/model/config.ts";
-import { seedFromEnvironment } from "../support/random.ts";
+import { propertySeed } from "../support/random.ts";
 import { bad, GOOD, planOf, runEvent } from "./script.ts";
 
-const seed = seedFromEnvironment(Date.now() & 0xffffff);
+const seed = propertySeed();
 const HALF = (): number => 0.5;
 
 const planned = (judging: Judging | undefined, count = 3, plan: Partial<CheckPlan> = {}): CheckPlan =>

@@ -29,6 +29,8 @@ const LOSSY = 8084;
 const FIRST_DEAF = 9000;
 const LAST_DEAF = 11_999;
 const SILENT_MS = 300;
+/** Of what answers: a limit against hanging. */
+const LONG_MS = 30_000;
 
 /** Accepts on OPEN and prints the source port of each connection; listens on LOSSY; has a UDP socket on OPEN that never answers. */
 const SERVER_PROGRAM = `
@@ -103,7 +105,7 @@ describe.skipIf(!hasNamespaces)("probes", () => {
           left--;
         });
       });
-      for (const until = performance.now() + 10_000; left > 0 && performance.now() < until; await Bun.sleep(2))
+      for (const until = performance.now() + 60_000; left > 0 && performance.now() < until; await Bun.sleep(2))
         sockets.poll();
       return results;
     });
@@ -119,20 +121,20 @@ describe.skipIf(!hasNamespaces)("probes", () => {
     const at = SERVERS[family];
 
     test("a server that answers: ping and TCP succeed with a round-trip time", async () => {
-      const results = await probe(ask("ping", 0, at, 5000), ask("tcp", OPEN, at, 5000));
+      const results = await probe(ask("ping", 0, at, LONG_MS), ask("tcp", OPEN, at, LONG_MS));
       await server.line();
       for (const result of results) {
         expect(result).toMatchObject({ kind: "success", code: "" });
         expect(result.rttMicroseconds).toBeGreaterThan(0);
-        expect(result.rttMicroseconds).toBeLessThan(5_000_000);
+        expect(result.rttMicroseconds).toBeLessThan(LONG_MS * 1000);
       }
     });
 
     test("a closed TCP port is refused, a filtered one silent, a rejected one unreachable", async () => {
       const [closed, dropped, rejected] = await probe(
-        ask("tcp", CLOSED, at, 5000),
+        ask("tcp", CLOSED, at, LONG_MS),
         ask("tcp", DROPPED, at),
-        ask("tcp", REJECTED, at, 5000),
+        ask("tcp", REJECTED, at, LONG_MS),
       );
       expect(closed).toEqual({ kind: "failure", code: "ECONNREFUSED", rttMicroseconds: 0 });
       expect(dropped).toEqual({ kind: "failure", code: "ETIMEDOUT", rttMicroseconds: 0 });
@@ -141,8 +143,8 @@ describe.skipIf(!hasNamespaces)("probes", () => {
 
     test("a connection tells where it comes from, the server's answer whatever it is, and one without a way tells nothing", async () => {
       const [open, closed, dropped] = await probe(
-        ask("connect", OPEN, at, 5000),
-        ask("connect", CLOSED, at, 5000),
+        ask("connect", OPEN, at, LONG_MS),
+        ask("connect", CLOSED, at, LONG_MS),
         ask("connect", DROPPED, at),
       );
       await server.line();
@@ -153,7 +155,7 @@ describe.skipIf(!hasNamespaces)("probes", () => {
         expect(result!.local!.port).toBeLessThanOrEqual(PROBE_PORTS.max);
       }
       expect([open, closed, dropped].map((result) => result?.code)).toEqual(["", "ECONNREFUSED", "ETIMEDOUT"]);
-      const [lost] = await probe(ask("connect", OPEN, VIPS[family], 5000));
+      const [lost] = await probe(ask("connect", OPEN, VIPS[family], LONG_MS));
       expect(lost).toEqual({ kind: "failure", code: "ENETUNREACH", rttMicroseconds: 0 });
     });
 
@@ -161,8 +163,8 @@ describe.skipIf(!hasNamespaces)("probes", () => {
       const [silent, dropped, closed, rejected] = await probe(
         ask("udp", OPEN, at),
         ask("udp", DROPPED, at),
-        ask("udp", CLOSED, at, 5000),
-        ask("udp", REJECTED, at, 5000),
+        ask("udp", CLOSED, at, LONG_MS),
+        ask("udp", REJECTED, at, LONG_MS),
       );
       for (const result of [silent, dropped]) expect(result).toEqual({ kind: "success", code: "", rttMicroseconds: 0 });
       for (const result of [closed, rejected]) expect(result).toMatchObject({ kind: "failure", code: "ECONNREFUSED" });
@@ -179,23 +181,23 @@ describe.skipIf(!hasNamespaces)("probes", () => {
     test("an address without a route fails at once", async () => {
       const nowhere = ip(family === 4 ? "198.51.100.1" : "2001:db8:ffff::1");
       const results = await probe(
-        ask("tcp", OPEN, nowhere, 9000),
-        ask("udp", OPEN, nowhere, 9000),
-        ask("ping", 0, nowhere, 9000),
+        ask("tcp", OPEN, nowhere, LONG_MS),
+        ask("udp", OPEN, nowhere, LONG_MS),
+        ask("ping", 0, nowhere, LONG_MS),
       );
       for (const result of results) expect(result).toMatchObject({ kind: "failure", code: "ENETUNREACH" });
     });
 
     test("pings need no raw socket where the system allows datagram ones", async () => {
       net.sh("box", 'sysctl -qw net.ipv4.ping_group_range="0 0"');
-      expect(await probe(ask("ping", 0, at, 5000))).toMatchObject([{ kind: "success" }]);
+      expect(await probe(ask("ping", 0, at, LONG_MS))).toMatchObject([{ kind: "success" }]);
       expect(net.sh("box", `cat /proc/net/${family === 4 ? "icmp" : "icmp6"} | wc -l`).trim()).not.toBe("1");
       net.sh("box", 'sysctl -qw net.ipv4.ping_group_range="1 0"');
     });
   });
 
   describe.each([4, 6] as const)("in frames past the routing, over IPv%d", (family) => {
-    const direct = (kind: ProbeKind, port: number, timeoutMs = 5000): ProbeRequest => ({
+    const direct = (kind: ProbeKind, port: number, timeoutMs = LONG_MS): ProbeRequest => ({
       ...ask(kind, port, VIPS[family], timeoutMs),
       way: { interfaceIndex: boxInterface, mac: mac("02:00:00:00:00:0c"), source: BOX[family] },
     });
@@ -229,7 +231,7 @@ describe.skipIf(!hasNamespaces)("probes", () => {
   });
 
   describe.each([4, 6] as const)("TCP in packets of our own that the kernel routes, over IPv%d", (family) => {
-    const routed = (port: number, timeoutMs = 5000): ProbeRequest => ({
+    const routed = (port: number, timeoutMs = LONG_MS): ProbeRequest => ({
       ...ask("tcp", port, SERVERS[family], timeoutMs),
       source: BOX[family],
     });
@@ -264,7 +266,7 @@ describe.skipIf(!hasNamespaces)("probes", () => {
     for (const family of [4, 6] as const) {
       const target = isDirect ? VIPS[family] : SERVERS[family];
       const way = { interfaceIndex: boxInterface, mac: mac("02:00:00:00:00:0c"), source: BOX[family] };
-      const request = { ...ask("tcp", LOSSY, target, 20_000), ...(isDirect ? { way } : { source: BOX[family] }) };
+      const request = { ...ask("tcp", LOSSY, target, LONG_MS), ...(isDirect ? { way } : { source: BOX[family] }) };
       // Which of the two was answered cannot be told, so there is no round-trip time.
       expect(await probe(request)).toEqual([{ kind: "success", code: "", rttMicroseconds: 0 }]);
     }
@@ -290,7 +292,7 @@ describe.skipIf(!hasNamespaces)("probes", () => {
       'import socket, sys\nheld = [socket.create_server(("", port)) for port in range(2050, 2060)]\nprint("ready", flush=True)\nsys.stdin.read()',
     );
     await holder.line();
-    const results = await probe(...Array.from({ length: 40 }, () => ask("tcp", OPEN, SERVERS[4], 5000)));
+    const results = await probe(...Array.from({ length: 40 }, () => ask("tcp", OPEN, SERVERS[4], LONG_MS)));
     expect(results.every(({ kind }) => kind === "success")).toBe(true);
     const ports = [];
     for (let index = 0; index < 40; index++) ports.push(Number(await server.line()));
@@ -300,7 +302,7 @@ describe.skipIf(!hasNamespaces)("probes", () => {
   });
 
   test("a connection that was established leaves nothing behind", async () => {
-    await probe(...Array.from({ length: 5 }, () => ask("tcp", OPEN, SERVERS[4], 5000)));
+    await probe(...Array.from({ length: 5 }, () => ask("tcp", OPEN, SERVERS[4], LONG_MS)));
     for (let index = 0; index < 5; index++) await server.line();
     expect(net.sh("box", "ss -Htan state all 'dport = :8080'").trim()).toBe("");
   });
@@ -312,7 +314,7 @@ describe.skipIf(!hasNamespaces)("probes", () => {
       sockets.poll();
     });
     expect(sockets.active).toBe(100);
-    expect(await probe(ask("tcp", OPEN, SERVERS[4], 5000), ask("ping", 0, SERVERS[4], 5000))).toMatchObject([
+    expect(await probe(ask("tcp", OPEN, SERVERS[4], LONG_MS), ask("ping", 0, SERVERS[4], LONG_MS))).toMatchObject([
       { kind: "success" },
       { kind: "success" },
     ]);
@@ -320,20 +322,23 @@ describe.skipIf(!hasNamespaces)("probes", () => {
     expect(sockets.active).toBe(100);
   });
 
+  /** The server's kernel answers within microseconds, unless nobody lets it. */
+  const IN_TIME_MS = 1000;
+
   test("who looks late takes nobody for dead that answered in time", async () => {
     const results: ProbeResult[] = [];
     await net.inside("box", async () => {
-      const ways = [ask("ping", OPEN, SERVERS[4], 200), ask("tcp", OPEN, SERVERS[4], 200)];
-      for (const request of [...ways, { ...ask("tcp", OPEN, SERVERS[4], 200), source: BOX[4] }])
+      const ways = [ask("ping", OPEN, SERVERS[4], IN_TIME_MS), ask("tcp", OPEN, SERVERS[4], IN_TIME_MS)];
+      for (const request of [...ways, { ...ask("tcp", OPEN, SERVERS[4], IN_TIME_MS), source: BOX[4] }])
         sockets.start(request, (one) => results.push(one));
       sockets.poll();
       const accepted = server.line();
       await accepted;
-      await Bun.sleep(400); // past the deadline: being late is what this is about
+      await Bun.sleep(IN_TIME_MS + 100); // past the deadline: being late is what this is about
       sockets.poll();
     });
     expect(results.map(({ kind }) => kind)).toEqual(["success", "success", "success"]);
-    for (const { rttMicroseconds } of results) expect(rttMicroseconds).toBeLessThan(200_000);
+    for (const { rttMicroseconds } of results) expect(rttMicroseconds).toBeLessThan(IN_TIME_MS * 1000);
   });
 
   test("a cancelled probe gives no result and its place is free", async () => {
@@ -344,7 +349,7 @@ describe.skipIf(!hasNamespaces)("probes", () => {
       cancelled?.();
       sockets.start(ask("tcp", DROPPED, SERVERS[4], 60_000), () => told++)?.(); // before it was sent
     });
-    await probe(ask("ping", 0, SERVERS[4], 5000));
+    await probe(ask("ping", 0, SERVERS[4], LONG_MS));
     expect([told, sockets.active]).toEqual([0, 0]);
   });
 
@@ -352,7 +357,7 @@ describe.skipIf(!hasNamespaces)("probes", () => {
     const found: string[] = [];
     await net.inside("box", async () => {
       const [first] = [OPEN, CLOSED, OPEN].map((port, index) =>
-        sockets.start(ask("tcp", port, SERVERS[4], 5000), ({ kind }) => found.push(`${index} ${kind}`)),
+        sockets.start(ask("tcp", port, SERVERS[4], LONG_MS), ({ kind }) => found.push(`${index} ${kind}`)),
       );
       first?.();
       for (sockets.poll(); sockets.active > 0; sockets.poll()) await Bun.sleep(2);

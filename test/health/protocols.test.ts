@@ -9,9 +9,9 @@ import { judgeStatus } from "../../src/health/http-test.ts";
 import { authorityOf } from "../../src/health/talks.ts";
 import { isRequestPath, parseTestUrl, testKindOf } from "../../src/model/health-test.ts";
 import { ip } from "../support/addresses.ts";
-import { seedFromEnvironment } from "../support/random.ts";
+import { propertySeed } from "../support/random.ts";
 
-const seed = seedFromEnvironment(Date.now() & 0xffffff);
+const seed = propertySeed();
 const bytes = (...list: number[]): Uint8Array => new Uint8Array(list);
 
 test("a status is good when a range has it, its ends included", () => {

@@ -6,11 +6,11 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { judgingOf } from "../../src/model/health-judging.ts";
-import { seedFromEnvironment } from "../support/random.ts";
+import { propertySeed } from "../support/random.ts";
 import { GROUP, HC, rule, start } from "./monitor-bench.ts";
 import { bad, GOOD } from "./script.ts";
 
-const seed = seedFromEnvironment(Date.now() & 0xffffff);
+const seed = propertySeed();
 type Box = Awaited<ReturnType<typeof start>>;
 
 /** Rules, with the options of their checks; all of one group. */

@@ -131,9 +131,12 @@ export function sh(command: string): string {
   return done.stdout.toString();
 }
 
-/** Waits until the condition gives something; fails loudly after five seconds. */
+/** Far more than anything takes that is waited for here. */
+const PATIENCE_MS = 60_000;
+
+/** Waits until the condition gives something; fails loudly when it never does. */
 export async function until<T>(what: string, condition: () => T | null | undefined | false): Promise<T> {
-  const deadline = performance.now() + 5000;
+  const deadline = performance.now() + PATIENCE_MS;
   for (;;) {
     const value = condition();
     if (value) return value;

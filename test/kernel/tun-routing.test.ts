@@ -117,8 +117,8 @@ describe.skipIf(!hasTun)("tun routing", () => {
   });
 
   test("traffic of the box itself is not marked", () => {
-    expect(net.sh("box", "ping -c1 -W1 198.51.100.2")).toContain("1 received");
-    expect(net.sh("client", "ping -c1 -W1 192.0.2.1")).toContain("1 received");
+    expect(net.sh("box", "ping -c1 -W20 198.51.100.2")).toContain("1 received");
+    expect(net.sh("client", "ping -c1 -W20 192.0.2.1")).toContain("1 received");
   });
 
   test("narrowing gives the kernel its packets back", async () => {

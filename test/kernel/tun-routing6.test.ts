@@ -195,9 +195,9 @@ describe.each(ways)("tun routing of IPv6, forwarding $way", ({ perDevice }) => {
   test.skipIf(!isPossible)("neighbours of the box itself are found and find it", () => {
     net.sh("box", "ip neigh flush dev eth1; ip neigh flush dev eth0");
     net.sh("server", "ip neigh flush dev eth0");
-    expect(net.sh("box", "ping -c1 -W2 2001:db8:2::2")).toContain("1 received");
-    expect(net.sh("client", "ping -c1 -W2 2001:db8:1::1")).toContain("1 received");
-    expect(net.sh("server", "ping -c1 -W2 2001:db8:2::1")).toContain("1 received");
+    expect(net.sh("box", "ping -c1 -W20 2001:db8:2::2")).toContain("1 received");
+    expect(net.sh("client", "ping -c1 -W20 2001:db8:1::1")).toContain("1 received");
+    expect(net.sh("server", "ping -c1 -W20 2001:db8:2::1")).toContain("1 received");
   });
 
   test.skipIf(!isPossible)("after a crash and the next start everything is as before", async () => {

@@ -19,8 +19,9 @@ import {
   parseAddress,
   rangeSize,
 } from "../../src/model/address.ts";
+import { propertySeed } from "../support/random.ts";
 
-const seed = Date.now() & 0xffffff;
+const seed = propertySeed();
 const ip = (text: string) => parseAddress(text) as Address;
 const address: fc.Arbitrary<Address> = fc.oneof(
   fc.bigInt({ min: 0n, max: 2n ** 32n - 1n }).map((value): Address => ({ family: 4, value })),

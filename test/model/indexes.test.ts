@@ -3,9 +3,9 @@ import type { Rule } from "../../src/model/config.ts";
 import { foldName, ruleLists } from "../../src/model/indexes.ts";
 import { findById } from "../../src/model/lookup.ts";
 import { rule } from "../control/configs.ts";
-import { Random, seedFromEnvironment } from "../support/random.ts";
+import { propertySeed, Random } from "../support/random.ts";
 
-const seed = seedFromEnvironment(Math.floor(Math.random() * 2 ** 31));
+const seed = propertySeed();
 
 /** Everything that an index says about a list, from the list alone. */
 function plainly(list: readonly Rule[]): unknown {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import type { PortRange } from "../../src/model/config.ts";
 import { intersectRanges, mergeRanges, subtractRanges } from "../../src/model/port-ranges.ts";
+import { propertySeed } from "../support/random.ts";
 
 /** Small deterministic generator (xorshift). */
 function random(seed: number): (below: number) => number {
@@ -37,7 +38,7 @@ describe("port ranges", () => {
   });
 
   test("seeded random ranges: merge, subtract and intersect equal the same on sets of ports", () => {
-    const seed = Number(process.env.ILB_SEED ?? Date.now() % 1e9);
+    const seed = propertySeed();
     console.log(`seed ${seed} (repeat with ILB_SEED)`);
     const next = random(seed);
     const some = () =>

@@ -7,6 +7,7 @@ import { conditionWords, judge } from "../../src/netbackup/condition.ts";
 import { type End, flowsBetween, makeEnd, type Site } from "../../src/netbackup/flows.ts";
 import type { Expression } from "../../src/netbackup/schema.ts";
 import { compareVersions, parseVersion } from "../../src/netbackup/version.ts";
+import { propertySeed } from "../support/random.ts";
 
 const NO_SITE: Site = { features: {}, settings: {}, ports: NO_NETBACKUP.ports };
 
@@ -257,6 +258,7 @@ describe("conditions", () => {
         const { truth: judged, rest } = judge(expression, facts);
         expect(judged ?? truth(rest!, world)).toBe(truth(expression, world));
       }),
+      { seed: propertySeed() },
     );
   });
 

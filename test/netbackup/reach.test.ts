@@ -11,9 +11,9 @@ import {
   waysToPort,
   waysToService,
 } from "../../src/netbackup/reach.ts";
-import { seedFromEnvironment } from "../support/random.ts";
+import { propertySeed } from "../support/random.ts";
 
-const seed = seedFromEnvironment(Date.now() & 0xffffff);
+const seed = propertySeed();
 const SITE = NO_NETBACKUP.ports;
 
 type Answer = "connected" | "refused" | "silent";

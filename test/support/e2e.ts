@@ -17,8 +17,8 @@ export type Device = (typeof DEVICES)[number];
 export type Protocol = (typeof PROTOCOLS)[number];
 
 /** Far more than anything here takes; a test that needs it is stuck. */
-export const TEST_TIMEOUT_MS = 120_000;
-export const REQUEST_TIMEOUT_MS = 30_000;
+export const TEST_TIMEOUT_MS = 300_000;
+export const REQUEST_TIMEOUT_MS = 60_000;
 
 export const VIP_PORT = 80;
 
@@ -146,6 +146,12 @@ export function createRule6(lab: Lab, type: RuleType, protocol: Protocol): Promi
   return createRule(lab, type, protocol, { rule: "www6", group: "web6", addresses: ADDRESSES[6] });
 }
 
+/**
+ * Sockets of datagrams that every one of three servers answers some of: where a hash of ports chooses (direct server
+ * return), one is left out in 3 * (2/3)^60 of all runs, once in ten billion.
+ */
+export const MANY_SOCKETS = 60;
+
 /** Where the client sends. @param addresses of another family than the laboratory's first */
 export function targetOf(lab: Lab, addresses: AddressPlan = lab.addresses) {
   const from = lab.clientAddresses.map((_, index) => addresses.client(index));
@@ -201,8 +207,11 @@ export function expectNothingAnsweredTwice(atClient: readonly SeenPacket[], vip:
   expect(count(answered)).toBeLessThanOrEqual(count(asked));
 }
 
-/** Below the second that a server waits before it sends its SYN-ACK again (RFC 6298 section 2), above any doubling. */
-const RETRANSMITTED_AFTER_MS = 500;
+/**
+ * Far below the second that a server waits before it sends its SYN-ACK again (RFC 6298 section 2), because the first one
+ * may be late, above any doubling.
+ */
+const RETRANSMITTED_AFTER_MS = 100;
 
 /**
  * Whether a server has sent this SYN-ACK before, because the answer to it took too long: same sequence number, much later.
@@ -259,6 +268,6 @@ export async function tracesOf(lab: Lab): Promise<string[]> {
 
 /** How many of three echo requests are answered. */
 export async function pingsAnswered(lab: Lab, namespace: string, address: string): Promise<number> {
-  const said = await lab.exec(namespace, ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "5", address]);
+  const said = await lab.exec(namespace, ["ping", "-n", "-c", "3", "-i", "0.2", "-W", "20", address]);
   return Number(/(\d+) received/.exec(said.stdout)?.[1] ?? 0);
 }

@@ -1,4 +1,5 @@
 /** Seeded random numbers for tests: same seed, same sequence, on every machine. Not for anything secret. */
+import { isFullRun } from "./capabilities.ts";
 
 export class Random {
   #state: number;
@@ -69,4 +70,16 @@ export function seedFromEnvironment(fallback: number): number {
   const seed = text === undefined ? fallback : Number.parseInt(text, 10);
   if (!Number.isSafeInteger(seed)) throw new Error(`ILB_SEED=${text} is not a whole number`);
   return seed;
+}
+
+/** Of an ordinary run. */
+const EVERYDAY_SEED = 20_261_122;
+
+/**
+ * The seed of a property test: ILB_SEED, else a new one in full runs and always the same one in ordinary ones, so that
+ * `npm test` judges a change and not its luck. What new seeds find is found by `npm run test:full` and `npm run fuzz`.
+ * Printed by whoever uses it.
+ */
+export function propertySeed(): number {
+  return seedFromEnvironment(isFullRun ? Math.floor(Math.random() * 2 ** 31) : EVERYDAY_SEED);
 }
