@@ -105,13 +105,17 @@ interface Group {
   readonly inSandbox: boolean;
 }
 
+/** Of the end to end tests, those that wait most of their time: for checks, timers, and clients that give up. */
+const WAITING = /^test\/e2e\/(commands|health|lifecycle|netbackup-test|policy)/;
+
 /**
  * Runs that do not share a process: daemons under test cannot take unit tests with them when they crash. Those of one
- * line run side by side, each in a sandbox of its own: both together take little longer than the longer one.
+ * stage run side by side, each in a sandbox of its own: while some wait others compute.
  */
 const STAGES: readonly (readonly Group[])[] = [
   [
-    { holds: (path) => path.startsWith("test/e2e/"), inSandbox: true },
+    { holds: (path) => path.startsWith("test/e2e/") && !WAITING.test(path), inSandbox: true },
+    { holds: (path) => WAITING.test(path), inSandbox: true },
     { holds: (path) => !/^test\/(e2e|full)\//.test(path), inSandbox: true },
   ],
   [{ holds: (path) => path.startsWith("test/full/") && !path.endsWith(".outside.test.ts"), inSandbox: true }],

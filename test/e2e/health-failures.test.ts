@@ -184,10 +184,13 @@ describe.each(CASES.slice(0, isFullRun ? CASES.length : 1))("$type over $io, IPv
   );
 });
 
-/** Asks again and again over one connection. Arguments: host, port. Says who answered, and "cut" when nobody does. */
+/**
+ * Asks again and again over one connection. Arguments: host, port, seconds to wait. Says who answered, and "cut" when
+ * nobody does.
+ */
 const CONVERSATION = `
 import http.client, sys, time
-talk = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=60)
+talk = http.client.HTTPConnection(sys.argv[1], int(sys.argv[2]), timeout=int(sys.argv[3]))
 talk.connect()
 hold = talk.sock
 while True:
@@ -213,9 +216,9 @@ describe.skipIf(!hasNamespaces)("connections of a server that is found dead", ()
         await createCheckedRule(lab, { type: "HALF-NAT", test: "tcp", ...drained });
         await reachStates(lab, ["alive"]);
         await reachStates(lab, ["alive"], "drained");
-        const talk = (port: number) =>
-          lab.start(lab.names.client, ["python3", "-c", CONVERSATION, vipOf(lab), String(port)]);
-        const [kept, cut] = [talk(VIP_PORT), talk(VIP_PORT + 1)];
+        const talk = (port: number, seconds: number) =>
+          lab.start(lab.names.client, ["python3", "-c", CONVERSATION, vipOf(lab), `${port}`, `${seconds}`]);
+        const [kept, cut] = [talk(VIP_PORT, 60), talk(VIP_PORT + 1, 2)];
         await Promise.all([kept.line(/^s1$/), cut.line(/^s1$/)]);
         await lab.must(lab.names.servers[0]!, ["sh", "-ec", firewall(SERVER_PORT, "tcp flags syn drop")]);
         await reachStates(lab, ["dead"]);
