@@ -30,7 +30,8 @@ import { rewriting } from "./engine/rewriting.ts";
 import { signals } from "./engine/signals.ts";
 import { tracking } from "./engine/tracking.ts";
 
-export const CONTRACT_LIMITS: EngineLimits = { maxFlows: 70_000, maxRules: 32, maxPairs: 256, maxSticky: 256 };
+/** Small, because every case has an engine of its own. */
+export const CONTRACT_LIMITS: EngineLimits = { maxFlows: 2_000, maxRules: 32, maxPairs: 256, maxSticky: 256 };
 
 /**
  * @param make a fresh engine, whose hash keys and port order are its own affair

@@ -8,7 +8,7 @@ import { explain } from "../../src/engine/explain.ts";
 import { workerOfClient } from "../../src/engine/owner.ts";
 import { FlowHeader, HASH_KEY_WORDS, Reason, RING_ENTRIES, Verdict } from "../../src/gen/layout.ts";
 import type { Address } from "../../src/model/address.ts";
-import { Ground, ruleCounters } from "../contract/engine/ground.ts";
+import { Ground, MORE_FLOWS_THAN_PORTS, ruleCounters } from "../contract/engine/ground.ts";
 import { CONTRACT_LIMITS } from "../contract/engine-contract.ts";
 import { answerTo, arriving, type Bench, onlyPacket, SERVER_SIDE } from "../support/engine-bench.ts";
 import { imageOf, membersOf, onePort } from "../support/image-builder.ts";
@@ -159,7 +159,7 @@ describe.each([4, 6] as const)("two workers, IPv%i", (family) => {
   });
 
   test("ILB-195 ILB-196 port exhaustion: each worker gives every port of its half once; when one half is used up the other goes on", () => {
-    const world = bench([dns({ type: "NAT" })]);
+    const world = bench([dns({ type: "NAT" })], { maxFlows: MORE_FLOWS_THAN_PORTS });
     const all = [2, 3].flatMap((client) =>
       Array.from({ length: 60_000 }, (_, i) => endsOf(ip(`203.0.113.${client}`), 1024 + i)),
     );

@@ -6,7 +6,7 @@ import { Reason, Verdict } from "../../../src/gen/layout.ts";
 import { arriving, type Bench, onlyPacket, type TcpPacket } from "../../support/engine-bench.ts";
 import { membersOf, onePort } from "../../support/image-builder.ts";
 
-import { type Ground, reasonOf, ruleCounters } from "./ground.ts";
+import { type Ground, MORE_FLOWS_THAN_PORTS, reasonOf, ruleCounters } from "./ground.ts";
 
 export function choosing(ground: Ground): void {
   const { ip, host, mask, headerBytes, bench, ruleOf, tcpPacket, udpPacket, server, serversOf, SERVERS, one } = ground;
@@ -235,7 +235,9 @@ export function choosing(ground: Ground): void {
   testWhole(
     "ILB-195 ILB-196 a proxy address gives 61438 ports, each once, none out of range; then flows are refused",
     () => {
-      const world = bench([ruleOf({ type: "NAT", protocol: "udp", ports: onePort(53), members: one })]);
+      const world = bench([ruleOf({ type: "NAT", protocol: "udp", ports: onePort(53), members: one })], {
+        maxFlows: MORE_FLOWS_THAN_PORTS,
+      });
       const clients = [0, 1].map((i) => ip(`203.0.113.${200 + i}`));
       const packet = (i: number): ReturnType<typeof arriving> =>
         arriving(udpPacket({ from: clients[i >> 15]!, sourcePort: 1024 + (i & 0x7fff), checksum: "none" }));

@@ -4,7 +4,7 @@ import type { Outcome } from "../../../src/engine/engine.ts";
 import { Reason } from "../../../src/gen/layout.ts";
 import { answerTo, arriving, type Bench, onlyPacket, SERVER_SIDE } from "../../support/engine-bench.ts";
 import { membersOf, onePort } from "../../support/image-builder.ts";
-import { type Ground, ruleCounters } from "./ground.ts";
+import { type Ground, MORE_FLOWS_THAN_PORTS, ruleCounters } from "./ground.ts";
 
 /** Proxy ports of one address towards one server port. */
 const ALL_PORTS = 61_438;
@@ -106,7 +106,7 @@ export function fullTables(ground: Ground): void {
 
   testWhole("NOPORT: a port is asked for last: a sticky client too many is told from ports that have run out", () => {
     const rule = ruleOf({ type: "NAT", protocol: "udp", ports: onePort(53), members: one, stickyMask: mask(32) });
-    const world = bench([rule], { maxSticky: 1 });
+    const world = bench([rule], { maxSticky: 1, maxFlows: MORE_FLOWS_THAN_PORTS });
     const packet = (i: number) => arriving(udpPacket({ sourcePort: 1024 + i, checksum: "none" }));
     for (let i = 0; i < ALL_PORTS; i += 64) {
       const count = Math.min(64, ALL_PORTS - i);

@@ -35,6 +35,9 @@ import { type MemberSpec, membersOf, type RuleSpec, type ServerSpec } from "../.
 import { type IcmpSpec, icmp4, icmp6, PROTOCOL_ICMP, PROTOCOL_ICMP6 } from "../../support/packet-builder.ts";
 import type { Decoded } from "../../support/packet-decoder.ts";
 
+/** Room for a flow of each of the 61438 ports of a proxy address, and for some more. */
+export const MORE_FLOWS_THAN_PORTS = 70_000;
+
 export type MakeEngine = (limits: Partial<EngineLimits>, compat: Compat) => PacketEngine;
 
 /** Numbers of messages that both families know under different ones (RFC 792, RFC 4443). */
