@@ -10,7 +10,15 @@ import type { Config } from "../model/config.ts";
 import { judgingOf } from "../model/health-judging.ts";
 import { Check, type HealthState, nextDelayMs, type Outcome, type Random, type Step } from "./check.ts";
 import { DueQueue } from "./due.ts";
-import { type CheckPlan, isSameCheck, planChecks } from "./plan.ts";
+import {
+  type CheckedRule,
+  type CheckPlan,
+  checkOf,
+  isSameCheck,
+  planOf,
+  type TouchedRule,
+  touchedRules,
+} from "./plan.ts";
 import type { Prober } from "./prober.ts";
 import { type Panic, Rotation } from "./rotation.ts";
 import { type Readiness, type SignalSource, SignalWatch } from "./signals.ts";
@@ -51,6 +59,11 @@ export interface MonitorParts {
   readonly signals?: SignalSource;
 }
 
+/** A rule with its checks by server id. */
+interface WatchedRule extends CheckedRule {
+  readonly byServer: Map<number, Watched>;
+}
+
 /** One check with what is under way for it. */
 interface Watched {
   readonly check: Check;
@@ -64,9 +77,8 @@ interface Watched {
 export class Monitor implements HealthSource {
   readonly #parts: MonitorParts;
   #config: Config | null = null;
-  #watched = new Map<string, Watched>();
-  /** The same, by rule id. */
-  #rules: ReadonlyMap<number, readonly Check[]> = new Map();
+  /** By rule id: rules with a health check. */
+  readonly #rules = new Map<number, WatchedRule>();
   readonly #due = new DueQueue<Watched>();
   #timer: { cancel(): void } | null = null;
   #timerAtMs = Number.POSITIVE_INFINITY;
@@ -102,7 +114,7 @@ export class Monitor implements HealthSource {
     this.#closed = true;
     this.#timer?.cancel();
     this.#signalTimer?.cancel();
-    for (const watched of this.#watched.values()) this.#stop(watched);
+    for (const watched of this.#all()) this.#stop(watched);
     this.#parts.prober.close();
   }
 
@@ -113,19 +125,31 @@ export class Monitor implements HealthSource {
     if (config === this.#config || !startsDown) return view;
     // Servers that come with the configuration, or are enabled by it, must not get a flow before they have shown themselves.
     const foreseen = new Map(view);
-    for (const [key, plan] of planChecks(config)) {
-      if (!plan.isEnabled || judgingOf(plan.check).initial !== "down") continue;
-      const known = this.#watched.get(key)?.check.plan;
-      if (known?.isEnabled && isSameCheck(known, plan)) continue;
-      foreseen.set(plan.ruleId, new Set(foreseen.get(plan.ruleId)).add(plan.serverId));
+    for (const { rule, check, changed } of touchedRules(this.#rules, config)) {
+      if (judgingOf(check).initial !== "down") continue;
+      const newcomers = changed.filter((server) => this.#isNewcomer(planOf(rule, server, check)));
+      if (newcomers.length === 0) continue;
+      const down = foreseen.get(rule.id) ?? [];
+      foreseen.set(rule.id, new Set([...down, ...newcomers.map((server) => server.id)]));
     }
     this.#foreseen = foreseen;
     return foreseen;
   }
 
+  /** Whether an enabled check begins with this plan. */
+  #isNewcomer(plan: CheckPlan): boolean {
+    const known = this.#rules.get(plan.ruleId)?.byServer.get(plan.serverId)?.check.plan;
+    return plan.isEnabled && !(known?.isEnabled && isSameCheck(known, plan));
+  }
+
+  /** All checks, rule by rule. */
+  *#all(): Generator<Watched> {
+    for (const { byServer } of this.#rules.values()) yield* byServer.values();
+  }
+
   results(): readonly HealthResult[] {
     const { panics } = this.#judged();
-    return Array.from(this.#watched.values(), ({ check, transitions, prompted }) => ({
+    return Array.from(this.#all(), ({ check, transitions, prompted }) => ({
       ...check.result(),
       transitions,
       prompted,
@@ -136,21 +160,38 @@ export class Monitor implements HealthSource {
   follow(config: Config, atMs: number): void {
     if (config === this.#config) return;
     this.#config = config;
-    const plans = planChecks(config);
-    const before = this.#watched;
-    const next = new Map<string, Watched>();
-    for (const [key, plan] of plans) {
-      const known = before.get(key);
-      const watched =
-        known !== undefined && isSameCheck(known.check.plan, plan)
-          ? this.#goOn(known, plan, atMs)
-          : this.#begin(plan, atMs);
-      next.set(key, watched);
+    for (const touched of touchedRules(this.#rules, config)) {
+      this.#followRule(touched, atMs);
+      this.#unjudged.add(touched.rule.id);
     }
-    this.#watched = next;
-    for (const [key, watched] of before) if (next.get(key) !== watched) this.#stop(watched);
-    this.#judgeAll();
+    for (const [ruleId, { byServer }] of this.#rules) {
+      if (checkOf(config, ruleId) !== undefined) continue;
+      for (const watched of byServer.values()) this.#stop(watched);
+      this.#rules.delete(ruleId);
+      this.#unjudged.add(ruleId);
+    }
+    this.#judgeTouched();
     this.#setTimer();
+  }
+
+  #followRule({ changed, gone, ...checked }: TouchedRule, atMs: number): void {
+    const { rule, check } = checked;
+    const byServer = this.#rules.get(rule.id)?.byServer ?? new Map<number, Watched>();
+    for (const { id } of gone) {
+      this.#stop(byServer.get(id)!);
+      byServer.delete(id);
+    }
+    for (const server of changed) {
+      const plan = planOf(rule, server, check);
+      const known = byServer.get(server.id);
+      if (known !== undefined && isSameCheck(known.check.plan, plan)) {
+        this.#goOn(known, plan, atMs);
+        continue;
+      }
+      byServer.set(server.id, this.#begin(plan, atMs));
+      if (known !== undefined) this.#stop(known);
+    }
+    this.#rules.set(rule.id, { ...checked, byServer });
   }
 
   #begin(plan: CheckPlan, atMs: number): Watched {
@@ -159,11 +200,10 @@ export class Monitor implements HealthSource {
     return watched;
   }
 
-  #goOn(watched: Watched, plan: CheckPlan, atMs: number): Watched {
-    if (!watched.check.follow(plan, atMs)) return watched;
+  #goOn(watched: Watched, plan: CheckPlan, atMs: number): void {
+    if (!watched.check.follow(plan, atMs)) return;
     this.#stop(watched);
     if (plan.isEnabled) this.#schedule(watched, atMs);
-    return watched;
   }
 
   #stop(watched: Watched): void {
@@ -219,22 +259,21 @@ export class Monitor implements HealthSource {
 
   /** The rotation as it is now. Rules are judged when somebody asks: a thousand results of one rule cost one judgement. */
   #judged(): Rotation {
-    for (const ruleId of this.#unjudged) this.#rotation.judge(ruleId, this.#rules.get(ruleId) ?? []);
+    for (const ruleId of this.#unjudged) this.#rotation.judge(ruleId, this.#checksOf(ruleId));
     this.#unjudged.clear();
     return this.#rotation;
   }
 
+  /** None when the rule is gone, or has no health check. */
+  #checksOf(ruleId: number): Check[] {
+    return Array.from(this.#rules.get(ruleId)?.byServer.values() ?? [], ({ check }) => check);
+  }
+
   /** After a change of the configuration: what is gone or has been switched counts as it did at first. */
-  #judgeAll(): void {
-    const rules = new Map<number, Check[]>();
-    for (const { check } of this.#watched.values()) {
-      const ofRule = rules.get(check.plan.ruleId);
-      if (ofRule === undefined) rules.set(check.plan.ruleId, [check]);
-      else ofRule.push(check);
-    }
-    this.#rules = rules;
+  #judgeTouched(): void {
+    const touched = new Map(Array.from(this.#unjudged, (ruleId) => [ruleId, this.#checksOf(ruleId)]));
     this.#unjudged.clear();
-    this.#rotation.judgeAll(rules, this.#foreseen);
+    this.#rotation.judgeAll(touched, this.#foreseen);
     const { view } = this.#rotation;
     // What was foreseen went in force with the configuration.
     if (view === this.#foreseen) this.#published = view;
@@ -245,7 +284,9 @@ export class Monitor implements HealthSource {
   /** Looks at signals from now on. */
   #heed(watch: SignalWatch): void {
     this.#signalTimer = this.#parts.clock.after(SIGNAL_BEAT_MS, () => {
-      watch.look(this.#parts.clock.nowMs(), (key) => this.#prompt(this.#watched.get(key)));
+      watch.look(this.#parts.clock.nowMs(), (ruleId, serverId) =>
+        this.#prompt(this.#rules.get(ruleId)?.byServer.get(serverId)),
+      );
       this.#heed(watch);
     });
   }

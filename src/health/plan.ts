@@ -1,10 +1,10 @@
 /**
- * Which checks a configuration asks for: one for every server of every rule with a health check (specification F.1).
- * Pure; knows nothing of results.
+ * Which checks a configuration asks for: one for every server of every rule with a health check (specification F.1), and
+ * what a change of the configuration touches of them. Pure; knows nothing of results.
  */
-import { pairKey } from "../control/drain.ts";
 import type { Address } from "../model/address.ts";
 import type { Config, HealthCheck, PortRange, Protocol, Rule, RuleType, Server } from "../model/config.ts";
+import { findById, healthCheckOf } from "../model/lookup.ts";
 
 /** One check: all that a probe and its schedule depend on. */
 export interface CheckPlan {
@@ -22,21 +22,61 @@ export interface CheckPlan {
   readonly isEnabled: boolean;
 }
 
-/** @returns the checks by pairKey(rule id, server id), in the order of rules and of servers in their groups */
-export function planChecks(config: Config): Map<string, CheckPlan> {
-  const checks = new Map(config.healthChecks.map((check) => [check.id, check]));
-  const groups = new Map(config.groups.map((group) => [group.id, group]));
-  const plans = new Map<string, CheckPlan>();
-  for (const rule of config.rules) {
-    const check = rule.healthCheckId === null ? undefined : checks.get(rule.healthCheckId);
-    if (check === undefined) continue;
-    for (const server of groups.get(rule.groupId)?.servers ?? [])
-      plans.set(pairKey(rule.id, server.id), planOf(rule, server, check));
-  }
-  return plans;
+/** A rule with a health check, and the servers that are checked for it. */
+export interface CheckedRule {
+  readonly rule: Rule;
+  readonly check: HealthCheck;
+  readonly servers: readonly Server[];
 }
 
-const planOf = (rule: Rule, server: Server, check: HealthCheck): CheckPlan => ({
+/** A rule whose checks may not be what they were. */
+export interface TouchedRule extends CheckedRule {
+  /** Servers whose checks may be others, new ones among them. */
+  readonly changed: readonly Server[];
+  /** Servers that are checked no more. */
+  readonly gone: readonly Server[];
+}
+
+/** The rule's health check, undefined when it has none. */
+export const checkOf = (config: Config, ruleId: number): HealthCheck | undefined => {
+  const rule = findById(config.rules, ruleId);
+  return rule && healthCheckOf(config, rule);
+};
+
+/**
+ * The rules with a health check in which anything is otherwise than it was, in their order. Objects of a Config are
+ * values, so a change costs what it touches; what happens to the servers of a group is found once for all its rules.
+ * @param known by rule id, as it was
+ */
+export function* touchedRules(known: ReadonlyMap<number, CheckedRule>, config: Config): Generator<TouchedRule> {
+  const groups = new Map(config.groups.map((group) => [group.id, group]));
+  const differences = new Map<readonly Server[], Map<readonly Server[], Pick<TouchedRule, "changed" | "gone">>>();
+  for (const rule of config.rules) {
+    const check = healthCheckOf(config, rule);
+    if (check === undefined) continue;
+    const servers = groups.get(rule.groupId)?.servers ?? NO_SERVERS;
+    const was = known.get(rule.id);
+    const isSameCheck = was?.rule === rule && was.check === check;
+    if (isSameCheck && was.servers === servers) continue;
+    const before = was?.servers ?? NO_SERVERS;
+    let difference = differences.get(before)?.get(servers);
+    if (difference === undefined) {
+      difference = differenceOf(before, servers);
+      differences.set(before, (differences.get(before) ?? new Map()).set(servers, difference));
+    }
+    yield { rule, check, servers, gone: difference.gone, changed: isSameCheck ? difference.changed : servers };
+  }
+}
+
+const NO_SERVERS: readonly Server[] = [];
+
+const differenceOf = (before: readonly Server[], now: readonly Server[]): Pick<TouchedRule, "changed" | "gone"> => ({
+  changed: now.filter((server) => findById(before, server.id) !== server),
+  gone: before.filter((server) => findById(now, server.id) === undefined),
+});
+
+/** The check of one server in one rule. */
+export const planOf = (rule: Rule, server: Server, check: HealthCheck): CheckPlan => ({
   ruleId: rule.id,
   serverId: server.id,
   check,

@@ -69,16 +69,20 @@ export class Rotation {
     this.#view = view;
   }
 
-  /** Judges all rules anew; those that are missing are gone. @param foreseen a view to go on with if it fits */
+  /**
+   * Judges many rules anew, in one step; those without checks are gone.
+   * @param foreseen a view to go on with if it fits
+   */
   judgeAll(rules: ReadonlyMap<number, readonly Check[]>, foreseen: HealthView | null): void {
-    const view = new Map<number, ReadonlySet<number>>();
-    const panics = new Map<number, Panic>();
+    const view = new Map(this.#view);
+    const panics = new Map(this.#panics);
     for (const [ruleId, checks] of rules) {
       const { down, panic } = judgeRule(checks);
       if (panic !== null) panics.set(ruleId, panic);
-      if (down.size === 0) continue;
+      else panics.delete(ruleId);
       const known = [foreseen?.get(ruleId), this.#view.get(ruleId)].find((set) => set && isSameSet(set, down));
-      view.set(ruleId, known ?? down);
+      if (down.size > 0) view.set(ruleId, known ?? down);
+      else view.delete(ruleId);
     }
     this.#panics = panics;
     this.#view = [foreseen, this.#view].find((known) => known && isSameView(known, view)) ?? view;

@@ -28,8 +28,12 @@ export type Readiness =
   /** There is nothing to find out: no check, switched off, or out already. */
   | "never";
 
+/** Begins a check of a server in a rule, if there is something to find out. */
+type Ask = (ruleId: number, serverId: number) => Readiness;
+
 /** Signals of a server in a rule, of all workers. */
 interface Sum {
+  readonly ruleId: number;
   readonly serverId: number;
   count: number;
 }
@@ -60,7 +64,7 @@ export class SignalWatch {
   }
 
   /** @param ask called for servers with new signals; "now" promises that a check begins @param nowMs any clock */
-  look(nowMs: number, ask: (key: string) => Readiness): void {
+  look(nowMs: number, ask: Ask): void {
     const total = this.#source.signalCount();
     if ((total === this.#total && !this.#isOpen) || nowMs - this.#scannedAtMs < SCAN_GAP_MS) return;
     this.#total = total;
@@ -77,8 +81,8 @@ export class SignalWatch {
       this.#settle(key, sum, nowMs, ask);
   }
 
-  #settle(key: string, { serverId, count }: Sum, nowMs: number, ask: (key: string) => Readiness): void {
-    const readiness = this.#checkedAtMs.has(serverId) ? "later" : ask(key);
+  #settle(key: string, { ruleId, serverId, count }: Sum, nowMs: number, ask: Ask): void {
+    const readiness = this.#checkedAtMs.has(serverId) ? "later" : ask(ruleId, serverId);
     if (readiness === "later") {
       this.#isOpen = true;
       return;
@@ -93,7 +97,7 @@ export class SignalWatch {
     for (const { ruleId, serverId, count } of this.#source.signals()) {
       const key = pairKey(ruleId, serverId);
       const sum = sums.get(key);
-      if (sum === undefined) sums.set(key, { serverId, count });
+      if (sum === undefined) sums.set(key, { ruleId, serverId, count });
       else sum.count = (sum.count + count) >>> 0;
     }
     return sums;

@@ -3,9 +3,9 @@ import { expect, test } from "bun:test";
 import fc from "fast-check";
 import { collect, type Drains, NO_DRAINS, nextDrains, type Situation, withFlows } from "../../src/control/drain.ts";
 import { EMPTY_RUNTIME, EVERYONE_HEALTHY, type HealthView, nextRuntime } from "../../src/control/runtime.ts";
-import type { Config, Rule, Server } from "../../src/model/config.ts";
+import type { Config, Server } from "../../src/model/config.ts";
 import { seedFromEnvironment } from "../support/random.ts";
-import { config, group, rule, server } from "./configs.ts";
+import { changed, KINDS, someRules } from "./config-steps.ts";
 
 const seed = seedFromEnvironment(Date.now() & 0xffffff);
 
@@ -67,51 +67,6 @@ function plainDrains(previous: Pairs, before: Situation, after: Situation, nowMs
   return next;
 }
 
-/** Five rules over two groups of four servers. */
-function someRules(): Config {
-  const servers = (first: number): Server[] =>
-    Array.from({ length: 4 }, (_, index) => server(first + index, index, `192.0.2.${first + index}`));
-  const of = (id: number, groupId: number, extra: Partial<Rule> = {}): Rule =>
-    rule(id, `r${id}`, groupId, { ports: { min: id, max: id }, ...extra });
-  return config({
-    groups: [group(1, "a", servers(10)), group(2, "b", servers(20))],
-    rules: [
-      of(30, 1, { connDrainSeconds: 5 }),
-      of(31, 1, { connDrainSeconds: 5 }),
-      of(32, 1),
-      of(33, 2, { connDrainSeconds: 9 }),
-      of(34, 2, { type: "DSR", connDrainSeconds: 9 }),
-    ],
-  });
-}
-
-/** The configuration with one thing changed; `earlier` is what a rollback goes back to. */
-function changed(now: Config, kind: number, pick: number, earlier: Config): Config {
-  const groupId = 1 + (pick % 2);
-  const onServers = (change: (servers: readonly Server[]) => readonly Server[]): Config => ({
-    ...now,
-    groups: now.groups.map((one) => (one.id === groupId ? { ...one, servers: change(one.servers) } : one)),
-  });
-  const at = (length: number): number => Math.floor(pick / 2) % Math.max(1, length);
-  switch (kind) {
-    case 0:
-    case 1:
-      return onServers((servers) => servers.map((one, i) => (i === at(4) ? { ...one, enabled: !one.enabled } : one)));
-    case 2:
-      return onServers((servers) => servers.toSpliced(at(servers.length), 1));
-    case 3: {
-      const added = server(now.nextId, 0, `192.0.2.${100 + (now.nextId % 100)}`);
-      return { ...onServers((servers) => [...servers, added]), nextId: now.nextId + 1 };
-    }
-    case 4:
-      return { ...now, rules: now.rules.toSpliced(at(now.rules.length), 1) };
-    case 5:
-      return { ...now, rules: now.rules.map((one, i) => (i === at(5) ? { ...one, enabled: !one.enabled } : one)) };
-    default:
-      return { ...earlier, nextId: now.nextId };
-  }
-}
-
 /** Servers that checks keep out of rules. */
 const healthOf = (downs: readonly (readonly [number, number])[]): HealthView =>
   new Map([...Map.groupBy(downs, ([ruleId]) => ruleId)].map(([id, list]) => [id, new Set(list.map(([, s]) => s))]));
@@ -119,7 +74,7 @@ const healthOf = (downs: readonly (readonly [number, number])[]): HealthView =>
 test(`whatever happens to rules, servers and health, every pair drains as defined (seed ${seed})`, () => {
   const down = fc.tuple(fc.integer({ min: 30, max: 34 }), fc.integer({ min: 10, max: 23 }));
   const step = fc.record({
-    kind: fc.nat(6),
+    kind: fc.nat(KINDS),
     pick: fc.nat(40),
     downs: fc.oneof(
       { weight: 3, arbitrary: fc.constant([]) },

@@ -244,7 +244,9 @@ describe("hc-panic", () => {
       null,
     );
     expect(rotation.view).toBe(before);
-    rotation.judgeAll(new Map(), null);
+    rotation.judgeAll(new Map([[1, []]]), null);
+    expect([...rotation.view.keys()]).toEqual([2]);
+    rotation.judgeAll(new Map([[2, []]]), null);
     expect(rotation.view.size).toBe(0);
   });
 });

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { planChecks } from "../../src/health/plan.ts";
+import { planOf, touchedRules } from "../../src/health/plan.ts";
 import { argumentsOf } from "../../src/health/system-prober.ts";
 import { outcomeOf, outcomeOfOutput, outcomeOfStatus } from "../../src/health/words.ts";
 import { FakeHost, setUp } from "../support/fake-host.ts";
@@ -31,7 +31,10 @@ describe("an external test", () => {
       "create-servergroup -s server=192.0.2.10 sg4",
       ...rules.map(([line]) => line),
     );
-    return [...planChecks(host.config()).values()].map((plan, index) => argumentsOf(plan, rules[index]![1]));
+    const plans = [...touchedRules(new Map(), host.config())].flatMap(({ rule, check, changed }) =>
+      changed.map((server) => planOf(rule, server, check)),
+    );
+    return plans.map((plan, index) => argumentsOf(plan, rules[index]![1]));
   }
   const HALF_NAT = "create-rule -e -i vip=198.51.100.1,port=80 -m type=HALF-NAT -h hc-name=h1 -o servergroup=sg4 r4";
   const NAT6 =
