@@ -55,7 +55,7 @@ export const RUN_USAGE = `Usage: ilbd run [OPTION...]
 ${OPTIONS.map(([name, value, meaning, otherwise]) => `  ${`${name} ${value}`.padEnd(34)} ${meaning} [${otherwise}]`).join("\n")}
 `;
 
-const MIN_FLOWS = 64;
+const MIN_FLOWS = 1;
 const MAX_FLOWS = 64_000_000;
 const MAX_WORKERS = 7;
 /** Beyond this a worker would starve what it waits for. */

@@ -95,6 +95,16 @@ describe.skipIf(!hasNamespaces)("with packets", () => {
     expect((await run(["ip", "-n", name, "-o", "link"])).stdout.trim().split("\n")).toHaveLength(3);
   });
 
+  test("ILB-297 a flow table may be as small as one flow, for one worker and for several", async () => {
+    for (const workers of ["1", "3"]) {
+      const daemon = await start("--max-flows", "1", "--workers", workers);
+      await place.must("import-config", RULE);
+      expect(await place.must("show-server -p -o serverid r1")).toBe("_sg1.0\n");
+      daemon.kill("SIGTERM");
+      expect(await daemon.exited).toBe(0);
+    }
+  });
+
   test("ILB-222 a killed daemon takes its guard with it, and the next one starts with the saved rules in force", async () => {
     const first = await start();
     await place.must("import-config", RULE);

@@ -140,6 +140,7 @@ describe("a start that cannot be is refused in one line, and changes nothing", (
     expect(await refused("--frobnicate")).toBe("unknown option --frobnicate; 'ilbd --help' lists them");
     expect(await refused("--io", "xdp")).toBe("--io xdp: one of packet, tun, none is needed");
     expect(await refused("--max-flows=many")).toContain("--max-flows many: a whole number");
+    expect(await refused("--max-flows", "0")).toContain("--max-flows 0: a whole number from 1 to 64000000");
     expect(await refused("--spin-us", "1001")).toContain("--spin-us 1001: a whole number from 0 to 1000");
     expect(await refused("--nice", "1")).toBe("--nice 1: a whole number from -20 to 0 is needed");
     for (const count of ["0", "8", "two"])
