@@ -210,4 +210,7 @@ ILB_API int ilb_lock_name(const char *name, uint32_t *holder);
 /* close(2), for descriptors that came from this library. */
 ILB_API int ilb_close(int fd);
 
+/* A Unix stream socket that listens at `path`. Returns its descriptor, for ilb_close; -EINVAL: too long; else as bind(2). */
+ILB_API int ilb_listen_unix(const char *path);
+
 #endif

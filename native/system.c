@@ -104,4 +104,16 @@ int ilb_lock_name(const char *name, uint32_t *holder) {
   return error;
 }
 
+int ilb_listen_unix(const char *path) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  if (strlen(path) > sizeof address.sun_path - 1) return -EINVAL;
+  strcpy(address.sun_path, path);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  if (bind(fd, (const struct sockaddr *)&address, sizeof address) == 0 && listen(fd, SOMAXCONN) == 0) return fd;
+  const int error = -errno;
+  close(fd);
+  return error;
+}
+
 int ilb_close(int fd) { return close(fd) < 0 ? -errno : 0; }

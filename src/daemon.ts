@@ -31,6 +31,8 @@ import { monotonicMs, peerIdentity } from "./native/system.ts";
 import { VERSION } from "./version.ts";
 import type { WorkerTeam } from "./worker/workers.ts";
 
+/** A start that takes longer answers management requests meanwhile, with "starting"; what answers is not loaded before. */
+const SHORT_START_MS = 250;
 /** SIGTERM promises two seconds; what has not let go by then is left to the kernel. */
 const STOP_DEADLINE_MS = 1800;
 const STOP_SIGNALS = ["SIGTERM", "SIGINT", "SIGQUIT"] as const;
@@ -95,6 +97,8 @@ class Daemon {
   private monitor: Monitor | null = null;
   private readonly connectionTests = new ConnectionTests();
   private ready = false;
+  /** Packets flow. */
+  private readonly running = Promise.withResolvers<void>();
   private readonly healthEvents = new HealthEvents(Date.now());
   private app: Promise<App> | null = null;
   private readonly refusals = new RefusalAudit((caller, command, code) => {
@@ -146,6 +150,7 @@ class Daemon {
     } catch (error) {
       return fail("E-START", error instanceof Error ? error.message : String(error));
     }
+    this.running.resolve();
     monitor.start(async () => (await controller.refresh()).ok);
     plane.value.onLocalChange(() => void controller.refresh());
     this.ready = true;
@@ -237,7 +242,7 @@ class Daemon {
     return { ...clock, nowMs: () => this.plane!.nowMs() };
   }
 
-  /** Opens the management socket and, if asked for, the TCP port. They answer "starting" until everything is ready. */
+  /** Opens the management socket and, if asked for, the TCP port. They answer "starting" until everything is ready, if that takes long. */
   private async listen(): Promise<Result<void>> {
     const { options, log } = this;
     const handler: Parameters<typeof listenUnix>[0]["handler"] = async (request, caller) => {
@@ -253,6 +258,7 @@ class Daemon {
       identify: (fd) => callerOfPeer(peerIdentity(fd), accounts, ownUid),
       handler,
       log,
+      heldBack: Promise.race([this.running.promise, Bun.sleep(SHORT_START_MS)]),
     });
     if (!unix.ok) return unix;
     this.servers.push(unix.value);

@@ -1,16 +1,14 @@
 /**
  * A connection that a health test talks over: the socket that the prober has connected, as a stream that Node's HTTP
  * clients take, with TLS where it is wanted. Bounded: a peer that sends more than an answer can have is cut off. What is
- * said over it, and for how long, is decided elsewhere.
+ * said over it, and for how long, is decided elsewhere. Loaded by the first talk (decision record 0047).
  */
 import { Duplex } from "node:stream";
 import type { PeerCertificate } from "node:tls";
+import { TalkError } from "./talk-error.ts";
 
 /** More than any answer that is judged: status lines, fields, frames of one message. */
 const MOST_BYTES = 64 * 1024;
-
-/** What ends a talk early, in words for people. */
-export class TalkError extends Error {}
 
 export interface TlsWish {
   /** Whose certificate it has to be: a host name, which the server is told (SNI), or an address. */

@@ -4,8 +4,8 @@
  */
 import { RECORD_TYPES, type RecordType } from "../model/health-test.ts";
 import type { ProbeConnection } from "./connection.ts";
-import { TalkError } from "./connection.ts";
 import type { Refusal } from "./http-test.ts";
+import { TalkError } from "./talk-error.ts";
 
 /** RFC 1035 section 3.2.2, RFC 3596, RFC 2782. */
 const TYPE_NUMBERS: Readonly<Record<RecordType, number>> = {

@@ -3,8 +3,9 @@
  * field each.
  */
 import type { IncomingHttpHeaders } from "node:http2";
-import { type ProbeConnection, TalkError } from "./connection.ts";
+import type { ProbeConnection } from "./connection.ts";
 import type { Refusal } from "./http-test.ts";
+import { TalkError } from "./talk-error.ts";
 
 export interface GrpcRequest {
   /** Whose health; empty: the server's. */

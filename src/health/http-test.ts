@@ -1,6 +1,7 @@
 /** The test HTTP and HTTPS: one GET request; the status of the answer decides. The body is not read, redirects not followed. */
 import type { StatusRange } from "../model/config.ts";
-import { type ProbeConnection, TalkError } from "./connection.ts";
+import type { ProbeConnection } from "./connection.ts";
+import { TalkError } from "./talk-error.ts";
 
 export interface HttpRequest {
   readonly path: string;

@@ -9,12 +9,13 @@ import { type Address, formatAddress, formatBracketed, parseAddress } from "../m
 import { type Question, questionOf } from "../model/health-test.ts";
 import type { ProbeRequest, ProbeResult } from "../native/probe.ts";
 import type { Outcome } from "./check.ts";
-import { ProbeConnection, TalkError, type TlsWish } from "./connection.ts";
+import type { ProbeConnection, TlsWish } from "./connection.ts";
 import { askDnsOverUdp, NoPortError } from "./dns-socket.ts";
 import { askDnsOverTcp, encodeQuery } from "./dns-test.ts";
 import { askGrpc } from "./grpc-test.ts";
 import { askHttp, type Refusal } from "./http-test.ts";
 import type { CheckPlan } from "./plan.ts";
+import { TalkError } from "./talk-error.ts";
 import { errorWords, outcomeOf, timeoutWords } from "./words.ts";
 
 /** More time between two looks than this is the daemon's, not the server's. */
@@ -158,13 +159,17 @@ export class Talks {
   #converse(talk: Talk, fd: number, rttMicroseconds: number, target: Target, question: Question): void {
     talk.rttMicroseconds = rttMicroseconds;
     const tls = question.kind === "dns" ? null : this.#wishOf(question, target.known);
-    const { connection, ready } = ProbeConnection.take(fd, tls);
-    talk.connection = connection;
-    talk.release = () => connection.destroy();
-    this.#await(
-      talk,
-      ready.then(() => ask(connection, question, target)),
-    );
+    talk.release = () => closeSync(fd);
+    // Loaded for the first talk: a start does not wait for it (docs/decisions/0047).
+    const answer = import("./connection.ts").then(async ({ ProbeConnection }) => {
+      if (talk.done === null) return null; // has ended meanwhile; nobody wants to know
+      const { connection, ready } = ProbeConnection.take(fd, tls);
+      talk.connection = connection;
+      talk.release = () => connection.destroy();
+      await ready;
+      return ask(connection, question, target);
+    });
+    this.#await(talk, answer);
   }
 
   #wishOf({ tls, host, kind }: Exclude<Question, { kind: "dns" }>, known: Address): TlsWish | null {

@@ -2,15 +2,17 @@
  * The management socket: HTTP on a Unix socket that anyone may open (mode 0666), each connection bound to the identity
  * of the process that opened it. We accept with node:net, ask the kernel who is there before a byte is read, and hand
  * the connection to node:http; the identity sits in a map beside the connection, never in a header
- * (docs/decisions/0011, 0025).
+ * (docs/decisions/0011, 0025). The socket itself is the library's: node:net takes it over when connections are to be answered,
+ * and is not loaded before (docs/decisions/0047).
  */
 import { chmodSync, lstatSync, mkdirSync, renameSync, statSync, unlinkSync } from "node:fs";
 import type { Server as HttpServer } from "node:http";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import type { Server, Socket } from "node:net";
 import { dirname, join } from "node:path";
 import type { Caller } from "../control/caller.ts";
 import type { Log } from "../control/ports.ts";
 import { fail, ok, type Result } from "../model/result.ts";
+import { closeListener, listenAtPath } from "../native/system.ts";
 import { serveRequest } from "./node-adapter.ts";
 
 export interface UnixServerOptions {
@@ -21,6 +23,8 @@ export interface UnixServerOptions {
   readonly log: Log;
   /** How long a connection may owe us a request, milliseconds. */
   readonly requestTimeoutMs?: number;
+  /** Connections wait for it before they are answered. Does not reject. Default: at once. */
+  readonly heldBack?: Promise<unknown>;
 }
 
 export interface RunningServer {
@@ -61,7 +65,7 @@ export async function listenUnix(options: UnixServerOptions): Promise<Result<Run
     });
     return http;
   };
-  const server = createServer({ noDelay: true }, (socket) => {
+  const accept = (socket: Socket): void => {
     socket.on("error", () => socket.destroy());
     const caller = callerOn(socket, options);
     if (caller === null || hasTooMany(caller, connections.values())) {
@@ -75,13 +79,52 @@ export async function listenUnix(options: UnixServerOptions): Promise<Result<Run
       connection.forget();
     });
     httpServer().emit("connection", socket);
+  };
+  const bound = bind(path);
+  if (!bound.ok) return bound;
+  const listener = new Listener(bound.value, accept);
+  const begun = (options.heldBack ?? Promise.resolve()).then(() => listener.begin());
+  begun.catch((error) => options.log.error("the management socket cannot be served", { reason: String(error) }));
+  if (options.heldBack === undefined) await begun;
+  const ours = statSync(path).ino;
+  return ok({
+    async stop() {
+      listener.close();
+      const answers = [...connections.values()].map((connection) => connection.answered);
+      await Promise.race([Promise.all(answers), Bun.sleep(STOP_GRACE_MS)]);
+      for (const socket of connections.keys()) socket.destroy();
+      http?.closeAllConnections();
+      if (statSync(path, { throwIfNoEntry: false })?.ino === ours) unlinkSync(path);
+    },
   });
-  return bind(server, path, async () => {
-    const answers = [...connections.values()].map((connection) => connection.answered);
-    await Promise.race([Promise.all(answers), Bun.sleep(STOP_GRACE_MS)]);
-    for (const socket of connections.keys()) socket.destroy();
-    http?.closeAllConnections();
-  });
+}
+
+/** A listening socket, taken over by node:net when begin() is called. */
+class Listener {
+  private server: Server | null = null;
+  private isClosed = false;
+
+  constructor(
+    private readonly fd: number,
+    private readonly accept: (socket: Socket) => void,
+  ) {}
+
+  /** Accepts from now on who has connected since the socket was made. */
+  begin(): Promise<void> {
+    if (this.isClosed) return Promise.resolve();
+    const server = process.getBuiltinModule("node:net").createServer({ noDelay: true }, this.accept);
+    this.server = server;
+    return new Promise((resolve, reject) => {
+      server.once("error", reject);
+      server.listen({ fd: this.fd }, resolve);
+    });
+  }
+
+  close(): void {
+    this.isClosed = true;
+    if (this.server === null) closeListener(this.fd);
+    else this.server.close();
+  }
 }
 
 /** One accepted connection: whose it is, and until when it must ask something. */
@@ -155,7 +198,7 @@ async function freePath(path: string): Promise<Result<void>> {
 
 function isAnswered(path: string): Promise<boolean> {
   return new Promise((resolve) => {
-    const probe = connect(path);
+    const probe = process.getBuiltinModule("node:net").connect(path);
     probe.once("connect", () => {
       probe.destroy();
       resolve(true);
@@ -170,29 +213,19 @@ function isAnswered(path: string): Promise<boolean> {
 /** Next to the final path, so that a rename puts the finished socket in place. */
 const birthName = (path: string): string => join(dirname(path), `.ilbd-${process.pid}`);
 
-/**
- * Listens under another name and moves the socket into place when its mode is right: nobody meets it half made, and the
- * runtime, which removes what it listens on when it stops, never removes a socket that somebody else put there since.
- */
-function bind(server: Server, path: string, endConnections: () => Promise<void>): Promise<Result<RunningServer>> {
+/** Listens under another name and moves the socket into place when its mode is right: nobody meets it half made. */
+function bind(path: string): Result<number> {
   const born = birthName(path);
-  return new Promise((resolve) => {
-    server.once("error", (error) => resolve(fail("E-LISTEN", cannotCreate(path, error))));
-    server.listen(born, () => {
-      chmodSync(born, 0o666);
-      renameSync(born, path);
-      const ours = statSync(path).ino;
-      resolve(
-        ok({
-          async stop() {
-            server.close();
-            await endConnections();
-            if (statSync(path, { throwIfNoEntry: false })?.ino === ours) unlinkSync(path);
-          },
-        }),
-      );
-    });
-  });
+  let fd: number | null = null;
+  try {
+    fd = listenAtPath(born);
+    chmodSync(born, 0o666);
+    renameSync(born, path);
+    return ok(fd);
+  } catch (error) {
+    if (fd !== null) closeListener(fd);
+    return fail("E-LISTEN", cannotCreate(path, error));
+  }
 }
 
 const cannotCreate = (path: string, error: unknown): string =>

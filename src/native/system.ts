@@ -8,6 +8,7 @@ const native = bind({
   ilb_populate: { args: ["buffer", "u32"], returns: "i32" },
   ilb_lock_name: { args: ["text", "buffer"], returns: "i32" },
   ilb_close: { args: ["i32"], returns: "i32" },
+  ilb_listen_unix: { args: ["text"], returns: "i32" },
 });
 
 /** The process at the other end of a Unix socket, as it was when it connected. */
@@ -99,4 +100,17 @@ export function lockName(name: string): Lock | NameHolder {
       held = false;
     },
   };
+}
+
+/**
+ * A Unix stream socket that listens: who connects waits in its queue until somebody accepts.
+ * @param path at most 107 bytes @returns its descriptor. Throws NativeError.
+ */
+export function listenAtPath(path: string): number {
+  return checked(native().ilb_listen_unix(path), `listen at ${path}`);
+}
+
+/** Closes a descriptor of listenAtPath that nobody else has taken over. */
+export function closeListener(fd: number): void {
+  native().ilb_close(fd);
 }

@@ -1,5 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Caller } from "../../src/control/caller.ts";
@@ -65,6 +66,30 @@ describe("identity", () => {
 });
 
 describe("requests and answers", () => {
+  test("connections that come before they may be answered wait, and are answered then", async () => {
+    const held = Promise.withResolvers<void>();
+    let asked = 0;
+    await listen(
+      () => new Response(`answer ${++asked}`),
+      () => caller,
+      { heldBack: held.promise },
+    );
+    const answers = [get("/"), get("/")].map(async (answer) => (await answer).text());
+    // Connecting works meanwhile.
+    await new Promise<void>((resolve) => connect(path, resolve));
+    expect(asked).toBe(0);
+    held.resolve();
+    expect((await Promise.all(answers)).sort()).toEqual(["answer 1", "answer 2"]);
+  });
+
+  test("a server that stops before it has answered anybody leaves no socket behind", async () => {
+    const { stop } = await listen(() => new Response(), undefined, { heldBack: new Promise(() => undefined) });
+    await stop();
+    expect(existsSync(path)).toBe(false);
+    await listen(() => new Response("next"));
+    expect(await (await get("/")).text()).toBe("next");
+  });
+
   test("a body of several MiB arrives whole, an answer of several MiB too", async () => {
     await listen(async (request) => new Response(await request.arrayBuffer()));
     const sent = new Uint8Array(5 * 1024 * 1024).map((_, i) => (i * 31) & 255);
