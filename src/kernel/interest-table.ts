@@ -371,9 +371,18 @@ function difference(before: Contents, after: Contents): Change {
     note(change.remove, set, had, wanted);
     note(change.add, set, wanted, had);
   };
-  const compareRanges = (name: string, key: string, had: PortRange[], wanted: PortRange[]) => {
-    compare(name, spelled(key, had.filter(isSingle)), spelled(key, wanted.filter(isSingle)));
-    compare(`${name}${RANGES}`, spelled(key, had.filter(isWide)), spelled(key, wanted.filter(isWide)));
+  const noteRange = (list: Map<string, string[]>, name: string, key: string, range: PortRange) =>
+    upsert(list, isSingle(range) ? name : `${name}${RANGES}`, () => []).push(spelled(key, range));
+  /** Both sorted and disjoint. */
+  const compareRanges = (name: string, key: string, had: readonly PortRange[], wanted: readonly PortRange[]) => {
+    for (let [i, j] = [0, 0]; i < had.length || j < wanted.length; ) {
+      const [old, next] = [had[i], wanted[j]];
+      const order = old === undefined ? 1 : next === undefined ? -1 : old.min - next.min || old.max - next.max;
+      if (order < 0) noteRange(change.remove, name, key, old!);
+      if (order > 0) noteRange(change.add, name, key, next!);
+      if (order <= 0) i++;
+      if (order >= 0) j++;
+    }
   };
   for (const name of keysOf(before.ports, after.ports)) {
     const had = before.ports.get(name) ?? NO_PORTS;
@@ -391,8 +400,7 @@ function difference(before: Contents, after: Contents): Change {
 
 const isSingle = ({ min, max }: PortRange): boolean => min === max;
 const isWide = (range: PortRange): boolean => !isSingle(range);
-const spelled = (key: string, ranges: readonly PortRange[]): Set<string> =>
-  new Set(ranges.map(({ min, max }) => `${key} . ${min === max ? min : `${min}-${max}`}`));
+const spelled = (key: string, { min, max }: PortRange): string => `${key} . ${min === max ? min : `${min}-${max}`}`;
 
 const hasRanges = ({ ports }: Contents, set: PortSet): boolean =>
   ports
