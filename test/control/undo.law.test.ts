@@ -14,6 +14,7 @@ import { type Config, EMPTY_CONFIG } from "../../src/model/config.ts";
 import { type NetBackupState, NO_NETBACKUP } from "../../src/model/netbackup.ts";
 import { anyChange, anyConfig } from "../support/changes.ts";
 import { propertySeed } from "../support/random.ts";
+import { config, group, rule, server } from "./configs.ts";
 
 const seed = propertySeed();
 const NO_CONTEXT = { drainingNumbers: () => new Set<number>() };
@@ -116,40 +117,12 @@ test(`undoing gives every earlier configuration again (seed ${seed})`, async () 
 });
 
 test("a pair that was deleted with flows and comes back is a member again and drains no more", () => {
-  const family = 4 as const;
-  const address = (value: bigint) => ({ family, value });
-  const server = { id: 2, number: 0, address: address(0xc000020an), ports: null, enabled: true };
-  const config: Config = {
-    nextId: 4,
-    groups: [{ id: 1, name: "sg1", lastNumber: 0, servers: [server] }],
-    healthChecks: [],
-    netbackup: NO_NETBACKUP,
-    rules: [
-      {
-        id: 3,
-        name: "r1",
-        enabled: true,
-        vip: address(0xc633640an),
-        protocol: "tcp",
-        ports: { min: 80, max: 80 },
-        algorithm: "roundrobin",
-        type: "HALF-NAT",
-        proxySource: null,
-        stickyMask: null,
-        groupId: 1,
-        healthCheckId: null,
-        healthCheckPort: null,
-        connDrainSeconds: 30,
-        natTimeoutSeconds: 0,
-        persistTimeoutSeconds: 0,
-        forced: false,
-      },
-    ],
-  };
+  const gone = config({ groups: [group(1, "sg1", [server(2, 0, "192.0.2.10")])] });
+  const whole = { ...gone, rules: [rule(3, "r1", 1, { connDrainSeconds: 30 })] };
   const situation = (of: Config) => ({ config: of, runtime: nextRuntime(EMPTY_RUNTIME, of, EVERYONE_HEALTHY) });
-  const gone = { ...config, rules: [] };
-  const drains = nextDrains(NO_DRAINS, situation(config), situation(gone), 1000);
-  expect([...drains.get(3)!.servers.values()]).toEqual([{ server, isMember: false, deadlineMs: 31_000 }]);
+  const drains = nextDrains(NO_DRAINS, situation(whole), situation(gone), 1000);
+  const [left] = gone.groups[0]!.servers;
+  expect([...drains.get(3)!.servers.values()]).toEqual([{ server: left!, isMember: false, deadlineMs: 31_000 }]);
   expect(collect(drains, () => new Set([2]))).toBe(drains);
-  expect(nextDrains(drains, situation(gone), situation(config), 2000).size).toBe(0);
+  expect(nextDrains(drains, situation(gone), situation(whole), 2000).size).toBe(0);
 });

@@ -130,3 +130,27 @@ export class Replay {
     rmSync(this.directory, { recursive: true, force: true });
   }
 }
+
+export const CLIENT = "203.0.113.200";
+export const VIP = "198.51.100.10";
+/** Three servers. */
+export const WEB = "create-servergroup -s server=192.0.2.10-192.0.2.12:8080 web\n";
+/** A rule `www` over them. */
+export const HALF_NAT = `${WEB}create-rule -e -i vip=${VIP},port=80 -m lbalg=rr,type=HALF-NAT -o servergroup=web www\n`;
+
+/** The client's opening of a connection to the rule. */
+export const syn = (port: number): Uint8Array => framed(tcpPacket(`${CLIENT}:${port}`, `${VIP}:80`));
+
+const open: Replay[] = [];
+
+/** A Replay that removeReplays() takes away. */
+export function replayOf(...parts: ConstructorParameters<typeof Replay>): Replay {
+  const replay = new Replay(...parts);
+  open.push(replay);
+  return replay;
+}
+
+/** For afterEach. */
+export function removeReplays(): void {
+  for (const replay of open.splice(0)) replay.remove();
+}
