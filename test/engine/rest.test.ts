@@ -4,10 +4,10 @@ import { WasmEngine } from "../../src/engine/wasm-engine.ts";
 import { Bucket, MAX_TIMEOUT_MS } from "../../src/gen/layout.ts";
 import { Traffic } from "../differential/traffic.ts";
 import { World } from "../differential/world.ts";
-import { Random, seedFromEnvironment } from "../support/random.ts";
+import { propertySeed, Random } from "../support/random.ts";
 import { MODULE_BYTES } from "../support/wasm-engine.ts";
 
-const first = seedFromEnvironment(Math.floor(Math.random() * 2 ** 31));
+const first = propertySeed();
 const LIMITS = { maxFlows: 400, maxRules: 64, maxPairs: 400, maxSticky: 400 };
 /** The longest rest, when nothing at all waits for its time. */
 const FOREVER_MS = 2 ** 31 - 1 - MAX_TIMEOUT_MS;

@@ -4,9 +4,9 @@ import fc from "fast-check";
 import { type CheckedRule, type CheckPlan, checkOf, planOf, touchedRules } from "../../src/health/plan.ts";
 import type { Config } from "../../src/model/config.ts";
 import { changed, KINDS, someRules } from "../control/config-steps.ts";
-import { seedFromEnvironment } from "../support/random.ts";
+import { propertySeed } from "../support/random.ts";
 
-const seed = seedFromEnvironment(Date.now() & 0xffffff);
+const seed = propertySeed();
 
 /** The checks of a rule by server id. */
 interface Followed extends CheckedRule {
