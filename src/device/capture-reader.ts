@@ -232,6 +232,7 @@ class PcapngReader implements Reader {
   #at = 0;
   #littleEndian = true;
   #interfaces: CaptureInterface[] = [];
+  /** Of the interfaces that packets came from. Others may have any: a capture of all interfaces names them all. */
   #linkType: number | undefined;
   #nanoseconds = false;
   #lastTimeNs = 0n;
@@ -243,8 +244,9 @@ class PcapngReader implements Reader {
   constructor(source: ByteSource) {
     this.#source = source;
     const first = this.#nextPacket();
-    if (this.#linkType === undefined) throw new Damaged(this.#at, "the capture names no interface");
-    this.linkType = this.#linkType;
+    const linkType = this.#linkType ?? this.#interfaces[0]?.linkType;
+    if (linkType === undefined) throw new Damaged(this.#at, "the capture names no interface");
+    this.linkType = linkType;
     this.kind = linkKind(this.linkType, 0);
     // The blocks after it are not read before it is asked for, so it needs no copy.
     this.#first = first;
@@ -319,11 +321,6 @@ class PcapngReader implements Reader {
   #interface(block: Block): void {
     this.#need(block, 8);
     const linkType = block.data.u16(block.begin);
-    linkKind(linkType, block.begin);
-    this.#linkType ??= linkType;
-    if (linkType !== this.#linkType) {
-      throw new Damaged(block.begin, `link types ${this.#linkType} and ${linkType} in one capture are not supported`);
-    }
     const { toNs, nanoseconds } = this.#timeUnit(block);
     this.#nanoseconds ||= nanoseconds;
     this.#interfaces.push({ linkType, snapLength: block.data.u32(block.begin + 4), toNs, nanoseconds });
@@ -351,6 +348,11 @@ class PcapngReader implements Reader {
   #interfaceOf(index: number, at: number): CaptureInterface {
     const found = this.#interfaces[index];
     if (found === undefined) throw new Damaged(at, `packet of interface ${index}, which the capture does not describe`);
+    const { linkType } = found;
+    linkKind(linkType, at);
+    this.#linkType ??= linkType;
+    if (linkType !== this.#linkType)
+      throw new Damaged(at, `packets of link types ${this.#linkType} and ${linkType} in one capture are not supported`);
     return found;
   }
 

@@ -154,6 +154,12 @@ describe("pcapng", () => {
     ]);
   });
 
+  test("an interface that no packet came from may have any link type", () => {
+    const bytes = file(section(), describe1(113), describe1(1), describe1(101), enhanced(1, 1n, [7]));
+    const { linkType, packets } = read(bytes);
+    expect([linkType, packets.map((packet) => [...packet.bytes])]).toEqual([1, [[7]]]);
+  });
+
   test("a second section of the other byte order is read too", () => {
     const bytes = file(
       section(),
@@ -172,7 +178,10 @@ describe("pcapng", () => {
       "byte 8: the section header has no valid byte order mark",
     );
     expect(refusal(file(section()))).toBe("test.pcap: byte 28: the capture names no interface");
-    expect(refusal(file(section(), describe1(1), describe1(101)))).toContain("link types 1 and 101 in one capture");
+    const mixed = [section(), describe1(1), describe1(101), enhanced(0, 1n, [1])];
+    expect(refusal(file(...mixed, enhanced(1, 2n, [1])))).toContain("packets of link types 1 and 101 in one capture");
+    expect(refusal(file(section(), describe1(113), enhanced(0, 1n, [1])))).toContain("link type 113 is not supported");
+    expect(refusal(file(section(), describe1(113)))).toContain("link type 113 is not supported");
     expect(refusal(file([...head], enhanced(3, 1n, [1])))).toContain(
       "packet of interface 3, which the capture does not describe",
     );
