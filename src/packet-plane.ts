@@ -261,6 +261,7 @@ function engineControl(engine: EngineHost, wake: () => void, ports: readonly str
       return false;
     },
     counters: () => engine.counters(),
+    heldPairs: () => engine.heldPairs(),
     flows: () => engine.flows(),
     sticky: () => engine.sticky(),
     flowsFrom: (place) => engine.flowsFrom(place),

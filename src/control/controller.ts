@@ -435,8 +435,7 @@ export class Controller {
   /** Which servers hold flows now. */
   private holders(): HoldersOf {
     const byRule = new Map<number, Set<number>>();
-    for (const { ruleId, serverId, flows } of this.parts.engine.counters().pairs) {
-      if (flows === 0) continue;
+    for (const { ruleId, serverId } of this.parts.engine.heldPairs()) {
       const ofRule = byRule.get(ruleId);
       if (ofRule === undefined) byRule.set(ruleId, new Set([serverId]));
       else ofRule.add(serverId);

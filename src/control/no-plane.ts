@@ -33,6 +33,10 @@ export class NoEngine implements EngineControl {
     };
   }
 
+  heldPairs(): [] {
+    return [];
+  }
+
   flows(): [] {
     return [];
   }

@@ -2,7 +2,15 @@
  * What the controller needs of the machine, as interfaces: the packet engine's tables, the kernel's share (guard,
  * routes, addresses), a log. src/daemon.ts ties them to the real ones, tests to recording ones.
  */
-import type { EngineCounters, FlowSnapshot, Interest, Placed, StickySnapshot, TableImage } from "../engine/engine.ts";
+import type {
+  EngineCounters,
+  FlowSnapshot,
+  Interest,
+  PairIds,
+  Placed,
+  StickySnapshot,
+  TableImage,
+} from "../engine/engine.ts";
 import type { LiveTables } from "../engine/explanation.ts";
 import type { PolicyFigures } from "../engine/policy.ts";
 import type { Address } from "../model/address.ts";
@@ -27,6 +35,8 @@ export interface EngineControl {
    */
   adopted(generation: number): Promise<boolean>;
   counters(): EngineCounters;
+  /** Servers in rules that hold flows now; any of them may come twice. */
+  heldPairs(): Iterable<PairIds>;
   /** Lazily: a listing of millions is never built in memory. */
   flows(): Iterable<FlowSnapshot>;
   sticky(): Iterable<StickySnapshot>;

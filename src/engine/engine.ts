@@ -210,10 +210,14 @@ export interface PairCounters {
   readonly unanswered: bigint;
 }
 
-/** How often a server in a rule has given one worker reason to doubt it: refused and unanswered, modulo 2^32. */
-export interface PairSignals {
+/** A server in a rule. */
+export interface PairIds {
   readonly ruleId: number;
   readonly serverId: number;
+}
+
+/** How often a server in a rule has given one worker reason to doubt it: refused and unanswered, modulo 2^32. */
+export interface PairSignals extends PairIds {
   readonly count: number;
 }
 

@@ -27,6 +27,7 @@ import type {
   EngineLimits,
   FlowSnapshot,
   NextHop,
+  PairIds,
   PairSignals,
   Placed,
   Port,
@@ -369,6 +370,11 @@ export class EngineHost {
   /** Pairs that have any, once per worker. A scan of all pairs: for when signalCount() has moved. */
   signals(): PairSignals[] {
     return this.#stats.signals();
+  }
+
+  /** Pairs that hold flows, once per worker; read lazily while workers run. */
+  heldPairs(): Iterable<PairIds> {
+    return { [Symbol.iterator]: () => this.#stats.heldPairs() };
   }
 
   /** What the flow policy counted and refused since the start, whatever policies there have been. */

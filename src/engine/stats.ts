@@ -25,6 +25,7 @@ import {
   type EngineCounters,
   type FlowSnapshot,
   type PairCounters,
+  type PairIds,
   type PairSignals,
   type Placed,
   RULE_COUNTER_NAMES,
@@ -214,6 +215,22 @@ export class StatsReader {
       }
     }
     return found;
+  }
+
+  /** Pairs that hold flows, once per worker that has any: a look at one word of most, where counters() adds up all. */
+  *heldPairs(): Generator<PairIds, void, undefined> {
+    for (const worker of this.#map.workers) {
+      const top = this.#u32(worker.flowMemory + FlowHeader.pairsTop);
+      for (let index = 0; index < top; index++) {
+        const at = worker.pairs + index * PairRecord.size;
+        const ruleId = this.#u32(at + PairRecord.ruleId);
+        const serverId = this.#u32(at + PairRecord.serverId);
+        if (!(this.#u32(at + PairRecord.flags) & PAIR_USED) || this.#u32(at + PairRecord.flowCount) === 0) continue;
+        const isStill =
+          ruleId === this.#u32(at + PairRecord.ruleId) && serverId === this.#u32(at + PairRecord.serverId);
+        if (isStill) yield { ruleId, serverId };
+      }
+    }
   }
 
   #address(at: number): Address {

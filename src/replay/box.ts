@@ -153,6 +153,7 @@ function engineControl(engine: WasmEngine): EngineControl {
     stage: (image) => ({ publish: engine.stage(image), discard: () => undefined }),
     adopted: async () => true,
     counters: () => engine.counters(),
+    heldPairs: () => engine.host.heldPairs(),
     flows: () => engine.host.flows(),
     sticky: () => engine.host.sticky(),
     flowsFrom: (place) => engine.host.flowsFrom(place),

@@ -298,6 +298,19 @@ describe("draining", () => {
     expect(world.clock.pending).toBe(0);
   });
 
+  test("a look at draining servers asks who holds flows, not for the counters of every rule and server", async () => {
+    const { world, host } = await running();
+    Object.assign(world.engine, {
+      counters: () => {
+        throw new Error("all counters");
+      },
+      heldPairs: () => [{ ruleId: 5, serverId: 3 }],
+    });
+    await host.transact("remove-server", (current) => ok(without(without(current, 2), 3)));
+    await world.clock.advance(20);
+    expect(world.image!.servers.map((s) => s.id)).toEqual([4, 3]);
+  });
+
   test("a poll of draining servers that the engine refuses comes again", async () => {
     const { world, host } = await running();
     await host.transact("remove-server", (current) => ok(without(current, 2)));

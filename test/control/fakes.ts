@@ -59,6 +59,7 @@ export class FakeWorld {
       return !this.failAt.has("adopt");
     },
     counters: () => this.counters(),
+    heldPairs: () => this.counters().pairs.filter(({ flows }) => flows > 0),
     flows: () => [],
     sticky: () => [],
     flowsFrom: () => [],
