@@ -97,12 +97,12 @@ export async function readValue(request: Request, limit: BodyLimit): Promise<Res
   if (bytes.value.length === 0) return ok(null);
   if (isPacked) return unpack(bytes.value);
   const decoded = decodeUtf8(bytes.value);
+  if (!("text" in decoded)) return fail("E-BODY", `the body: ${decoded.objection}`);
   try {
-    if ("text" in decoded) return ok(JSON.parse(decoded.text) as unknown);
+    return ok(JSON.parse(decoded.text) as unknown);
   } catch {
-    // Said below.
+    return fail("E-BODY", `the body is no valid ${JSON_TYPE}`);
   }
-  return fail("E-BODY", `the body is no valid ${JSON_TYPE}`);
 }
 
 /** Whether a Content-Type header names this type; another charset than UTF-8 is another type. */

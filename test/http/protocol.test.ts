@@ -95,6 +95,16 @@ describe("media types", () => {
     ]);
   });
 
+  test("JSON that is not UTF-8 is refused with its line and byte", async () => {
+    const body = Buffer.from('{"name":\n "caf\xe9"}', "latin1");
+    const refused = await app.ask("/v1/servergroups", { body, headers: JSON_BODY });
+    expect(await refused.json()).toMatchObject({
+      status: 400,
+      code: "E-BODY",
+      detail: "the body: line 2: byte 14 (0xe9) is not UTF-8 - save the text as UTF-8",
+    });
+  });
+
   test("answers may not be kept or taken for something else", async () => {
     for (const path of ["/v1/rules", "/v1/nosuch", "/v1/config", "/metrics"]) {
       const { headers } = await app.ask(path);
