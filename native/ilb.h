@@ -14,7 +14,7 @@
 #define ILB_API __attribute__((visibility("default")))
 
 /* Rises with every incompatible change of this file or of another part of the library. */
-#define ILB_ABI_VERSION 4
+#define ILB_ABI_VERSION 5
 
 /* What this library was built for; the service compares both before it calls anything else. */
 ILB_API uint32_t ilb_abi_version(void);
@@ -194,11 +194,11 @@ ILB_API int64_t ilb_clock_ms(void);
 ILB_API int ilb_use_huge_pages(uint8_t *base, uint64_t bytes);
 
 /*
- * Has a thread of low priority give `count` ranges their pages, one after another, so that nobody waits for them at first use:
+ * Has a thread of priority `nice` (nice(1)) give `count` ranges their pages, one after another, so that nobody waits for them:
  * clearing a huge page takes 0.1 ms, on virtual machines up to 10 ms. `ranges`: address and bytes of each. What is there
- * stays as it is, whoever writes it meanwhile. The memory must stay mapped. Returns 0, or -errno when there can be no thread.
+ * stays as it is, whoever writes it meanwhile. The memory must be and stay mapped. Returns 0, or -errno when there can be no thread.
  */
-ILB_API int ilb_populate(const uint64_t *ranges, uint32_t count);
+ILB_API int ilb_populate(const uint64_t *ranges, uint32_t count, int32_t nice);
 
 /*
  * Takes a name of at most 107 bytes in this network namespace: an abstract Unix socket, which nobody else there can have

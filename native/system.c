@@ -34,10 +34,9 @@ int ilb_use_huge_pages(uint8_t *base, uint64_t bytes) {
   return madvise((void *)first, end - first, MADV_HUGEPAGE) < 0 ? -errno : 0;
 }
 
-#define POPULATE_NICE 15
-
 struct ranges {
   uint32_t count;
+  int nice;
   uint64_t at[]; /* address and bytes in turn */
 };
 
@@ -52,18 +51,19 @@ static void touch(uint64_t first, uint64_t bytes, uint64_t page) {
 
 static void *populate(void *argument) {
   struct ranges *ranges = argument;
-  setpriority(PRIO_PROCESS, (id_t)gettid(), POPULATE_NICE);
+  setpriority(PRIO_PROCESS, (id_t)gettid(), ranges->nice);
   for (uint32_t i = 0; i < ranges->count; i++)
     touch(ranges->at[2 * i], ranges->at[2 * i + 1], (uint64_t)sysconf(_SC_PAGESIZE));
   free(ranges);
   return NULL;
 }
 
-int ilb_populate(const uint64_t *ranges, uint32_t count) {
+int ilb_populate(const uint64_t *ranges, uint32_t count, int32_t nice) {
   const size_t bytes = 2 * (size_t)count * sizeof *ranges;
   struct ranges *copy = malloc(sizeof *copy + bytes);
   if (!copy) return -ENOMEM;
   copy->count = count;
+  copy->nice = nice;
   memcpy(copy->at, ranges, bytes);
   pthread_t thread;
   const int error = ilb_start_thread(&thread, populate, copy);

@@ -450,10 +450,14 @@ export interface GrowingTable extends MemoryPart {
   /** Linear offset of the u32 that counts the records ever used. */
   readonly top: number;
   readonly recordBytes: number;
+  /** How much of it is to have its pages before it is used. */
+  readonly aheadBytes: number;
 }
 
-/** How much of a table that grows is to have its pages before it is used: 65,536 flows. */
-export const AHEAD_BYTES = 4 << 20;
+/** 262,144 flows: so many may be opened until somebody has looked and a page been cleared. */
+const FLOWS_AHEAD_BYTES = 16 << 20;
+/** Pairs come by commands, 21,845 of them. */
+const PAIRS_AHEAD_BYTES = 4 << 20;
 
 /**
  * How the memory is best backed by pages (docs/decisions/0038).
@@ -471,16 +475,26 @@ export function pageAdvice(map: RegionMap): {
   return {
     huge: map.workers.map(({ buckets, stickies }) => part(buckets, stickies)),
     early: map.workers.flatMap((own) => [
-      part(own.buckets, Math.min(own.flows + AHEAD_BYTES, own.pairs)),
-      part(own.pairs, Math.min(own.pairs + AHEAD_BYTES, own.pairTable)),
+      part(own.buckets, Math.min(own.flows + FLOWS_AHEAD_BYTES, own.pairs)),
+      part(own.pairs, Math.min(own.pairs + PAIRS_AHEAD_BYTES, own.pairTable)),
       part(own.pairTable, own.stickies),
       part(own.map, own.buckets),
       part(own.stickyHeads, own.pools),
       part(own.poolTable, own.chunks),
     ]),
     growing: map.workers.flatMap(({ flowMemory, flows, pairs, pairTable }) => [
-      { ...part(flows, pairs), top: flowMemory + FlowHeader.flowsTop, recordBytes: FlowRecord.size },
-      { ...part(pairs, pairTable), top: flowMemory + FlowHeader.pairsTop, recordBytes: PairRecord.size },
+      {
+        ...part(flows, pairs),
+        top: flowMemory + FlowHeader.flowsTop,
+        recordBytes: FlowRecord.size,
+        aheadBytes: FLOWS_AHEAD_BYTES,
+      },
+      {
+        ...part(pairs, pairTable),
+        top: flowMemory + FlowHeader.pairsTop,
+        recordBytes: PairRecord.size,
+        aheadBytes: PAIRS_AHEAD_BYTES,
+      },
     ]),
   };
 }

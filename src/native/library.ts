@@ -10,7 +10,7 @@ import { dirname, join } from "node:path";
 import { LAYOUT_FINGERPRINT } from "../gen/layout.ts";
 
 /** ILB_ABI_VERSION of native/ilb.h that this program is written for. */
-export const ABI_VERSION = 4;
+export const ABI_VERSION = 5;
 
 /** How arguments cross. `buffer`: address of a view's first byte, good for the call. `address`: a number, see addressOf and handles. */
 export type ArgumentType = "i32" | "u32" | "i64" | "u64" | "address" | "buffer" | "text";

@@ -5,7 +5,7 @@ const native = bind({
   ilb_peer_identity: { args: ["i32", "buffer", "u32"], returns: "i32" },
   ilb_clock_ms: { args: [], returns: "i64" },
   ilb_use_huge_pages: { args: ["address", "u64"], returns: "i32" },
-  ilb_populate: { args: ["buffer", "u32"], returns: "i32" },
+  ilb_populate: { args: ["buffer", "u32", "i32"], returns: "i32" },
   ilb_lock_name: { args: ["text", "buffer"], returns: "i32" },
   ilb_close: { args: ["i32"], returns: "i32" },
   ilb_listen_unix: { args: ["text"], returns: "i32" },
@@ -56,13 +56,16 @@ export function useHugePages(memory: ArrayBufferLike, ranges: readonly MemoryRan
 }
 
 /**
- * Has a thread of low priority give parts of a memory their pages before they are used, in this order. An optimisation only;
- * returns at once. The memory must live as long as the process.
+ * Has a thread give parts of a memory their pages before they are used, in this order. An optimisation only; returns at
+ * once. The memory must live as long as the process.
+ * @param nice of the thread, as nice(1) counts it, from 0. Throws a RangeError for a part that is not in the memory.
  */
-export function populate(memory: ArrayBufferLike, ranges: readonly MemoryRange[]): void {
+export function populate(memory: ArrayBufferLike, ranges: readonly MemoryRange[], nice: number): void {
+  if (ranges.some(({ offset, bytes }) => offset < 0 || offset + bytes > memory.byteLength))
+    throw new RangeError("a part to be populated is not in the memory");
   const base = addressOf(memory);
   const list = ranges.flatMap(({ offset, bytes }) => [BigInt(base + offset), BigInt(bytes)]);
-  native().ilb_populate(new BigUint64Array(list), ranges.length);
+  native().ilb_populate(new BigUint64Array(list), ranges.length, nice);
 }
 
 /** A lock, held until `release` or the end of the process, however it ends. */

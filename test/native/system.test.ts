@@ -163,7 +163,8 @@ test("memory gets its pages in the background, and what it held stays", async ()
   const view = new Uint8Array(memory);
   view[offset + 5] = 7;
   expect(residentPages(start + offset, bytes)).toBeLessThan(bytes / PAGE);
-  populate(memory, [{ offset, bytes }]);
+  populate(memory, [{ offset, bytes }], 15);
   while (residentPages(start + offset, bytes) < bytes / PAGE) await Bun.sleep(1);
   expect(view[offset + 5]).toBe(7);
+  expect(() => populate(memory, [{ offset: memory.byteLength - PAGE, bytes: PAGE + 1 }], 15)).toThrow(RangeError);
 });

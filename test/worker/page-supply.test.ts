@@ -1,7 +1,7 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { readModule } from "../../src/engine/abi.ts";
 import { EngineHost, fixedHashKey } from "../../src/engine/host.ts";
-import { AHEAD_BYTES, type GrowingTable, type MemoryPart, pageAdvice } from "../../src/engine/memory.ts";
+import { type GrowingTable, type MemoryPart, pageAdvice } from "../../src/engine/memory.ts";
 import { FlowRecord } from "../../src/gen/layout.ts";
 import { PageSupply } from "../../src/worker/page-supply.ts";
 
@@ -61,9 +61,9 @@ describe("the engine's memory", () => {
   test("gets no pages for flows that nobody has opened, beyond a beginning", () => {
     const supply = new PageSupply(host, source);
     supply.look();
-    const { offset, bytes } = flowsOf(host);
-    expect(source.has(offset, AHEAD_BYTES)).toBe(true);
-    expect(source.has(offset + AHEAD_BYTES, 1)).toBe(false);
+    const { offset, bytes, aheadBytes } = flowsOf(host);
+    expect(source.has(offset, aheadBytes)).toBe(true);
+    expect(source.has(offset + aheadBytes, 1)).toBe(false);
     expect(bytes).toBe(MAX_FLOWS * FlowRecord.size);
   });
 
@@ -73,14 +73,14 @@ describe("the engine's memory", () => {
     for (let used = 0; used <= MAX_FLOWS; used += 10_000) {
       use(host, flows, used);
       supply.look();
-      const wanted = Math.min(used * FlowRecord.size + AHEAD_BYTES / 2, flows.bytes);
+      const wanted = Math.min(used * FlowRecord.size + flows.aheadBytes / 2, flows.bytes);
       expect(source.has(flows.offset, wanted)).toBe(true);
     }
     const parts = source.populated.filter(
       ({ offset }) => offset >= flows.offset && offset < flows.offset + flows.bytes,
     );
     const grown = parts.reduce((sum, { bytes }) => sum + bytes, 0);
-    expect(grown).toBe(flows.bytes - AHEAD_BYTES);
+    expect(grown).toBe(flows.bytes - flows.aheadBytes);
     expect(Math.max(...parts.map(({ offset, bytes }) => offset + bytes))).toBe(flows.offset + flows.bytes);
   });
 
