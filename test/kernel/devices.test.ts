@@ -116,6 +116,7 @@ describe("hints", () => {
     vip: ip(vip),
     protocol,
     ports,
+    proxySource: null,
   });
 
   test("a VIP on the box's own network that nobody answers for is told", () => {
@@ -127,6 +128,17 @@ describe("hints", () => {
     expect(hintsFor(rule("192.0.2.50"), { ...box(["192.0.2.1"]), servesLocal: false })).toEqual([
       "nobody answers for 192.0.2.50 on its own network 192.0.2.0/24: let this box answer for it (ip neighbour add proxy, and a route to it by another interface)",
     ]);
+  });
+  test("proxy addresses on a network of the box that nobody answers for are told once, others are not", () => {
+    const nat = (first: string, last: string) => ({
+      ...rule("198.51.100.10"),
+      proxySource: { first: ip(first), last: ip(last) },
+    });
+    expect(hintsFor(nat("192.0.2.50", "192.0.2.53"), box(["192.0.2.51"], ["192.0.2.52"]))).toEqual([
+      "nobody answers for proxy-src 192.0.2.50 and 1 more on its own network 192.0.2.0/24, so answers of servers there are lost: give the address to this box (ip address add) or let this box answer for it (ip neighbour add proxy, and a route to it by another interface)",
+    ]);
+    expect(hintsFor(nat("192.0.2.1", "192.0.2.1"), box(["192.0.2.1"]))).toEqual([]);
+    expect(hintsFor(nat("203.0.113.1", "203.0.113.10"), box(["192.0.2.1"]))).toEqual([]);
   });
   test("a VIP that is local, proxied or routed to the box is not", () => {
     expect(hintsFor(rule("192.0.2.1"), box(["192.0.2.1"]))).toEqual([]);
