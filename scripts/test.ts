@@ -190,6 +190,8 @@ async function main(): Promise<void> {
   const options = parseOptions(process.argv.slice(2));
   const files = testFiles(options);
   if (files.length === 0) usage("no test file matches");
+  // Other users read and run what tests make, and some tests say who may write what.
+  process.umask(0o022);
   const tally = emptyTally();
   for (const groups of STAGES) {
     for (const part of await runStage(groups, files, options)) {
