@@ -172,6 +172,9 @@ ILB_API int ilb_io_transmit(struct ilb_io *io, uint32_t count, uint32_t made);
 /* CLOCK_MONOTONIC at the return of the last receive, in milliseconds: the engine clock without a call of its own. */
 ILB_API int64_t ilb_io_now_ms(const struct ilb_io *io);
 
+/* For how long receive has waited for frames so far, looking or asleep, in microseconds: the time to spare. */
+ILB_API int64_t ilb_io_waited_us(const struct ilb_io *io);
+
 /* Makes a waiting receive return, or else the next one that would wait. Any thread. Returns 0 or -errno. */
 ILB_API int ilb_io_wake(struct ilb_io *io);
 

@@ -375,6 +375,7 @@ static int receive_later(struct ilb_io *io, uint64_t timeout_ns, uint64_t spin_n
     if (ready > 0) count = gather(io, true);
     now = now_ns();
   }
+  io->waited_ns += now - started;
   io->now_ms = (int64_t)(now / 1000000u);
   if (count > 0) {
     if (spin_ns > 0) learn(io, now - io->idle_since_ns < spin_ns);
@@ -393,6 +394,8 @@ int ilb_io_receive(struct ilb_io *io, uint32_t timeout_us, uint32_t spin_us) {
 }
 
 int64_t ilb_io_now_ms(const struct ilb_io *io) { return io->now_ms; }
+
+int64_t ilb_io_waited_us(const struct ilb_io *io) { return (int64_t)(io->waited_ns / 1000u); }
 
 int ilb_io_wake(struct ilb_io *io) {
   const uint64_t one = 1;

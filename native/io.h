@@ -49,6 +49,7 @@ struct ilb_io {
   uint64_t batch_bytes;   /* of the batch being gathered */
   uint64_t average_bytes; /* per batch, over some sixteen of them */
   uint64_t idle_since_ns; /* when a receive first found nothing; 0: the last one found frames */
+  uint64_t waited_ns;     /* in all */
   int64_t now_ms;
 
   struct pollfd polls[ILB_MAX_PORTS + 1]; /* parallel to `active`, then the wake-up */

@@ -50,6 +50,9 @@ export interface PacketIo {
   /** Engine clock (CLOCK_MONOTONIC), milliseconds, at the return of the last receive. */
   nowMs(): number;
 
+  /** For how long `receive` has waited for frames so far, microseconds: the time that its caller has to spare. */
+  waitedUs(): number;
+
   /** Ends a waiting `receive`, or else the next one that would wait. Any thread. */
   wake(): void;
 

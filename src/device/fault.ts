@@ -113,6 +113,10 @@ export class FaultyPacketIo implements PacketIo {
     return this.#inner.nowMs();
   }
 
+  waitedUs(): number {
+    return this.#inner.waitedUs();
+  }
+
   wake(): void {
     this.#inner.wake();
   }

@@ -11,6 +11,7 @@ import {
   ioFree,
   ioNowMs,
   ioSetPort,
+  ioWaitedUs,
   ioWake,
   ioWatch,
   type PortHandle,
@@ -114,6 +115,10 @@ export class KernelPacketIo implements PacketIo {
 
   nowMs(): number {
     return ioNowMs(this.#io);
+  }
+
+  waitedUs(): number {
+    return ioWaitedUs(this.#io);
   }
 
   wake(): void {

@@ -28,6 +28,7 @@ export class MemoryPacketIo implements PacketIo {
   readonly #passed: FrameOut[] = [];
   readonly #counters: Record<CounterName, bigint>[];
   #nowMs = 0;
+  #waitedUs = 0;
   #wakeUps = 0;
 
   constructor(
@@ -65,8 +66,9 @@ export class MemoryPacketIo implements PacketIo {
     return this.#wakeUps;
   }
 
-  receive(_timeoutUs: number): number {
+  receive(timeoutUs: number): number {
     const batch = this.#waiting.splice(0, BATCH_SIZE);
+    if (batch.length === 0) this.#waitedUs += timeoutUs;
     batch.forEach((frame, slot) => {
       const port = this.ports[frame.port];
       if (!port) throw new RangeError(`no port ${frame.port}`);
@@ -144,6 +146,11 @@ export class MemoryPacketIo implements PacketIo {
 
   nowMs(): number {
     return this.#nowMs;
+  }
+
+  /** As if it had waited whenever it had nothing. */
+  waitedUs(): number {
+    return this.#waitedUs;
   }
 
   wake(): void {

@@ -19,6 +19,7 @@ const native = bind({
   ilb_io_receive: { args: ["address", "u32", "u32"], returns: "i32" },
   ilb_io_transmit: { args: ["address", "u32", "u32"], returns: "i32" },
   ilb_io_now_ms: { args: ["address"], returns: "i64" },
+  ilb_io_waited_us: { args: ["address"], returns: "i64" },
   ilb_io_wake: { args: ["address"], returns: "i32" },
   ilb_io_free: { args: ["address"], returns: "i32" },
 });
@@ -162,6 +163,10 @@ export function ioSetPort(io: IoHandle, index: number, port: PortHandle): void {
 
 export function ioNowMs(io: IoHandle): number {
   return native().ilb_io_now_ms(io);
+}
+
+export function ioWaitedUs(io: IoHandle): number {
+  return native().ilb_io_waited_us(io);
 }
 
 export function ioWake(io: IoHandle): void {

@@ -14,7 +14,7 @@ export interface LoopEngine {
   sweepSlice(nowMs: number): boolean;
   heartbeat(nowMs: number): void;
 }
-export type LoopIo = Pick<PacketIo, "receive" | "transmit" | "nowMs">;
+export type LoopIo = Pick<PacketIo, "receive" | "transmit" | "nowMs" | "waitedUs">;
 
 /** The other workers, as the loop sees them: what they hand over, and how to wake them (decision record 0017). */
 export interface LoopPeers {
@@ -66,7 +66,7 @@ export function run(
     if (engine.stopRequested()) break;
     const nowMs = io.nowMs();
     if (count > 0) carryOut(count, nowMs);
-    if (strain.note(count, nowMs)) onStrain(strain.isStrained);
+    if (strain.note(count, nowMs, io.waitedUs())) onStrain(strain.isStrained);
     if (peers !== null) takeOver(peers, (taken) => carryOut(taken, nowMs));
     lagsBehind = engine.sweepSlice(nowMs);
     engine.heartbeat(nowMs);

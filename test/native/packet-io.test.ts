@@ -7,6 +7,7 @@ import {
   ioFree,
   ioNowMs,
   ioSetPort,
+  ioWaitedUs,
   ioWake,
   ioWatch,
 } from "../../src/native/packet-io.ts";
@@ -59,6 +60,17 @@ describe("batches without ports", () => {
     expect(receive(handle, 2000, 0)).toBe(0);
     expect(ioNowMs(handle)).toBeGreaterThanOrEqual(before + 2);
     expect(ioNowMs(handle)).toBeLessThanOrEqual(monotonicMs());
+  });
+
+  test("tell for how long they have waited, asleep or looking", () => {
+    const { receive } = batchCalls();
+    const handle = open();
+    expect(ioWaitedUs(handle)).toBe(0);
+    receive(handle, 2000, 0);
+    const asleep = ioWaitedUs(handle);
+    expect(asleep).toBeGreaterThanOrEqual(2000);
+    receive(handle, 2000, 2000);
+    expect(ioWaitedUs(handle)).toBeGreaterThanOrEqual(asleep + 2000);
   });
 
   test("do not wait while the watched word says that other work has come", () => {

@@ -5,8 +5,12 @@ import { discardStale, type LoopEngine, type LoopIo, type LoopPeers, run, WAIT_U
 import { PacketWorker } from "../../src/worker/workers.ts";
 import { MODULE_BYTES } from "../support/wasm-engine.ts";
 
-/** Plays the batches given, then asks for the stop; every call lands in one list. */
-function play(batches: readonly number[], behind: boolean[] = []): { calls: string[]; engine: LoopEngine; io: LoopIo } {
+/** Plays the batches given, then asks for the stop; every call lands in one list. @param waits share of the time */
+function play(
+  batches: readonly number[],
+  behind: boolean[] = [],
+  waits = 0.5,
+): { calls: string[]; engine: LoopEngine; io: LoopIo } {
   const calls: string[] = [];
   const left = [...batches];
   let nowMs = 1000;
@@ -21,6 +25,7 @@ function play(batches: readonly number[], behind: boolean[] = []): { calls: stri
       return count;
     },
     nowMs: () => nowMs,
+    waitedUs: () => nowMs * 1000 * waits,
   };
   const engine: LoopEngine = {
     enterQuiescent: () => void calls.push("enter"),
@@ -74,6 +79,9 @@ test("strain is told when it comes and when it is over", () => {
   const told: boolean[] = [];
   run(engine, io, null, (isStrained) => told.push(isStrained));
   expect(told).toEqual([true, false]);
+  const busy = play(new Array(60).fill(5), [], 0.01);
+  run(busy.engine, busy.io, null, (isStrained) => told.push(isStrained));
+  expect(told).toEqual([true, false, true]);
 });
 
 test("a worker that ends is quiescent for ever, and does not process what it has just received", () => {
