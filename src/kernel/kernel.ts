@@ -163,7 +163,7 @@ export function openTunMode(host: Host, tun: string, options: ModeOptions): Prom
     const ways = { tun, devices: host.devices.map(({ name }) => name) };
     const routing = await createTunRouting(nft, host.network, host.changes, ways);
     defer(() => routing.remove());
-    defer(keepRouteMtu(host.network, ways));
+    defer(keepRouteMtu(host.network, ways, host.log));
     return {
       owner: routing,
       ports: new Map(host.devices.map((device, index) => [device.index, index + 1])),

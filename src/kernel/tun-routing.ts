@@ -8,9 +8,11 @@
  */
 import { existsSync, writeFileSync } from "node:fs";
 import { type Address, formatAddress, parseIPv4 } from "../model/address.ts";
+import { NativeError } from "../native/library.ts";
 import { type Forwarding6, hasIPv6, planForwarding6 } from "./forwarding6.ts";
 import { type HostChanges, readSysctl } from "./host-changes.ts";
 import { InterestTable, interestRules, type NftRunner } from "./interest-table.ts";
+import type { KernelLog } from "./log.ts";
 import type { NetworkWatch } from "./network-watch.ts";
 import { addHostAddress, changeLink, type Link, setDefaultRoute } from "./rtnetlink.ts";
 
@@ -175,17 +177,27 @@ function tunNamed(network: NetworkWatch, name: string): Link {
  * for the way on has to be complained about while it is still as its sender sent it: when it comes out of the TUN it is
  * translated, and the kernel's complaint, which is the box's own packet and so meets no mark, would quote addresses that
  * the sender has never used, or go to a VIP to which the box has no route.
+ * Where the kernel does not take the route any more (IPv6 switched off meanwhile), the log says so, and the rest goes on.
  * @returns a function that ends it
  */
-export function keepRouteMtu(network: NetworkWatch, options: TunRoutingOptions): () => void {
+export function keepRouteMtu(network: NetworkWatch, options: TunRoutingOptions, log: KernelLog): () => void {
   const { table } = options.routing ?? DEFAULT_ROUTING;
-  let known = narrowest(network, options.devices);
-  return network.onChange((change) => {
-    if (!change.links) return;
+  let known: number | null = null;
+  const follow = (): void => {
     const now = narrowest(network, options.devices);
     if (now === known || network.linkNamed(options.tun) === null) return;
     known = now;
-    routeToTun(network, options.tun, table, now);
+    try {
+      routeToTun(network, options.tun, table, now);
+    } catch (error) {
+      if (!(error instanceof NativeError)) throw error;
+      log.warn(`the MTU of ${options.tun} cannot follow that of the devices, ${now} bytes: ${error.message}`);
+    }
+  };
+  // It may have changed since the route was made.
+  follow();
+  return network.onChange((change) => {
+    if (change.links) follow();
   });
 }
 

@@ -7,7 +7,7 @@ import type { Interest } from "../../src/engine/engine.ts";
 import { HostChanges } from "../../src/kernel/host-changes.ts";
 import type { InterestTable } from "../../src/kernel/interest-table.ts";
 import { NetworkWatch } from "../../src/kernel/network-watch.ts";
-import { createTunRouting } from "../../src/kernel/tun-routing.ts";
+import { createTunRouting, keepRouteMtu } from "../../src/kernel/tun-routing.ts";
 import type { Address, Family } from "../../src/model/address.ts";
 import { Nft } from "../../src/native/nftables.ts";
 import { LogBook, Net, PEER_PROGRAM, type Peer } from "./support.ts";
@@ -63,6 +63,7 @@ export async function routeThroughTun(
       ...(forwardsPerDevice6 !== undefined && { forwardsPerDevice6 }),
     };
     const routing = await createTunRouting(nft, network, changes, options);
+    keepRouteMtu(network, options, log);
     const rule = { vip, protocol: "tcp", ports: { min: 80, max: 80 }, type: "HALF-NAT", proxySource: null } as const;
     const interest = interestOf([{ ...rule, servers: [{ address: server, ports: { min: 8080, max: 8080 } }] }]);
     await routing.apply(interest);

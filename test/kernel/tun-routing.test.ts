@@ -121,6 +121,23 @@ describe.skipIf(!hasTun)("tun routing", () => {
     expect(net.sh("client", "ping -c1 -W20 192.0.2.1")).toContain("1 received");
   });
 
+  test("the way into the TUN is as narrow as the narrowest device, and goes on being so when IPv6 is switched off", async () => {
+    const mtuOf = (family: 4 | 6) => /mtu lock (\d+)/.exec(net.sh("box", `ip -${family} route show table 2822`))?.[1];
+    expect([mtuOf(4), mtuOf(6)]).toEqual(["1500", "1500"]);
+    net.sh("box", "ip link set eth1 mtu 1400");
+    await until("the routes are narrow", () => mtuOf(4) === "1400" && mtuOf(6) === "1400");
+    net.sh("box", "sysctl -qw net.ipv6.conf.ilb0.disable_ipv6=1; ip link set eth0 mtu 1300");
+    await until("the IPv4 route is narrower", () => mtuOf(4) === "1300");
+    await until("the log says what became of IPv6", () =>
+      route.log.lines.some((line) => line.startsWith("the MTU of ilb0 cannot follow that of the devices, 1300 bytes:")),
+    );
+    net.sh("box", "ip link set eth0 mtu 1500; ip link set eth1 mtu 1500");
+    await until("the IPv4 route is wide again", () => mtuOf(4) === "1500");
+    const refused = "the MTU of ilb0 cannot follow that of the devices, 1500 bytes:";
+    await until("the log says so again", () => route.log.lines.at(-1)?.startsWith(refused));
+    route.log.lines.length = 0;
+  });
+
   test("narrowing gives the kernel its packets back", async () => {
     /** Packets that the box had no route for, as they have when nothing sends them into the TUN. */
     const unrouted = (): number => {
