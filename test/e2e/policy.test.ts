@@ -57,7 +57,10 @@ describe.each([
         const told = JSON.parse(await lab.configure("show-policy", "--json"));
         const count = (of: { packets: string }[], test: (one: never) => boolean): number =>
           Number(of.find((one) => test(one as never))?.packets ?? 0);
-        expect(count(told.counters.flows, ({ flow }: { flow: string }) => flow === "T2-2.02")).toBeGreaterThan(4);
+        // SYN, request and FIN at least; how many bare ACKs go between them is the kernels' affair.
+        expect(count(told.counters.flows, ({ flow }: { flow: string }) => flow === "T2-2.02")).toBeGreaterThanOrEqual(
+          3,
+        );
         expect(
           count(told.counters.refusals, ({ refusal }: { refusal: string }) => refusal === "no-flow"),
         ).toBeGreaterThan(0);
