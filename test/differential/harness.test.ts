@@ -20,7 +20,7 @@ const highestFirst = ({ isFree }: { isFree: (port: number) => boolean }): number
 const WANTING = [0, 1, 4] as const;
 
 /** Seeds that are tried, one after another, until one shows what is wanted. */
-const SEEDS = Array.from({ length: 12 }, (_, index) => index + 1);
+const SEEDS = Array.from({ length: 40 }, (_, index) => index + 1);
 
 /** The reference with as few proxy ports as a small stage has. */
 function withFewPorts(stage: Stage): MakeEngine {

@@ -51,6 +51,8 @@ export class Traffic {
   readonly #random: Random;
   readonly #make: PacketMaker;
   readonly #temper: Temper;
+  /** How likely the first packet of a conversation opens it; after a restart of the box many are of older ones. */
+  readonly #opensFirst: number;
   readonly #conversations: Conversation[] = [];
   #rules: readonly RuleSpec[] = [];
   /** Fragments that are still to come, with the number of frames that go before each. */
@@ -60,6 +62,7 @@ export class Traffic {
     this.#random = random;
     this.#make = new PacketMaker(random);
     this.#temper = temper;
+    this.#opensFirst = random.of([0.9, 0.9, 0.5]);
   }
 
   /** A batch of frames for the rules as they are now. */
@@ -166,7 +169,7 @@ export class Traffic {
     const random = this.#random;
     if (!conversation.opened) {
       conversation.opened = true;
-      return random.chance(0.9) ? "S" : random.of(["A", "PA", "SA", "R", "FA", ""]);
+      return random.chance(this.#opensFirst) ? "S" : random.of(["A", "PA", "SA", "R", "FA", ""]);
     }
     if (this.#temper === "steady" && !random.chance(0.02)) return random.of(["A", "PA"]);
     return random.of([

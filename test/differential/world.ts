@@ -229,7 +229,8 @@ export class World {
     if (type === "DSR") return random.of([null, ports]);
     if (ports.min === ports.max) return random.of([null, null, ports, onePort(8080)]);
     const shifted = { min: ports.min + 2000, max: ports.max + 2000 };
-    return random.of([null, ports, shifted, onePort(8080)]);
+    // One port for a whole range is what only a few lines of the engine know.
+    return random.of([null, ports, shifted, onePort(8080), onePort(8080)]);
   }
 
   #createRule(vip = this.#random.of(VIPS)): void {
@@ -237,7 +238,13 @@ export class World {
     if (this.#rules.length >= this.#size.mostRules) return;
     const protocol: Protocol = random.of(["tcp", "tcp", "udp"]);
     const type = random.of(TYPES);
-    const ports = random.of([onePort(80), onePort(53), { min: 5000, max: 5009 }, onePort(443)]);
+    const ports = random.of([
+      onePort(80),
+      onePort(53),
+      { min: 5000, max: 5009 },
+      { min: 6000, max: 6002 },
+      onePort(443),
+    ]);
     const clash = (rule: RuleSpec): boolean =>
       same(rule.vip, vip) && rule.protocol === protocol && rule.ports.min === ports.min;
     if (this.#rules.some(clash)) return;
