@@ -4,6 +4,7 @@
  */
 import type { ImageDrain, ImageMember, ImageRule, ImageServer, Interest, TableImage } from "../engine/engine.ts";
 import { type Address, addressKey } from "../model/address.ts";
+import { upsert } from "../model/collections.ts";
 import type { Config, Rule, Server } from "../model/config.ts";
 import { type DrainingServers, type Drains, departed, type HoldersOf, withFlows } from "./drain.ts";
 import type { InterestRule } from "./interest.ts";
@@ -67,11 +68,8 @@ function joinedOnce(
   servers: readonly Server[],
   left: readonly Server[],
 ): readonly Server[] {
-  const known = joined.get(servers)?.get(left);
-  if (known !== undefined) return known;
-  const both = [...servers, ...left];
-  joined.set(servers, (joined.get(servers) ?? new Map()).set(left, both));
-  return both;
+  const ofServers = upsert(joined, servers, () => new Map());
+  return upsert(ofServers, left, () => [...servers, ...left]);
 }
 
 /** True when a drain deadline is near enough for the engine to hold it; farther ones are compiled in later. */
@@ -173,13 +171,11 @@ function compileDrains(drains: Drains, nowMs: number): ImageDrain[] {
   const image: ImageDrain[] = [];
   const deadlines = new Map<DrainingServers, readonly Omit<ImageDrain, "ruleId">[]>();
   for (const [ruleId, { servers }] of drains) {
-    let list = deadlines.get(servers);
-    if (list === undefined) {
-      list = [...servers].flatMap(([serverId, { deadlineMs }]) =>
+    const list = upsert(deadlines, servers, () =>
+      [...servers].flatMap(([serverId, { deadlineMs }]) =>
         deadlineMs !== null && deadlineFits(deadlineMs, nowMs) ? [{ serverId, deadlineMs }] : [],
-      );
-      deadlines.set(servers, list);
-    }
+      ),
+    );
     for (const { serverId, deadlineMs } of list) image.push({ ruleId, serverId, deadlineMs });
   }
   return image;

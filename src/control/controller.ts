@@ -9,6 +9,7 @@ import type { ChangeContext, CommandHost, Connector } from "../command/host.ts";
 import { type EngineCounters, ImageTooLarge, type Interest, type TableImage } from "../engine/engine.ts";
 import { explain } from "../engine/explain.ts";
 import { type Address, addressKey } from "../model/address.ts";
+import { upsert } from "../model/collections.ts";
 import type { Config } from "../model/config.ts";
 import { findRule } from "../model/lookup.ts";
 import { type NetBackupState, NO_NETBACKUP } from "../model/netbackup.ts";
@@ -435,11 +436,8 @@ export class Controller {
   /** Which servers hold flows now. */
   private holders(): HoldersOf {
     const byRule = new Map<number, Set<number>>();
-    for (const { ruleId, serverId } of this.parts.engine.heldPairs()) {
-      const ofRule = byRule.get(ruleId);
-      if (ofRule === undefined) byRule.set(ruleId, new Set([serverId]));
-      else ofRule.add(serverId);
-    }
+    for (const { ruleId, serverId } of this.parts.engine.heldPairs())
+      upsert(byRule, ruleId, () => new Set<number>()).add(serverId);
     return (ruleId) => byRule.get(ruleId) ?? NO_NUMBERS;
   }
 

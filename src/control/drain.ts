@@ -6,6 +6,7 @@
  * Hundreds of rules may share a group of a thousand servers. What happens to servers is worked out once for all rules to
  * which the same happens, and kept once: a change costs rules plus servers, not their product.
  */
+import { upsert } from "../model/collections.ts";
 import type { Config, Rule, Server } from "../model/config.ts";
 import { findById } from "../model/lookup.ts";
 import type { RuleOrder, Runtime } from "./runtime.ts";
@@ -131,21 +132,11 @@ class SharedSteps {
     const { known, was, is } = step;
     const parts = [known, was?.servers, was?.order, is?.servers, is?.order].map((part) => this.#numberOf(part));
     const key = `${parts.join()} ${was?.rule.connDrainSeconds ?? 0}`;
-    let servers = this.#done.get(key);
-    if (servers === undefined) {
-      servers = nextServers(step, this.#nowMs);
-      this.#done.set(key, servers);
-    }
-    return servers;
+    return upsert(this.#done, key, () => nextServers(step, this.#nowMs));
   }
 
   #numberOf(part: object | undefined): number {
-    let number = this.#numbers.get(part);
-    if (number === undefined) {
-      number = this.#numbers.size;
-      this.#numbers.set(part, number);
-    }
-    return number;
+    return upsert(this.#numbers, part, () => this.#numbers.size);
   }
 }
 
@@ -257,9 +248,7 @@ export function drainingNumbers(drains: Drains, holdersOf: HoldersOf): DrainingN
     for (const serverId of holdersOf(ruleId)) {
       const draining = servers.get(serverId);
       if (draining === undefined || draining.isMember) continue;
-      const taken = numbers.get(rule.groupId);
-      if (taken === undefined) numbers.set(rule.groupId, new Set([draining.server.number]));
-      else taken.add(draining.server.number);
+      upsert(numbers, rule.groupId, () => new Set<number>()).add(draining.server.number);
     }
   }
   return numbers;

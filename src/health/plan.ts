@@ -3,6 +3,7 @@
  * what a change of the configuration touches of them. Pure; knows nothing of results.
  */
 import type { Address } from "../model/address.ts";
+import { upsert } from "../model/collections.ts";
 import type { Config, HealthCheck, PortRange, Protocol, Rule, RuleType, Server } from "../model/config.ts";
 import { findById, healthCheckOf } from "../model/lookup.ts";
 
@@ -59,11 +60,8 @@ export function* touchedRules(known: ReadonlyMap<number, CheckedRule>, config: C
     const isSameCheck = was?.rule === rule && was.check === check;
     if (isSameCheck && was.servers === servers) continue;
     const before = was?.servers ?? NO_SERVERS;
-    let difference = differences.get(before)?.get(servers);
-    if (difference === undefined) {
-      difference = differenceOf(before, servers);
-      differences.set(before, (differences.get(before) ?? new Map()).set(servers, difference));
-    }
+    const sinceThen = upsert(differences, before, () => new Map());
+    const difference = upsert(sinceThen, servers, () => differenceOf(before, servers));
     yield { rule, check, servers, gone: difference.gone, changed: isSameCheck ? difference.changed : servers };
   }
 }

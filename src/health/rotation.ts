@@ -4,6 +4,7 @@
  * to be broken as the servers. Pure; knows no time.
  */
 import { EVERYONE_HEALTHY, type HealthView } from "../control/runtime.ts";
+import { isSameSet } from "../model/collections.ts";
 import { judgingOf } from "../model/health-judging.ts";
 import type { Check } from "./check.ts";
 
@@ -90,9 +91,6 @@ export class Rotation {
 }
 
 const NOBODY: ReadonlySet<number> = new Set();
-
-const isSameSet = (a: ReadonlySet<number>, b: ReadonlySet<number>): boolean =>
-  a.size === b.size && [...a].every((id) => b.has(id));
 
 /** The very same sets. */
 const isSameView = (a: HealthView, b: HealthView): boolean =>

@@ -40,13 +40,13 @@ function unansweredProxy({ proxySource }: HintedRule, box: BoxAddresses): string
   if (proxySource === null) return null;
   const { first, last } = proxySource;
   const count = Number(last.value - first.value) + 1;
-  const found = Array.from({ length: count }, (_, offset) => addressAt(first, offset)).filter((one) =>
-    unansweredOn(one, box),
-  );
-  const [address] = found;
-  if (address === undefined) return null;
+  const found = Array.from({ length: count }, (_, offset) => addressAt(first, offset)).flatMap((address) => {
+    const network = unansweredOn(address, box);
+    return network === null ? [] : [{ address, network }];
+  });
+  if (found[0] === undefined) return null;
+  const { address, network } = found[0];
   const others = found.length > 1 ? ` and ${found.length - 1} more` : "";
-  const network = unansweredOn(address, box);
   return `nobody answers for proxy-src ${formatAddress(address)}${others} on its own network ${network}, so answers of servers there are lost: ${remedy(address, box)}`;
 }
 

@@ -11,6 +11,7 @@
 import type { Interest, InterestEntry } from "../engine/engine.ts";
 import { PROBE_FIRST_PORT, PROBE_LAST_PORT } from "../gen/layout.ts";
 import { type Address, formatAddress } from "../model/address.ts";
+import { upsert } from "../model/collections.ts";
 import type { PortRange } from "../model/config.ts";
 import { intersectRanges, mergeRanges, subtractRanges } from "../model/port-ranges.ts";
 import { NftError } from "../native/nftables.ts";
@@ -413,12 +414,3 @@ const countOf = (elements: Map<string, string[]>, counts: (set: string) => boole
   [...elements].reduce((sum, [set, list]) => (counts(set) ? sum + list.length : sum), 0);
 const keysOf = (a: ReadonlyMap<string, unknown>, b: ReadonlyMap<string, unknown>): Set<string> =>
   new Set([...a.keys(), ...b.keys()]);
-
-function upsert<K, V>(map: Map<K, V>, key: K, make: () => V): V {
-  let value = map.get(key);
-  if (value === undefined) {
-    value = make();
-    map.set(key, value);
-  }
-  return value;
-}

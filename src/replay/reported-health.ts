@@ -7,6 +7,7 @@ import type { HealthResult } from "../command/host.ts";
 import { pairKey } from "../control/drain.ts";
 import { type HealthSource, Unprobed } from "../control/health-status.ts";
 import { EVERYONE_HEALTHY, type HealthView } from "../control/runtime.ts";
+import { isSameSet, upsert } from "../model/collections.ts";
 import type { Config, Rule, Server } from "../model/config.ts";
 
 /** What the reports about one server in one rule have come to. */
@@ -68,8 +69,7 @@ export class ReportedHealth implements HealthSource {
     const next = new Map<number, Set<number>>();
     for (const { ruleId, serverId, fail } of findings.values()) {
       if (fail === 0) continue;
-      const ofRule = next.get(ruleId) ?? new Set();
-      next.set(ruleId, ofRule.add(serverId));
+      upsert(next, ruleId, () => new Set<number>()).add(serverId);
     }
     this.#view = new Map([...next].map(([ruleId, down]) => [ruleId, sameOr(this.#view.get(ruleId), down)]));
   }
@@ -78,5 +78,5 @@ export class ReportedHealth implements HealthSource {
 const isChecked = (rule: Rule, server: Server): boolean => rule.enabled && server.enabled;
 
 function sameOr(known: ReadonlySet<number> | undefined, found: ReadonlySet<number>): ReadonlySet<number> {
-  return known?.size === found.size && [...found].every((id) => known.has(id)) ? known : found;
+  return known !== undefined && isSameSet(known, found) ? known : found;
 }
